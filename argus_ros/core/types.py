@@ -1,0 +1,89 @@
+"""The words every layer speaks: tasks, detections, answers and what became of a frame.
+
+Lengths are pixels of the source image, durations seconds on the steady clock
+(``time.monotonic``), stamps integer nanoseconds on the node's ROS clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+#: Tasks whose answer is decoded under a grammar and carries boxes.
+STRUCTURED_TASKS = ("detect", "ground", "dense_caption")
+#: Every task a checkpoint may support; the others answer in free text.
+TASKS = (*STRUCTURED_TASKS, "caption", "ask")
+
+
+class Status(enum.IntEnum):
+    """State of an answer; the values of ``DetectionArray.status``."""
+
+    OK = 0
+    TRUNCATED = 1  #: stopped at the deadline or the token limit; what is there is complete and valid
+    REUSED = 2  #: the scene gate repeated an earlier answer
+    LATE = 3  #: older than its deadline; published only when ``publish_late`` is set
+
+
+class Outcome(enum.IntEnum):
+    """What became of a frame offered; the values of ``FrameTiming.outcome``."""
+
+    PUBLISHED = 0
+    SUPERSEDED = 1  #: a newer frame of its camera took its place before it ran
+    STALE = 2  #: it could not have met its deadline, so nothing was spent on it
+    RATE_LIMITED = 3
+    UNDECODABLE = 4
+    WITHHELD = 5  #: it ran, came late, and was not published
+    ENGINE_DOWN = 6
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to ask of a picture."""
+
+    name: str = "detect"
+    classes: tuple[str, ...] = ()  #: ``detect``: what to look for; empty means all that the model knows
+    prompt: str = ""  #: ``ground``: the phrase; ``ask``: the question
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: a box in pixels of the source image, ``x_min < x_max``, ``y_min < y_max``."""
+
+    label: str
+    score: float  #: in [0, 1]
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+    description: str = ""
+    track_id: str = ""
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Seconds a frame spent in each stage; zero where a stage did not run."""
+
+    wait: float = 0.0  #: arrival to start of preparation
+    prepare: float = 0.0  #: decode, resize and tile on the host
+    transfer: float = 0.0  #: tiles to the device
+    vision: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    publish: float = 0.0
+    first_token: float = 0.0  #: engine start to first generated token (TTFT)
+    total: float = 0.0  #: arrival to publication
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the engine says of one frame."""
+
+    detections: tuple[Detection, ...] = ()
+    text: str = ""
+    status: Status = Status.OK
+    times: StageTimes = field(default_factory=StageTimes)
+    visual_tokens: int = 0
+    generated_tokens: int = 0
+    decode_passes: int = 0  #: forward passes after prefill
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0

@@ -1,0 +1,1 @@
+"""The ROS side, on rclpy: the lifecycle node, parameters, conversions, diagnostics. No torch."""

@@ -1,0 +1,1 @@
+"""One program, `argus`, with a command each."""

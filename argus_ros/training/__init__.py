@@ -1,0 +1,1 @@
+"""Synthetic scenes, COCO data, losses and the training loop that makes the shipped checkpoints."""

@@ -1,0 +1,65 @@
+"""The words of an Argus checkpoint: what is asked before the image, what is answered after it.
+
+Everything static stands before the image, so that its keys and values can be kept
+(recipe ``prefix_kv``)::
+
+    <|im_start|>detect cone ball<image><answer>cone<loc_012><loc_030><loc_050><loc_090>…<end_of_utterance>
+"""
+
+from __future__ import annotations
+
+from argus_ros.core.checkpoint import Checkpoint, Vocabulary
+from argus_ros.core.types import TASKS, Task
+
+BEGIN = "<|im_start|>"
+IMAGE = "<image>"
+ANSWER = "<answer>"
+END = "<end_of_utterance>"
+
+_VERBS = {"detect": "detect", "ground": "ground", "dense_caption": "describe", "caption": "caption", "ask": "ask"}
+
+
+class TaskError(ValueError):
+    """A task that this checkpoint cannot do, with what it can."""
+
+
+def location_token(index: int) -> str:
+    return f"<loc_{index:03d}>"
+
+
+def check(task: Task, checkpoint: Checkpoint) -> None:
+    """Raise TaskError unless the checkpoint can do ``task``."""
+    if task.name not in TASKS:
+        raise TaskError(f"unknown task {task.name!r}; tasks are {', '.join(TASKS)}")
+    if task.name not in checkpoint.tasks:
+        raise TaskError(f"{checkpoint.name} cannot do {task.name!r}; it can do {', '.join(checkpoint.tasks)}")
+    if task.name in ("ground", "ask") and not task.prompt.strip():
+        raise TaskError(f"task {task.name!r} needs a prompt, which is empty")
+    known = checkpoint.vocabulary.classes if checkpoint.vocabulary else ()
+    if task.name == "detect" and known:
+        unknown = [c for c in task.classes if c not in known]
+        if unknown:
+            raise TaskError(
+                f"{checkpoint.name} does not know {', '.join(map(repr, unknown))}; "
+                f"its classes are {', '.join(known)}"
+            )
+    if task.name == "detect" and not (known or task.classes):
+        raise TaskError(f"{checkpoint.name} has an open vocabulary: say in 'classes' what to detect")
+
+
+def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Classes of a ``detect`` task in the vocabulary's order, which is the order of training."""
+    if not vocabulary.classes:
+        return task.classes
+    return tuple(c for c in vocabulary.classes if c in task.classes or not task.classes)
+
+
+def static_text(task: Task, vocabulary: Vocabulary) -> str:
+    """What stands before the image: the verb and the classes, phrase or question."""
+    words = {"detect": asked_classes(task, vocabulary), "ground": (task.prompt,), "ask": (task.prompt,)}
+    return " ".join((BEGIN + _VERBS[task.name], *(w.strip().lower() for w in words.get(task.name, ()))))
+
+
+def full_text(task: Task, vocabulary: Vocabulary) -> str:
+    """The whole prompt with one ``<image>``, for the stock processor."""
+    return static_text(task, vocabulary) + IMAGE + ANSWER
