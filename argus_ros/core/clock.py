@@ -1,0 +1,69 @@
+"""From the stamp of an image to the moment its age counts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Seconds a clock or a stamp must jump back to count as time going back; less is reordering.
+JUMP = 0.5
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What an image's stamp was taken for."""
+
+    born: float  #: steady seconds at which the image's age was zero
+    clear: tuple[str, ...] = ()  #: cameras whose held frames belong to a time that is gone
+    warning: str = ""  #: to be logged; said once
+
+
+class StampClock:
+    """Tells when each image was taken, on the steady clock.
+
+    While an image's stamp and the node's ROS clock agree within ``max_clock_skew`` seconds, that is the
+    stamp; else it is the arrival, with one warning per camera. A stamp in the future counts as the
+    arrival. When the ROS clock goes back, what every camera holds is to be cleared; when only
+    one camera's stamps do (a looped bag without its clock), that camera's.
+    """
+
+    def __init__(self, max_clock_skew: float = 5.0) -> None:
+        self.max_clock_skew = max_clock_skew
+        self._stamps: dict[str, int] = {}  # newest stamp of each camera since time last went back
+        self._ros_now: int | None = None
+        self._warned: set[str] = set()
+
+    def arrive(self, camera: str, stamp: int, ros_now: int, now: float) -> Arrival:
+        """Take an image stamped ``stamp``, arriving at ``ros_now`` (ROS nanoseconds), ``now`` (steady)."""
+        clear, warning = self._rewound(camera, stamp, ros_now)
+        age = (ros_now - stamp) * 1e-9
+        if abs(age) <= self.max_clock_skew:
+            return Arrival(now - max(age, 0.0), clear, warning)
+        if camera not in self._warned:
+            self._warned.add(camera)
+            side = "behind" if age > 0 else "ahead of"
+            skewed = (
+                f"camera {camera}: its stamps are {abs(age):.1f} s {side} this node's clock, so ages count "
+                "from arrival; synchronise the clocks, or set use_sim_time where a bag publishes /clock"
+            )
+            warning = f"{warning}; {skewed}" if warning else skewed
+        return Arrival(now, clear, warning)
+
+    def forget(self, camera: str) -> None:
+        """A camera is gone; one of the same name starts afresh."""
+        self._stamps.pop(camera, None)
+        self._warned.discard(camera)
+
+    def _rewound(self, camera: str, stamp: int, ros_now: int) -> tuple[tuple[str, ...], str]:
+        before, self._ros_now = self._ros_now, ros_now
+        if before is not None and (before - ros_now) * 1e-9 > JUMP:
+            cleared = tuple(self._stamps)
+            self._stamps = {camera: stamp}
+            jump = (before - ros_now) * 1e-9
+            return cleared, f"the ROS clock went back by {jump:.1f} s: frames held are dropped"
+        newest = self._stamps.get(camera, stamp)
+        if (newest - stamp) * 1e-9 > JUMP:
+            self._stamps[camera] = stamp
+            jump = (newest - stamp) * 1e-9
+            return (camera,), f"camera {camera}: its stamps went back by {jump:.1f} s: its frames are dropped"
+        self._stamps[camera] = max(newest, stamp)
+        return (), ""

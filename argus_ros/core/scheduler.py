@@ -1,0 +1,539 @@
+"""Which camera's frame to prepare and run next, at which budget level, and which to drop.
+
+Pure bookkeeping: no threads, no clocks, no pixels. Every method takes ``now``, seconds on the steady
+clock. Whoever drives it holds one lock around it and, after every event, asks in this order::
+
+    frame = scheduler.offer(camera, born, now, payload)   # an image came in
+    batch = scheduler.next_run(now)                       # start the engine on these, if any
+    while frame := scheduler.next_prepare(now): ...       # hand to the host's worker
+    scheduler.prepared(frame, now)                        # the worker is done
+    publish = scheduler.finished(frame, now)              # the engine answered, about to publish
+    for ended in scheduler.take_ended(): ...              # every frame offered ends here, once
+
+docs/scheduling.md explains the policy.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from argus_ros.core.latency import LatencyModel
+from argus_ros.core.types import Outcome
+
+PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's hopeless frame is run all the same
+REFRESH_INTERVAL = 0.1  #: seconds between two looks at the load
+CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
+LOAD_FITS, LOAD_FITS_AGAIN = 0.9, 0.8  #: earliest deadline first up to the one, again below the other
+SLACK_TO_CLIMB = 0.1  #: part of the deadline a camera's frame must have to spare to take a higher level
+
+
+class PolicyError(ValueError):
+    """A camera's policy that cannot work; says what would."""
+
+
+@dataclass(frozen=True)
+class CameraPolicy:
+    """What one camera is promised. Raises PolicyError where a value makes no sense."""
+
+    deadline: float = 0.2  #: most seconds of age at publication
+    weight: float = 1.0  #: share of engine time under overload, relative to the other cameras
+    rate_cap: float = 0.0  #: most frames per second to take up, on average; 0: all
+
+    def __post_init__(self) -> None:
+        for name in ("deadline", "weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise PolicyError(f"{name} is {value}; it has to be a number above 0")
+        if not (math.isfinite(self.rate_cap) and self.rate_cap >= 0.0):
+            raise PolicyError(f"rate_cap is {self.rate_cap}; it has to be 0 (no cap) or frames per second")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One rung of the budget ladder: what a frame may cost. The ladder goes from cheap to dear."""
+
+    name: str = "full"
+    max_tiles: int = 0  #: 0: as many as the picture asks for
+    visual_tokens: int = 0  #: 0: as many as its tiles give
+    max_detections: int = 0  #: 0: as many as the checkpoint allows
+
+
+class State(enum.Enum):
+    WAITING = enum.auto()
+    PREPARING = enum.auto()
+    PREPARED = enum.auto()
+    RUNNING = enum.auto()
+    ENDED = enum.auto()
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """A frame on its way: the ticket. Only the scheduler writes to it, except for ``payload``."""
+
+    id: int
+    camera: str
+    born: float  #: when the image's age was zero
+    arrived: float
+    due: float  #: latest time of publication
+    payload: Any = None
+    state: State = State.WAITING
+    level: int = 0  #: index into the ladder, once selected for preparation
+    probe: bool = False  #: predicted to be late, run to see whether the engine has recovered
+    reason: str = ""  #: why it was selected, or how it ended
+    prepare_started: float = 0.0
+    run_started: float = 0.0
+    charge: float = 0.0  #: virtual seconds its camera has paid for it
+    turn: float = 0.0  #: virtual deadline
+    doom: tuple[Outcome, str] | None = None  #: how it will end once the worker lets go of it
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a frame offered."""
+
+    frame: Frame
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(eq=False, slots=True)
+class _Camera:
+    name: str
+    policy: CameraPolicy
+    waiting: Frame | None = None
+    preparing: Frame | None = None
+    prepared: Frame | None = None
+    vtime: float = 0.0  # engine seconds / weight it has had
+    turn: float = 0.0  # scratch: its virtual deadline, were it selected
+    level: int = 0  # of its last frame
+    period: float = 0.0  # smoothed seconds between its frames
+    offered: float = -math.inf  # time of its last frame
+    allowed: float = -math.inf  # when the rate cap lets the next one in
+    probe_at: float = -math.inf
+
+    def rate(self, now: float) -> float:
+        """Frames per second it asks for; 0 when it has gone quiet."""
+        if not self.period or now - self.offered > max(1.0, 3.0 * self.period):
+            return 0.0
+        rate = 1.0 / self.period
+        return min(rate, self.policy.rate_cap) if self.policy.rate_cap else rate
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the scheduler sees things, for diagnostics."""
+
+    load: float = 0.0  #: engine time asked for per second, at the levels in use
+    overloaded: bool = False  #: shares by weight instead of earliest deadline first
+    level: int = 0  #: highest budget level the load allows
+    cameras: dict[str, float] = field(default_factory=dict)  #: frames per second each camera asks for
+
+
+class FrameScheduler:
+    """Holds the newest frame of every camera and decides, one event at a time.
+
+    ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
+    the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
+    The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
+    camera's deadline is shorter than the fastest level takes.
+    """
+
+    def __init__(
+        self,
+        cameras: Mapping[str, CameraPolicy],
+        levels: Sequence[Level],
+        latency: LatencyModel,
+        *,
+        ahead: int = 1,
+        max_batch: int = 1,
+    ) -> None:
+        if not levels:
+            raise ValueError("levels is empty; give at least one budget level")
+        if ahead < 0 or not 1 <= max_batch <= max(1, ahead):
+            raise ValueError(f"max_batch is {max_batch}; with ahead={ahead} it can be 1 to {max(1, ahead)}")
+        self.levels = tuple(levels)
+        self.latency = latency
+        self.ahead = ahead
+        self.max_batch = max_batch
+        self.counts: dict[str, Counter[Outcome]] = {}  #: frames ended, per camera ever known
+        self.offered: Counter[str] = Counter()  #: frames offered, per camera ever known
+        self._cameras: dict[str, _Camera] = {}
+        self._waiting: dict[str, _Camera] = {}  # cameras with a frame waiting
+        self._selected: list[Frame] = []  # being prepared or prepared, in the order selected
+        self._running: list[Frame] = []
+        self._batch = 0  # size of the batch that runs
+        self._ended: list[Ended] = []
+        self._ids = itertools.count(1)
+        self._down = "the engine is not ready yet"
+        self._vnow = 0.0  # the system's virtual time at the last selection
+        self._load = Load()
+        self._refresh_at = self._climb_at = -math.inf
+        for name, policy in cameras.items():
+            self.set_policy(name, policy)
+
+    # --- cameras --------------------------------------------------------------------------------
+
+    def set_policy(self, camera: str, policy: CameraPolicy) -> None:
+        """Add a camera or change what it is promised; frames already selected keep their deadline.
+
+        Raises PolicyError, and changes nothing, where the deadline cannot be met at any level.
+        """
+        shortest = self.shortest_deadline()
+        if policy.deadline < shortest:
+            raise PolicyError(
+                f"camera {camera}: deadline {policy.deadline:.3f} s is shorter than the fastest level takes "
+                f"({self.levels[0].name}); the shortest that works is {math.ceil(shortest * 1e3) / 1e3:.3f} s"
+            )
+        known = self._cameras.get(camera)
+        if known is None:
+            self._cameras[camera] = _Camera(camera, policy, level=self._load.level)
+            self.counts.setdefault(camera, Counter())
+            return
+        known.policy = policy
+        known.allowed = -math.inf
+        known.vtime = self._vnow
+        if known.waiting:
+            known.waiting.due = known.waiting.born + policy.deadline
+
+    def shortest_deadline(self) -> float:
+        """Seconds the lowest level is predicted to need; 0 while nothing is known."""
+        return self.latency.predict("prepare", 0) + self.latency.predict("run", 0)
+
+    def remove_camera(self, camera: str) -> None:
+        """Forget a camera; what it holds ends as STALE, an answer still to come as WITHHELD."""
+        self.clear(f"camera {camera} was removed", camera)
+        del self._cameras[camera]
+
+    def clear(self, reason: str, camera: str | None = None) -> None:
+        """Drop what one camera or all hold, for time going back; answers still to come are withheld."""
+        for frame in self._held():
+            if camera in (None, frame.camera):
+                doom = Outcome.WITHHELD if frame.state is State.RUNNING else Outcome.STALE
+                self._doom(frame, doom, reason)
+        for known in self._cameras.values():
+            if camera in (None, known.name):
+                known.allowed = known.offered = -math.inf
+
+    # --- the engine -----------------------------------------------------------------------------
+
+    def engine_up(self) -> None:
+        """The engine is ready to run frames."""
+        self._down = ""
+
+    def engine_down(self, reason: str) -> None:
+        """The engine is gone: frames held end as ENGINE_DOWN, and those offered until it is up."""
+        self._down = reason
+        for frame in self._held():
+            if frame.state is State.RUNNING:
+                self._end(frame, Outcome.ENGINE_DOWN, reason)
+            else:
+                self._doom(frame, Outcome.ENGINE_DOWN, reason)
+
+    # --- the way of a frame ---------------------------------------------------------------------
+
+    def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame:
+        """Take a new frame whose age was zero at ``born``. Raises KeyError for an unknown camera."""
+        known = self._cameras[camera]
+        frame = Frame(next(self._ids), camera, born, now, born + known.policy.deadline, payload)
+        self.offered[camera] += 1
+        gap = now - known.offered
+        known.offered = now
+        if gap < math.inf:
+            known.period = gap if not known.period else known.period + 0.1 * (gap - known.period)
+        if self._down:
+            self._end(frame, Outcome.ENGINE_DOWN, self._down)
+        elif known.waiting:  # takes its place, and its permission under the rate cap
+            self._end(known.waiting, Outcome.SUPERSEDED, "a newer frame came before it was prepared")
+            self._wait(known, frame)
+        elif now < known.allowed - 1e-9:
+            cap = known.policy.rate_cap
+            self._end(frame, Outcome.RATE_LIMITED, f"the camera's rate cap is {cap:g} frames per second")
+        else:
+            if known.policy.rate_cap:  # from the permission, not from now: the average is what is capped
+                known.allowed = max(known.allowed + 1.0 / known.policy.rate_cap, now)
+            self._wait(known, frame)
+        return frame
+
+    def next_prepare(self, now: float) -> Frame | None:
+        """The frame to prepare next, at its ``level``; None while there is nothing to prepare."""
+        self._refresh(now)
+        self._expire(now)
+        free = self._engine_free(now)
+        room = self.ahead if self._running else max(self.ahead, 1)
+        while self._waiting:
+            old = None
+            if len(self._selected) < room and (ready := self._ready()):
+                camera = self._first(ready)
+            elif old := self._replaceable(now, free):
+                camera = self._cameras[old.camera]
+            else:
+                return None
+            frame = camera.waiting
+            assert frame is not None
+            if self._choose_level(camera, frame, old, now, free):
+                self._select(camera, frame, old, now)
+                return frame
+        return None
+
+    def prepared(self, frame: Frame, now: float) -> None:
+        """The host has prepared a frame that ``next_prepare`` gave out."""
+        self.latency.observe("prepare", frame.level, 1, now - frame.prepare_started)
+        if frame.state is not State.PREPARING:
+            return
+        camera = self._cameras.get(frame.camera)
+        if frame.doom or camera is None or camera.preparing is not frame:
+            self._end(frame, *(frame.doom or (Outcome.STALE, "its camera was removed")))
+            return
+        camera.preparing, camera.prepared = None, frame
+        frame.state = State.PREPARED
+
+    def next_run(self, now: float) -> list[Frame]:
+        """The frames to run now, as one batch; empty while the engine is busy or nothing is prepared."""
+        self._refresh(now)
+        self._expire(now)
+        if self._running or self._down:
+            return []
+        order = attrgetter("turn" if self._load.overloaded else "due")
+        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=order)
+        batch: list[Frame] = []
+        for frame in queue:
+            if batch:
+                if len(batch) < self.max_batch and self._joins(batch, frame, now):
+                    batch.append(frame)
+                continue
+            finish = now + self.latency.predict("run", frame.level)
+            if finish <= frame.due or frame.probe or self._probe(frame, now):
+                batch.append(frame)
+            else:
+                self._end(frame, Outcome.STALE, f"it would finish {finish - frame.due:.3f} s late")
+        for frame in batch:
+            camera = self._cameras[frame.camera]
+            camera.prepared = None
+            camera.probe_at = now + PROBE_INTERVAL
+            frame.state, frame.run_started = State.RUNNING, now
+            self._selected.remove(frame)
+        self._running, self._batch = batch.copy(), len(batch)
+        return batch
+
+    def finished(self, frame: Frame, now: float, *, truncated: bool = False) -> bool:
+        """The answer to a frame is about to be published: True if it is in time, else it is withheld.
+
+        ``truncated``: the engine stopped at the deadline, so the time taken is no measure. A frame
+        answered without the engine (an unchanged scene) may finish straight after its preparation.
+        """
+        if frame.state is State.ENDED:
+            return False
+        if frame.state is State.RUNNING and len(self._running) == 1:  # the batch is complete
+            seconds = now - frame.run_started
+            self.latency.observe("run", frame.level, self._batch, seconds, at_least=truncated)
+        if frame.doom:
+            self._end(frame, *frame.doom, now=now)
+            return False
+        age = now - frame.born
+        if now > frame.due:
+            self._end(frame, Outcome.WITHHELD, f"it came {now - frame.due:.3f} s late", now=now)
+            return False
+        if frame.probe and frame.camera in self._cameras:  # good news: look again at once
+            self._cameras[frame.camera].probe_at = now
+        self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {frame.reason}", now=now)
+        return True
+
+    def drop(self, frame: Frame, outcome: Outcome, reason: str, now: float) -> None:
+        """End a frame that cannot go on: its image cannot be decoded, or the engine failed on it."""
+        if frame.state is not State.ENDED:
+            self._end(frame, *(frame.doom or (outcome, reason)), now=now)
+
+    def take_ended(self) -> list[Ended]:
+        """The frames that ended since the last call, in order, each with outcome and reason."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def next_wakeup(self) -> float | None:
+        """When to call again though nothing happens: the first deadline of a frame held and not begun."""
+        held = [c.waiting.due for c in self._waiting.values() if c.waiting]
+        return min(held + [f.due for f in self._selected if f.state is State.PREPARED], default=None)
+
+    def load(self) -> Load:
+        """Load, mode and budget level as last looked at."""
+        return self._load
+
+    # --- decisions ------------------------------------------------------------------------------
+
+    def _ready(self) -> list[_Camera]:
+        """Cameras with a frame to prepare and none that waits for the engine already."""
+        return [c for c in self._waiting.values() if not c.preparing and not c.prepared]
+
+    def _first(self, ready: list[_Camera]) -> _Camera:
+        """Earliest deadline while the load fits, else the earliest eligible virtual deadline."""
+        if not self._load.overloaded:
+            return min(ready, key=lambda c: c.waiting.due)  # type: ignore[union-attr]
+        self._vnow = sum(c.vtime * c.policy.weight for c in ready) / sum(c.policy.weight for c in ready)
+        seconds = self.latency.typical("run", self._load.level)
+        eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': rounding
+        for camera in eligible:
+            camera.turn = camera.vtime + seconds / camera.policy.weight
+        return min(eligible, key=attrgetter("turn"))
+
+    def _replaceable(self, now: float, free: float) -> Frame | None:
+        """A prepared frame that can give way to a newer one of its camera before the engine is free."""
+        for frame in self._selected:
+            if frame.state is State.PREPARED and frame.camera in self._waiting:
+                ready = now + self.latency.predict("prepare", frame.level)
+                if ready < free:
+                    return frame
+        return None
+
+    def _choose_level(
+        self, camera: _Camera, frame: Frame, old: Frame | None, now: float, free: float
+    ) -> bool:
+        """Set the highest level at which the frame is in time, or make it a probe, or end it as stale."""
+        predict = self.latency.predict
+        queue = free + sum(self._engine_seconds(f.level) for f in self._selected if f is not old)
+        finish = now
+        for level in range(self._load.level, -1, -1):
+            finish = max(now + predict("prepare", level), queue) + predict("run", level)
+            slack = SLACK_TO_CLIMB * camera.policy.deadline if level > camera.level else 0.0
+            if finish + slack <= frame.due:
+                frame.level = level
+                return True
+        frame.level = 0
+        if finish <= frame.due:  # only the slack to climb was missing
+            return True
+        if self._probe(frame, now):
+            return True
+        late = finish - frame.due
+        self._end(frame, Outcome.STALE, f"it would finish {late:.3f} s late at the lowest level")
+        return False
+
+    def _probe(self, frame: Frame, now: float) -> bool:
+        """Run a hopeless frame all the same if its camera has had no run for a while."""
+        camera = self._cameras[frame.camera]
+        if now >= frame.due or now < camera.probe_at:
+            return False
+        frame.probe = True
+        frame.reason = f"predicted to be late, but a probe: no run for {PROBE_INTERVAL:g} s"
+        return True
+
+    def _joins(self, batch: list[Frame], frame: Frame, now: float) -> bool:
+        """Whether one more in the batch leaves all in time, and takes no longer than one by one."""
+        if frame.level != batch[0].level:
+            return False
+        predict = self.latency.predict
+        seconds = predict("run", frame.level, len(batch) + 1)
+        alone = predict("run", frame.level, len(batch)) + predict("run", frame.level)
+        return seconds <= alone and all(now + seconds <= f.due for f in [*batch, frame])
+
+    def _select(self, camera: _Camera, frame: Frame, old: Frame | None, now: float) -> None:
+        """Hand a waiting frame to preparation and let its camera pay for it."""
+        self._waiting.pop(camera.name)
+        camera.waiting, camera.preparing, camera.level = None, frame, frame.level
+        if old:
+            frame.charge, frame.turn, old.charge = old.charge, old.turn, 0.0
+            self._end(old, Outcome.SUPERSEDED, "a newer frame came, and there is time to prepare that")
+        else:
+            frame.charge = self._engine_seconds(frame.level) / camera.policy.weight
+            frame.turn = camera.vtime + frame.charge
+            camera.vtime += frame.charge
+        if not frame.probe:
+            order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
+            frame.reason = f"{order}, level {self.levels[frame.level].name}"
+        frame.state, frame.prepare_started = State.PREPARING, now
+        self._selected.append(frame)
+
+    def _engine_free(self, now: float) -> float:
+        if not self._running:
+            return now
+        first = self._running[0]
+        return max(now, first.run_started + self.latency.typical("run", first.level, self._batch))
+
+    def _engine_seconds(self, level: int) -> float:
+        """Engine seconds a frame takes, batches used where they help."""
+        sizes = range(1, self.max_batch + 1)
+        return min(self.latency.typical("run", level, n) / n for n in sizes)
+
+    def _refresh(self, now: float) -> None:
+        """Look at the load: its mode and the highest budget level it allows, with hysteresis."""
+        if now < self._refresh_at:
+            return
+        self._refresh_at = now + REFRESH_INTERVAL
+        rates = {c.name: c.rate(now) for c in self._cameras.values()}
+        demand = sum(rates.values())
+
+        def cost(level: int) -> float:  # of one frame, in the time of whichever stage is the bottleneck
+            run, prepare = self._engine_seconds(level), self.latency.typical("prepare", level)
+            return max(run, prepare) if self.ahead else run + prepare
+
+        level = self._load.level
+        if level > 0 and demand * cost(level) > 1.0:
+            while level > 0 and demand * cost(level) > 1.0:
+                level -= 1
+            self._climb_at = now + CLIMB_INTERVAL
+        elif level + 1 < len(self.levels) and now >= self._climb_at and demand * cost(level + 1) <= LOAD_FITS:
+            level += 1
+            self._climb_at = now + CLIMB_INTERVAL
+        load = sum(rates[c.name] * cost(min(c.level, level)) for c in self._cameras.values())
+        was = self._load.overloaded
+        overloaded = load > (LOAD_FITS_AGAIN if was else LOAD_FITS)
+        if overloaded and not was:
+            self._vnow = 0.0
+            for camera in self._cameras.values():
+                camera.vtime = 0.0
+        self._load = Load(load, overloaded, level, rates)
+
+    # --- bookkeeping ----------------------------------------------------------------------------
+
+    def _wait(self, camera: _Camera, frame: Frame) -> None:
+        if camera.name not in self._waiting and not camera.preparing and not camera.prepared:
+            longest_lag = self._engine_seconds(self._load.level) / camera.policy.weight
+            camera.vtime = max(camera.vtime, self._vnow - longest_lag)
+        camera.waiting = frame
+        self._waiting[camera.name] = camera
+
+    def _expire(self, now: float) -> None:
+        """End what can only come late, though nothing else happens to it."""
+        late = [c.waiting for c in self._waiting.values() if c.waiting and c.waiting.due < now]
+        late += [f for f in self._selected if f.state is State.PREPARED and f.due < now]
+        for frame in late:
+            self._end(frame, Outcome.STALE, "its deadline passed while it waited")
+
+    def _held(self) -> list[Frame]:
+        waiting = [c.waiting for c in self._waiting.values() if c.waiting]
+        return [*waiting, *self._selected, *self._running]
+
+    def _doom(self, frame: Frame, outcome: Outcome, reason: str) -> None:
+        """End a frame, now or, where a worker still has it, when that lets go of it."""
+        if frame.state in (State.PREPARING, State.RUNNING):
+            frame.doom = (outcome, reason)
+        else:
+            self._end(frame, outcome, reason)
+
+    def _end(self, frame: Frame, outcome: Outcome, reason: str, *, now: float | None = None) -> None:
+        """The one way out: free what holds the frame, settle its camera's account, keep count."""
+        camera = self._cameras.get(frame.camera)
+        if frame.state is State.RUNNING:
+            self._running.remove(frame)
+            if camera and now is not None:
+                took = (now - frame.run_started) / self._batch
+                camera.vtime += took / camera.policy.weight - frame.charge
+        elif frame.state in (State.PREPARING, State.PREPARED):
+            self._selected.remove(frame)
+            if camera:
+                camera.vtime -= frame.charge
+        if camera:
+            if camera.waiting is frame:
+                camera.waiting = None
+                del self._waiting[camera.name]
+            elif camera.preparing is frame:
+                camera.preparing = None
+            elif camera.prepared is frame:
+                camera.prepared = None
+        frame.state, frame.reason = State.ENDED, reason
+        self.counts[frame.camera][outcome] += 1
+        self._ended.append(Ended(frame, outcome, reason))
