@@ -1,0 +1,32 @@
+# make demo | test | check | setup | clean
+#   PYTHON=python3.12   the interpreter to set up with (3.10 to 3.13)
+#   ROS=kilted          which ROS 2 to install where none is sourced (default jazzy)
+#   TORCH=2.11.0        which torch: a version (default 2.13.0), or arguments for pip install
+#   CAMERAS=3 ARGS=...  for the demo
+PYTHON ?= python3
+CAMERAS ?= 1
+export ROS TORCH
+
+VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
+RUN := $(VENV)/bin/ros-env
+
+.PHONY: demo test check setup clean
+
+demo: setup
+	$(VENV)/bin/argus demo $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
+
+test: setup
+	$(RUN) pytest $(ARGS)
+
+check: setup
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) pytest -m "not slow and not system" $(ARGS)
+
+setup:
+	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) here: install Python 3.10 to 3.13, or name it with PYTHON="; exit 1; }
+	@$(PYTHON) scripts/bootstrap.py
+
+clean:
+	rm -rf .venv .venv-* .ros_ws .ros_ws-* build

