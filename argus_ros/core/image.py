@@ -1,0 +1,318 @@
+"""Camera pictures as they arrive, and how to get at their pixels.
+
+An ``Image`` is a view of a ``sensor_msgs`` message: making one copies and checks nothing, so that
+a callback can store it and forget it. ``decode`` does the work, for the one frame in several that
+is chosen. It leaves the channel order as it is and says how to turn it to RGB, because scaling
+first and converting the small result is cheaper.
+
+16 bit to 8: colour, ``mono16`` and Bayer pictures keep the top 8 bits of the sensor's depth (10,
+12, 14 or 16 bits, whichever holds the brightest pixel); ``16UC1`` (thermal, depth) has no white
+point and is stretched from its least to its greatest value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+#: Larger compressed pictures are refused before memory is spent on them.
+MAX_PIXELS = 1 << 26
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used: what is wrong with it and what to do."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in pixels of the source image; a width or height of 0 reaches to its edge."""
+
+    x: int = 0
+    y: int = 0
+    width: int = 0
+    height: int = 0
+
+    def within(self, width: int, height: int) -> Region:
+        """The part that lies in an image of this size. Raises ImageError where there is none."""
+        left, top = max(self.x, 0), max(self.y, 0)
+        right = min(self.x + self.width, width) if self.width else width
+        bottom = min(self.y + self.height, height) if self.height else height
+        if left >= right or top >= bottom:
+            raise ImageError(
+                f"the region of interest ({self.width}x{self.height} at {self.x}, {self.y}) lies outside "
+                f"the {width}x{height} image; set the camera's region inside it"
+            )
+        return Region(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A picture in its message's own memory, raw or compressed."""
+
+    data: Any  #: what has the buffer protocol: bytes, array, ndarray
+    encoding: str  #: ``sensor_msgs/Image.encoding`` or ``sensor_msgs/CompressedImage.format``
+    width: int = 0  #: pixels; 0 in a compressed picture, whose data say it
+    height: int = 0
+    step: int = 0  #: bytes from one row to the next
+    is_bigendian: bool = False
+    compressed: bool = False
+
+    @classmethod
+    def of(cls, message: Any) -> Image:
+        """View of anything with the fields of a sensor_msgs Image or CompressedImage."""
+        if hasattr(message, "format"):
+            return cls(message.data, message.format, compressed=True)
+        return cls(
+            message.data,
+            message.encoding,
+            message.width,
+            message.height,
+            message.step,
+            bool(message.is_bigendian),
+        )
+
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, from the header of a compressed picture. Raises ImageError."""
+        if self.compressed:
+            return _compressed_size(self)
+        if self.width <= 0 or self.height <= 0:
+            raise ImageError(f"the image is empty ({self.width}x{self.height}); check the camera driver")
+        return self.width, self.height
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded pixels, (height, width) or (height, width, channels) uint8, often a view."""
+
+    array: np.ndarray
+    to_rgb: int | None  #: OpenCV's conversion code to RGB; None where the order is RGB already
+
+    def rgb(self) -> np.ndarray:
+        """(height, width, 3) uint8."""
+        return self.array if self.to_rgb is None else cv2.cvtColor(self.array, self.to_rgb)
+
+
+def decode(image: Image, region: Region | None = None, target: tuple[int, int] = (0, 0)) -> Pixels:
+    """Pixels of ``region`` (or of all the picture).
+
+    ``target`` (width, height) is the size that the caller will scale the region to: a JPEG much
+    larger is decoded at a half, a quarter or an eighth, as long as ``SPARE`` times the target is
+    left. Raises ImageError.
+    """
+    width, height = image.size()
+    region = (region or Region()).within(width, height)
+    try:
+        if image.compressed:
+            return _decode_compressed(image, region, width, height, target)
+        return _decode_raw(image, region)
+    except cv2.error as error:
+        raise ImageError(
+            f"OpenCV cannot convert this {width}x{height} {image.encoding!r} picture: {error.err}"
+        ) from None
+
+
+# --- raw ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How pixels lie in rows. Those with ``cells`` have to be converted before they can be scaled."""
+
+    channels: int
+    to_rgb: int | None
+    bits: int = 8
+    cells: bool = False  # colour is shared by cells of 2x1 or 2x2 pixels
+    even: bool = False  # there are no half cells
+    planes: bool = False  # luma rows, then half as many of interleaved chroma
+
+
+_LAYOUTS = {
+    "rgb8": _Layout(3, None),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
+    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "rgb16": _Layout(3, None, 16),
+    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, 16),
+    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, 16),
+    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, 16),
+    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, 16),
+    "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, 16),
+    # OpenCV names a Bayer pattern by the second row's second and third pixel.
+    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB, cells=True),
+    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB, cells=True),
+    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGR2RGB, cells=True),
+    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB, cells=True),
+    "bayer_rggb16": _Layout(1, cv2.COLOR_BayerBG2RGB, 16, cells=True),
+    "bayer_bggr16": _Layout(1, cv2.COLOR_BayerRG2RGB, 16, cells=True),
+    "bayer_gbrg16": _Layout(1, cv2.COLOR_BayerGR2RGB, 16, cells=True),
+    "bayer_grbg16": _Layout(1, cv2.COLOR_BayerGB2RGB, 16, cells=True),
+    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
+    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
+    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
+    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
+    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, cells=True, even=True, planes=True),
+    "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, cells=True, even=True, planes=True),
+}
+
+#: Encodings of raw pictures that ``decode`` understands.
+ENCODINGS = tuple(_LAYOUTS)
+
+
+def _decode_raw(image: Image, region: Region) -> Pixels:
+    layout = _LAYOUTS.get(image.encoding)
+    if layout is None:
+        raise ImageError(
+            f"unknown image encoding {image.encoding!r}; have the camera publish one of "
+            f"{', '.join(ENCODINGS)}, or a JPEG or PNG CompressedImage"
+        )
+    pixels = _view(image, layout)
+    if not layout.cells or layout.to_rgb is None:
+        return Pixels(_eight_bits(_crop(pixels, region), image.encoding), layout.to_rgb)
+    if layout.planes:
+        return Pixels(_crop(cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb), region), None)
+    cells, inner = _whole_cells(region, image.width, image.height)
+    pixels = _eight_bits(_crop(pixels, cells), image.encoding)
+    return Pixels(_crop(cv2.cvtColor(pixels, layout.to_rgb), inner), None)
+
+
+def _view(image: Image, layout: _Layout) -> np.ndarray:
+    """The message's data as (rows, width) or (rows, width, channels). Raises ImageError."""
+    what = f"{image.width}x{image.height} {image.encoding}"
+    row = image.width * layout.channels * layout.bits // 8
+    rows = image.height * 3 // 2 if layout.planes else image.height
+    size = memoryview(image.data).nbytes
+    if image.step < row:
+        raise ImageError(
+            f"a row of this {what} image needs {row} bytes but its step is {image.step}; "
+            "the camera driver has to set step to the bytes of a row"
+        )
+    if layout.even and (image.width % 2 or (layout.planes and image.height % 2)):
+        raise ImageError(f"a {what} image cannot exist: its chroma needs even sizes; check the camera driver")
+    if size < image.step * rows:
+        raise ImageError(
+            f"a {what} image with rows of {image.step} bytes needs {image.step * rows} bytes but carries "
+            f"{size}; check the camera driver, or what cuts its messages short"
+        )
+    pixels = np.frombuffer(image.data, np.uint8, image.step * rows).reshape(rows, image.step)[:, :row]
+    if layout.bits == 16:
+        pixels = pixels.view(">u2" if image.is_bigendian else "<u2")
+    return pixels if layout.channels == 1 else pixels.reshape(rows, image.width, layout.channels)
+
+
+def _crop(pixels: np.ndarray, region: Region) -> np.ndarray:
+    return pixels[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def _whole_cells(region: Region, width: int, height: int) -> tuple[Region, Region]:
+    """The region grown to whole 2x2 cells and a cell more on each side, and where it lies in that."""
+    left, top = max(region.x // 2 * 2 - 2, 0), max(region.y // 2 * 2 - 2, 0)
+    right = min(-(-(region.x + region.width) // 2) * 2 + 2, width)
+    bottom = min(-(-(region.y + region.height) // 2) * 2 + 2, height)
+    inner = Region(region.x - left, region.y - top, region.width, region.height)
+    return Region(left, top, right - left, bottom - top), inner
+
+
+def _eight_bits(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = int(pixels.min()), int(pixels.max())
+    if encoding == "16UC1":
+        scale = 255 / max(high - low, 1)
+        return cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=scale, beta=-low * scale)
+    depth = next(bits for bits in (10, 12, 14, 16) if high < 1 << bits)
+    return (pixels >> (depth - 8)).astype(np.uint8)
+
+
+# --- compressed ---------------------------------------------------------------------------------
+
+#: A reduced JPEG keeps at least this many times the target's pixels per axis.
+SPARE = 2
+
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_JPEG = b"\xff\xd8"
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _decode_compressed(
+    image: Image, region: Region, width: int, height: int, target: tuple[int, int]
+) -> Pixels:
+    data = np.frombuffer(image.data, np.uint8)
+    jpeg = bytes(data[:2]) == _JPEG
+    # Some cameras pad after the end marker, so that it need not be last.
+    if jpeg and data.tobytes().rfind(b"\xff\xd9") < 0:
+        raise ImageError(
+            f"the JPEG picture is cut off after {data.size} bytes; check the camera driver and the network"
+        )
+    factor = _reduction(region, width, height, target) if jpeg else 1
+    # An orientation in the header is ignored, as by image_transport: boxes are in pixels as stored.
+    how = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION if jpeg else cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(data, how)
+    if pixels is None or pixels.shape[:2] != (height // factor, width // factor):
+        raise ImageError(
+            f"the {'JPEG' if jpeg else 'PNG'} picture ({data.size} bytes) is corrupt; "
+            "check the camera driver and the network"
+        )
+    pixels = _crop(pixels, Region(*(v // factor for v in (region.x, region.y, region.width, region.height))))
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
+    return Pixels(_eight_bits(pixels, "16UC1" if image.encoding.startswith("16UC1") else "png"), code)
+
+
+def _reduction(region: Region, width: int, height: int, target: tuple[int, int]) -> int:
+    """Largest reduction that leaves enough pixels and falls on whole ones."""
+    if not all(target):
+        return 1
+    edges = (region.x, region.y, region.width, region.height, width, height)
+    fits = (
+        factor
+        for factor in (8, 4, 2)
+        if region.width >= SPARE * factor * target[0]
+        and region.height >= SPARE * factor * target[1]
+        and not any(edge % factor for edge in edges)
+    )
+    return next(fits, 1)
+
+
+def _compressed_size(image: Image) -> tuple[int, int]:
+    head = bytes(memoryview(image.data).cast("B")[: 1 << 16])
+    if head.startswith(_JPEG):
+        size = _jpeg_size(head)
+    elif head.startswith(_PNG) and len(head) >= 24:
+        size = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    else:
+        raise ImageError(
+            f"the compressed picture (format {image.encoding!r}) is neither JPEG nor PNG; "
+            "have the camera publish one of these, or raw images"
+        )
+    if not 0 < size[0] * size[1] <= MAX_PIXELS:
+        raise ImageError(
+            f"the compressed picture claims {size[0]}x{size[1]} pixels; its header is corrupt, "
+            f"or it is larger than the {MAX_PIXELS / 1e6:.0f} megapixels that are accepted"
+        )
+    return size
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int]:
+    """Width and height from the start-of-frame segment; (0, 0) where there is none."""
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(head[at + 7 : at + 9], "big"), int.from_bytes(head[at + 5 : at + 7], "big")
+        else:
+            at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return 0, 0
