@@ -78,7 +78,7 @@ def read(name: str | Path) -> Checkpoint:
     path = find(name)
     config = _read_json(path / "config.json")
     family = config.get("model_type", "")
-    processor = _image_processor(path)
+    processor = image_processor(path)
     return Checkpoint(
         name=path.name,
         path=path,
@@ -101,7 +101,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _image_processor(path: Path) -> dict[str, Any]:
+def image_processor(path: Path) -> dict[str, Any]:
     """Settings of the image processor: a section of its own file in transformers 5, a file before."""
     if (path / "processor_config.json").is_file():
         section = _read_json(path / "processor_config.json").get("image_processor")
@@ -114,7 +114,9 @@ def _vocabulary(section: dict[str, Any] | None, path: Path) -> Vocabulary | None
     if section is None:
         return None
     known = set(Vocabulary.__dataclass_fields__)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items() if k in known}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in section.items() if k in known
+    }
     try:
         return Vocabulary(**values)
     except TypeError as error:

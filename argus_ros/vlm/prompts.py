@@ -16,7 +16,13 @@ IMAGE = "<image>"
 ANSWER = "<answer>"
 END = "<end_of_utterance>"
 
-_VERBS = {"detect": "detect", "ground": "ground", "dense_caption": "describe", "caption": "caption", "ask": "ask"}
+_VERBS = {
+    "detect": "detect",
+    "ground": "ground",
+    "dense_caption": "describe",
+    "caption": "caption",
+    "ask": "ask",
+}
 
 
 class TaskError(ValueError):
@@ -54,12 +60,26 @@ def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(c for c in vocabulary.classes if c in task.classes or not task.classes)
 
 
+def image_text(rows: int, columns: int) -> str:
+    """What stands for a picture of ``rows`` x ``columns`` tiles and the global one: an ``<image>`` per tile."""
+    fake, tiles = "<fake_token_around_image>", ""
+    for row in range(1, rows + 1):
+        tiles += "".join(f"{fake}<row_{row}_col_{column}>{IMAGE}" for column in range(1, columns + 1)) + "\n"
+    return f"{tiles}{chr(10) if rows else ''}{fake}<global-img>{IMAGE}{fake}"
+
+
 def static_text(task: Task, vocabulary: Vocabulary) -> str:
     """What stands before the image: the verb and the classes, phrase or question."""
     words = {"detect": asked_classes(task, vocabulary), "ground": (task.prompt,), "ask": (task.prompt,)}
     return " ".join((BEGIN + _VERBS[task.name], *(w.strip().lower() for w in words.get(task.name, ()))))
 
 
-def full_text(task: Task, vocabulary: Vocabulary) -> str:
-    """The whole prompt with one ``<image>``, for the stock processor."""
-    return static_text(task, vocabulary) + IMAGE + ANSWER
+def full_text(task: Task, vocabulary: Vocabulary | None) -> str:
+    """The whole prompt with one ``<image>``, for the stock processor.
+
+    Without a vocabulary it is the chat that SmolVLM was tuned on.
+    """
+    if vocabulary is not None:
+        return static_text(task, vocabulary) + IMAGE + ANSWER
+    question = task.prompt.strip() if task.name == "ask" else "Describe this image briefly."
+    return f"{BEGIN}User:{IMAGE}{question}{END}\nAssistant:"

@@ -1,0 +1,77 @@
+"""The latency recipes: named switches, each with what it changes, and the presets made of them.
+
+*exact* recipes leave the tokens as the reference has them, *bounded* ones change pixels or weights within a
+tested bound, *approximate* ones may change the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+
+
+def _recipe(doc: str, kind: str) -> bool:
+    return field(default=False, metadata={"doc": doc, "kind": kind})
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Which recipes are on. All are off by default, which is preset ``stock``."""
+
+    direct_resize: bool = _recipe("one OpenCV pass from the camera frame to uint8 tiles", "bounded")
+    device_resize: bool = _recipe("the frame goes up once and is cut and resized on the device", "bounded")
+    uint8_transfer: bool = _recipe(
+        "uint8 to the device; normalisation folded into the patch embedding", "bounded"
+    )
+    pinned_async: bool = _recipe("pinned buffers, copied on a stream of their own", "exact")
+    prompt_cache: bool = _recipe("token ids per task, classes and tile layout are computed once", "exact")
+    prefix_kv: bool = _recipe("what stands before the image keeps its keys and values", "exact")
+    fixed_shapes: bool = _recipe("no pixel masks, position searches or hidden synchronisations", "exact")
+    lean_modules: bool = _recipe(
+        "fused weights, static KV buffers, only the output rows the grammar can use", "exact"
+    )
+    device_loop: bool = _recipe("mask, argmax and stop test stay on the device, read in chunks", "exact")
+    compiled_step: bool = _recipe("CUDA graphs, or torch.compile on the CPU, per shape", "exact")
+    jump_forward: bool = _recipe("tokens that the grammar forces are appended without a step each", "exact")
+    last_frame_draft: bool = _recipe(
+        "the camera's previous answer is verified in one pass as a draft", "exact"
+    )
+    overlap: bool = _recipe("the next frame is prepared while this one is generated", "exact")
+    camera_batch: bool = _recipe("frames of several cameras run in one pass", "exact")
+    token_budget: bool = _recipe("tiles and tokens are chosen per frame by its deadline", "approximate")
+    still_gate: bool = _recipe("an unchanged scene repeats the last answer, marked REUSED", "approximate")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the recipes that are on, in the order of the table."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name))
+
+    def without(self, names: Iterable[str]) -> Recipes:
+        return replace(self, **dict.fromkeys(names, False))
+
+
+def doc(name: str) -> str:
+    """One line on a recipe: what it does and whether it is exact, bounded or approximate."""
+    metadata = Recipes.__dataclass_fields__[name].metadata
+    return f"{metadata['doc']} ({metadata['kind']})"
+
+
+def _of_kind(*kinds: str) -> Recipes:
+    return Recipes(**{f.name: f.metadata["kind"] in kinds for f in fields(Recipes)})
+
+
+#: ``stock``: none. ``paper``: what the paper did. ``realtime``: all exact and bounded ones (the default).
+#: ``edge``: the approximate ones as well.
+PRESETS = {
+    "stock": Recipes(),
+    "paper": Recipes(direct_resize=True, pinned_async=True, prompt_cache=True),
+    "realtime": _of_kind("exact", "bounded"),
+    "edge": _of_kind("exact", "bounded", "approximate"),
+}
+
+
+def preset(name: str) -> Recipes:
+    """Recipes of a preset. Raises ValueError with the known names."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,218 @@
+"""The engine: a checkpoint, a task and tiles in; detections or text out. Plain data on both sides."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core import recipes
+from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
+from argus_ros.core.recipes import Recipes
+from argus_ros.core.types import Answer, Detection, Status, Task
+from argus_ros.vlm import answers, architecture, grammar, prompts
+from argus_ros.vlm.generation import Limits, Model
+from argus_ros.vlm.grammar import Grammar
+from argus_ros.vlm.native import NativeModel
+from argus_ros.vlm.prompts import TaskError
+from argus_ros.vlm.tokens import Prompt, Tokens
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("native", "transformers")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Free-text answers are this long at most unless a request says otherwise.
+MAX_NEW_TOKENS = 64
+#: Questions whose prompt and grammar are kept.
+KEPT = 64
+
+
+class EngineError(ValueError):
+    """An engine that cannot be had as configured, with what can be done."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    grammar: Grammar
+    prompts: dict[tuple[int, int], Prompt]  #: by layout of tiles
+
+
+class Engine:
+    """A loaded model. Raises CheckpointError or EngineError when it cannot be loaded."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        started = time.monotonic()
+        self.checkpoint = checkpoints.read(config.checkpoint)
+        device = _device(config.device)
+        dtype = _dtype(config.dtype, device)
+        if config.backend not in BACKENDS:
+            raise EngineError(f"unknown backend {config.backend!r}; backends are {', '.join(BACKENDS)}")
+        try:
+            wanted = recipes.preset(config.preset)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if config.backend == "transformers":
+            wanted = Recipes()
+        self.recipes = _in_force(wanted, device)
+        self._vision, self._text = architecture.read(self.checkpoint)
+        self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
+        self._model = self._load(device, dtype)
+        self._questions: dict[Task, _Question] = {}
+        self.info = self._describe(device, dtype, time.monotonic() - started)
+
+    def _load(self, device: torch.device, dtype: torch.dtype) -> Model:
+        if self.recipes.lean_modules:
+            return NativeModel(self.checkpoint, self.recipes, device, dtype)
+        from argus_ros.vlm.reference import TransformersModel  # transformers takes seconds to import
+
+        return TransformersModel(self.checkpoint, device, dtype)
+
+    def _describe(self, device: torch.device, dtype: torch.dtype, seconds: float) -> ModelInfo:
+        tiling, vocabulary = self.checkpoint.tiling, self.checkpoint.vocabulary
+        grid = -(-tiling.longest_edge // tiling.tile)
+        return ModelInfo(
+            name=self.checkpoint.name,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            dtype=str(dtype).removeprefix("torch."),
+            tasks=self.checkpoint.tasks,
+            classes=vocabulary.classes if vocabulary else (),
+            tile=tiling.tile,
+            max_tiles=grid * grid + 1 if grid > 1 else 1,
+            tokens_per_tile=self._vision.tokens,
+            parameters=self._model.parameters,
+            recipes=self.recipes.names,
+            load_seconds=seconds,
+        )
+
+    def warm_up(self) -> None:
+        """Run once on a grey picture, so that the first frame does not pay for what is done lazily."""
+        name = self.info.tasks[0]
+        prompt = "?" if name in ("ground", "ask") else ""
+        task = (
+            Task(name, self.info.classes, prompt)
+            if self.info.classes or name != "detect"
+            else Task("detect", ("a",))
+        )
+        tiles = np.full((1, self.info.tile, self.info.tile, 3), 127, np.uint8)
+        self.run([FrameRequest(0, 0, 0, 0, self.info.tile, self.info.tile, task, max_new_tokens=8)], [tiles])
+
+    def check(self, request: FrameRequest, tiles: np.ndarray) -> None:
+        """Raise TaskError for a request that cannot be run."""
+        shape = (request.tiles, self.info.tile, self.info.tile, 3)
+        if tiles.shape != shape or tiles.dtype != np.uint8:
+            raise TaskError(f"tiles are {tiles.shape} {tiles.dtype}; {self.info.name} takes {shape} uint8")
+        if request.tiles > self.info.max_tiles:
+            raise TaskError(f"{request.tiles} tiles; {self.info.name} takes {self.info.max_tiles} at most")
+        if request.width < 1 or request.height < 1:
+            raise TaskError(f"the picture is {request.width}x{request.height} pixels")
+        prompt, grammar = self._prepare(request)
+        room = self._text.context - len(prompt.ids) - self._limit(request, grammar)
+        if room < 0:
+            raise TaskError(
+                f"prompt and answer take {-room} tokens more than the context of {self._text.context}; "
+                "shorten the prompt, or ask for fewer tiles or tokens"
+            )
+
+    def run(self, requests: Sequence[FrameRequest], tiles: Sequence[np.ndarray]) -> list[Answer]:
+        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8 RGB, is of ``requests[i]``. Raises TaskError."""
+        for request, picture in zip(requests, tiles, strict=True):
+            self.check(request, picture)
+        return [self._answer(request, picture) for request, picture in zip(requests, tiles, strict=True)]
+
+    def _answer(self, request: FrameRequest, tiles: np.ndarray) -> Answer:
+        prompt, grammar = self._prepare(request)
+        limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
+        made = self._model.generate(prompt, grammar, tiles, limits)
+        found: tuple[Detection, ...] = ()
+        text = ""
+        vocabulary = self.checkpoint.vocabulary
+        if made.logits is not None and vocabulary is not None:
+            size = request.width, request.height
+            found = answers.detections(
+                grammar, made.columns, made.logits, self.tokens, vocabulary.temperature, size
+            )
+        else:
+            text = answers.text(grammar, made.columns, self.tokens)
+        return Answer(
+            detections=found,
+            text=text,
+            status=Status.TRUNCATED if made.truncated else Status.OK,
+            times=made.times,
+            visual_tokens=made.visual_tokens,
+            generated_tokens=len(made.columns),
+            decode_passes=made.passes,
+        )
+
+    @staticmethod
+    def _limit(request: FrameRequest, grammar: Grammar) -> int:
+        return grammar.longest(request.max_new_tokens, request.max_detections) or MAX_NEW_TOKENS
+
+    def _prepare(self, request: FrameRequest) -> tuple[Prompt, Grammar]:
+        """Prompt and grammar of a request, made once per task and layout (recipe ``prompt_cache``)."""
+        task, layout = request.task, (request.rows, request.columns)
+        if task not in self._questions:
+            prompts.check(task, self.checkpoint)
+            if len(self._questions) >= KEPT:
+                del self._questions[next(iter(self._questions))]
+            self._questions[task] = _Question(grammar.build(task, self.tokens), {})
+        question = self._questions[task]
+        if layout not in question.prompts or not self.recipes.prompt_cache:
+            question.prompts[layout] = self.tokens.prompt(task, *layout, self._vision.tokens)
+        return question.prompts[layout], question.grammar
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise EngineError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise EngineError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EngineError(
+            f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise EngineError(f"unknown dtype {name!r}; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _in_force(wanted: Recipes, device: torch.device) -> Recipes:
+    """What of ``wanted`` can be had here; the rest is named once and off."""
+    out = [name for name in wanted.names if name in NOT_YET]
+    if device.type != "cuda":
+        out += [name for name in ("pinned_async", "device_resize", "device_loop") if getattr(wanted, name)]
+    if not wanted.lean_modules:
+        out += [name for name in NATIVE_ONLY if getattr(wanted, name)]
+    if out:
+        log.info("recipes off on %s: %s", device, ", ".join(dict.fromkeys(out)))
+    return wanted.without(out)
+
+
+#: Recipes without an implementation here.
+NOT_YET = (
+    "device_resize",
+    "pinned_async",
+    "device_loop",
+    "compiled_step",
+    "jump_forward",
+    "last_frame_draft",
+    "camera_batch",
+)
+#: Recipes that are part of, or work on, the native backend's modules.
+NATIVE_ONLY = ("uint8_transfer", "prefix_kv", "fixed_shapes", "device_loop", "compiled_step", "jump_forward")

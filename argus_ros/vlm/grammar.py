@@ -1,0 +1,234 @@
+"""What an answer may look like: an automaton over token ids and two registers.
+
+An object is its words, then the bins of x_min, y_min, x_max, y_max. The registers hold the object's x_min and
+y_min: a maximum must be greater than its minimum, and so the last bin is no minimum. Whatever the weights
+are, what is decoded under the grammar parses.
+
+Inside, tokens go by their *column*: their place in ``Grammar.tokens``, the tokens that the grammar can ever
+allow. Location bin ``i`` is column ``i``. So the output layer need not compute the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.types import Task
+from argus_ros.vlm import prompts
+from argus_ros.vlm.tokens import Tokens
+
+#: The first states; the states of the words follow.
+DONE, FULL, Y_MIN, X_MAX, Y_MAX, START = range(6)
+#: Longest label in an open vocabulary, in tokens.
+OPEN_WORDS = 12
+
+Words = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Tables of the automaton. Free text is the case without bins."""
+
+    tokens: np.ndarray  #: (columns,) token ids
+    allowed: np.ndarray  #: (states, columns) bool; the registers forbid more
+    next: np.ndarray  #: (states, columns) int32 state after a column
+    bins: int
+    max_objects: int
+    ends: int  #: columns from ``bins`` to ``bins + ends`` end the answer
+    labels: (
+        Mapping[Words, tuple[str, str]] | None
+    )  #: words as token ids to (label, description); None: as spelt
+
+    @cached_property
+    def column(self) -> dict[int, int]:
+        """Column of a token id."""
+        return {int(token): i for i, token in enumerate(self.tokens)}
+
+    @cached_property
+    def forced(self) -> np.ndarray:
+        """(states,) the only column that a state allows, or -1; the registers may force others."""
+        return np.where(self.allowed.sum(1) == 1, self.allowed.argmax(1), -1)
+
+    def longest(self, max_new_tokens: int = 0, max_objects: int = 0) -> int:
+        """Most tokens that an answer can have under these limits (0: none); 0 when nothing bounds it."""
+        if not self.bins:
+            return max_new_tokens
+        words = max(map(len, self.labels), default=0) if self.labels is not None else OPEN_WORDS
+        most = min(max_objects or self.max_objects, self.max_objects) * (words + 4) + 1
+        return min(most, max_new_tokens) if max_new_tokens else most
+
+
+class Cursor:
+    """Where an answer stands in its grammar."""
+
+    def __init__(self, grammar: Grammar, max_objects: int = 0) -> None:
+        self.grammar = grammar
+        self.max_objects = min(max_objects or grammar.max_objects, grammar.max_objects)
+        self.state, self.x_min, self.y_min, self.objects = START, 0, 0, 0
+
+    @property
+    def done(self) -> bool:
+        return self.state == DONE
+
+    def allowed(self) -> np.ndarray:
+        """(columns,) bool: what may come next; never empty before the end."""
+        row = self.grammar.allowed[self.state]
+        if self.state in (X_MAX, Y_MAX):
+            row = row.copy()
+            row[: (self.x_min if self.state == X_MAX else self.y_min) + 1] = False
+        return row
+
+    def forced(self) -> int:
+        """The column that must come next, or -1 when there is a choice."""
+        if self.state in (X_MAX, Y_MAX):
+            last = self.grammar.bins - 1
+            return last if (self.x_min if self.state == X_MAX else self.y_min) == last - 1 else -1
+        return int(self.grammar.forced[self.state])
+
+    def advance(self, column: int) -> None:
+        """Take one allowed column."""
+        state, following = self.state, int(self.grammar.next[self.state, column])
+        if following == Y_MIN:
+            self.x_min = column
+        elif state == Y_MIN:
+            self.y_min = column
+        elif state == Y_MAX:
+            self.objects += 1
+            if self.objects >= self.max_objects:
+                following = FULL
+        self.state = following
+
+
+@dataclass(frozen=True)
+class Object:
+    """One complete object of an answer and the steps that made it."""
+
+    words: Words
+    box: tuple[int, int, int, int]  #: bins of x_min, y_min, x_max, y_max
+    start: int  #: step of its first token
+
+
+def objects(grammar: Grammar, columns: Iterable[int]) -> list[Object]:
+    """Complete objects among the columns of an answer; an incomplete last one is dropped."""
+    found: list[Object] = []
+    start, words, box = 0, [], []
+    for step, column in enumerate(columns):
+        if column < grammar.bins:
+            box.append(column)
+        elif column >= grammar.bins + grammar.ends:
+            words.append(int(grammar.tokens[column]))
+        if len(box) == 4:
+            found.append(Object(tuple(words), (box[0], box[1], box[2], box[3]), start))
+            start, words, box = step + 1, [], []
+    return found
+
+
+def build(task: Task, tokens: Tokens) -> Grammar:
+    """Grammar of a task that ``prompts.check`` has passed."""
+    vocabulary = tokens.checkpoint.vocabulary
+    if vocabulary is None or task.name in ("caption", "ask"):
+        return _free_text(tokens)
+    labels = _labels(task, vocabulary, tokens)
+    if labels is None:
+        return _open(tokens, vocabulary)
+    return _closed(tokens, vocabulary, labels)
+
+
+def _labels(task: Task, vocabulary: Vocabulary, tokens: Tokens) -> dict[Words, tuple[str, str]] | None:
+    """What an object's words can be, or None for any."""
+    if task.name == "ground":
+        return {(): (task.prompt.strip(), "")}
+    if task.name == "detect":
+        return {_words(c, tokens): (c, "") for c in prompts.asked_classes(task, vocabulary)}
+    if not vocabulary.classes:
+        return None
+    described = {f"{colour} {c}": c for colour in vocabulary.colours for c in vocabulary.classes}
+    described |= {c: c for c in vocabulary.classes}
+    return {_words(text, tokens): (c, text) for text, c in described.items()}
+
+
+def _words(text: str, tokens: Tokens) -> Words:
+    """Token ids of a label. Raises TaskError when the tokenizer cannot say it."""
+    words = tokens.encode(text)
+    if not words or not set(words) <= tokens.text_set:
+        raise prompts.TaskError(
+            f"{tokens.checkpoint.name} has no words for {text!r}; name the class in other words"
+        )
+    return words
+
+
+def _free_text(tokens: Tokens) -> Grammar:
+    ids = np.array([*tokens.ends, *tokens.text])
+    allowed = np.zeros((START + 1, len(ids)), bool)
+    allowed[START] = True
+    allowed[FULL, : len(tokens.ends)] = True
+    following = np.full(allowed.shape, START, np.int32)
+    following[:, : len(tokens.ends)] = DONE
+    return Grammar(ids, allowed, following, 0, 0, len(tokens.ends), None)
+
+
+class _Tables:
+    """The automaton while it is built; states from ``START`` are given out one by one."""
+
+    def __init__(self, tokens: Tokens, words: Iterable[int]) -> None:
+        self.bins, self.ends = len(tokens.locations), len(tokens.ends)
+        self.ids = np.array([*tokens.locations, *tokens.ends, *sorted(set(words))])
+        self.column = {int(token): i for i, token in enumerate(self.ids)}
+        self.rows: list[dict[int, int]] = [{} for _ in range(START)]
+        minima, maxima = range(self.bins - 1), range(self.bins)
+        self.end = dict.fromkeys(range(self.bins, self.bins + self.ends), DONE)
+        self.box = dict.fromkeys(minima, Y_MIN)
+        self.rows[FULL] = self.end
+        self.rows[Y_MIN] = dict.fromkeys(minima, X_MAX)
+        self.rows[X_MAX] = dict.fromkeys(maxima, Y_MAX)
+        self.rows[Y_MAX] = dict.fromkeys(maxima, START)
+
+    def add(self) -> int:
+        self.rows.append({})
+        return len(self.rows) - 1
+
+    def grammar(self, max_objects: int, labels: Mapping[Words, tuple[str, str]] | None) -> Grammar:
+        allowed = np.zeros((len(self.rows), len(self.ids)), bool)
+        following = np.zeros(allowed.shape, np.int32)
+        for state, row in enumerate(self.rows):
+            columns = list(row)
+            allowed[state, columns] = True
+            following[state, columns] = list(row.values())
+        return Grammar(self.ids, allowed, following, self.bins, max_objects, self.ends, labels)
+
+
+def _closed(tokens: Tokens, vocabulary: Vocabulary, labels: dict[Words, tuple[str, str]]) -> Grammar:
+    """The labels as a trie in which equal remainders are one state."""
+    tables = _Tables(tokens, (token for words in labels for token in words))
+    states: dict[frozenset[Words], int] = {}
+
+    def state(remainders: frozenset[Words]) -> int:
+        if remainders not in states:
+            states[remainders] = index = tables.add()
+            row = tables.rows[index]
+            if () in remainders:
+                row.update(tables.box)
+            heads = {words[0] for words in remainders if words}
+            for head in sorted(heads):
+                rest = frozenset(words[1:] for words in remainders if words and words[0] == head)
+                row[tables.column[head]] = state(rest)
+        return states[remainders]
+
+    start = state(frozenset(labels))
+    tables.rows[start] = tables.rows[start] | tables.end
+    return tables.grammar(vocabulary.max_objects, labels)
+
+
+def _open(tokens: Tokens, vocabulary: Vocabulary) -> Grammar:
+    """Any words as a label."""
+    tables = _Tables(tokens, tokens.text)
+    words = range(tables.bins + tables.ends, len(tables.ids))
+    chain = [tables.add() for _ in range(OPEN_WORDS + 1)]
+    tables.rows[START] = tables.end | dict.fromkeys(words, chain[1])
+    for here, after in zip(chain[1:], [*chain[2:], None], strict=True):
+        tables.rows[here] = tables.box | (dict.fromkeys(words, after) if after else {})
+    return tables.grammar(vocabulary.max_objects, None)

@@ -1,0 +1,146 @@
+"""The reference: transformers' own modules and ``generate``, with the grammar as a logits processor."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.utils import logging as transformers_logging
+
+from argus_ros.core.checkpoint import Checkpoint, CheckpointError
+from argus_ros.core.types import Task
+from argus_ros.vlm import prompts
+from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
+from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.tokens import Prompt
+from argus_ros.vlm.vision import Normalisation
+from argus_ros.vlm.weights import refuse_code, shards
+
+
+class TransformersModel:
+    """A checkpoint in transformers' modules; the same interface as ``NativeModel``."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        refuse_code(checkpoint)
+        shards(checkpoint.path)
+        transformers_logging.disable_progress_bar()
+        self.checkpoint, self.device = checkpoint, device
+        self._normalisation = Normalisation.read(checkpoint)
+        try:
+            self.model = AutoModelForImageTextToText.from_pretrained(
+                checkpoint.path,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"transformers cannot load {checkpoint.path}: {error}") from None
+        self.model.to(device).eval()
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+
+    @torch.inference_mode()
+    def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated:
+        watch = Stopwatch(self.device)
+        pixels = (
+            self._normalisation.apply(torch.from_numpy(np.array(tiles)))
+            .permute(0, 3, 1, 2)[None]
+            .to(self.device)
+        )
+        ids = torch.tensor([prompt.ids], device=self.device)
+        watch.mark("transfer")
+        processor = GrammarProcessor(grammar, limits.max_objects, len(prompt.ids), watch)
+        hook = self.model.model.connector.register_forward_hook(lambda *_: watch.mark("vision"))
+        try:
+            output = self._greedy(
+                {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels},
+                limits.max_tokens,
+                logits_processor=LogitsProcessorList([processor]),
+                stopping_criteria=StoppingCriteriaList([_Stop(processor, limits.deadline)]),
+            )
+        finally:
+            hook.remove()
+        watch.mark("decode")
+        columns = [grammar.column[int(token)] for token in output]
+        processor.follow(output)
+        return Generated(
+            columns=columns,
+            logits=torch.stack(processor.rows).cpu().numpy() if grammar.bins else None,
+            truncated=not processor.cursor.done,
+            times=watch.times(),
+            passes=len(columns) - 1,
+            visual_tokens=int((ids == prompt.image_token).sum()),
+        )
+
+    @torch.inference_mode()
+    def stock(self, image: np.ndarray, task: Task, max_new_tokens: int) -> list[int]:
+        """The stock path: an RGB image (height, width, 3) through the stock processor and plain ``generate``.
+
+        No grammar. Returns the new token ids.
+        """
+        if not hasattr(self, "_processor"):
+            self._processor = AutoProcessor.from_pretrained(self.checkpoint.path, local_files_only=True)
+        text = prompts.full_text(task, self.checkpoint.vocabulary)
+        inputs = self._processor(text=text, images=[image], return_tensors="pt").to(self.device)
+        return self._greedy(dict(inputs), max_new_tokens).tolist()
+
+    def _greedy(self, inputs: dict[str, Tensor], max_new_tokens: int, **arguments: object) -> Tensor:
+        """New token ids (n,)."""
+        output = self.model.generate(
+            **inputs, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, **arguments
+        )
+        return output[0, inputs["input_ids"].shape[1] :]
+
+
+class GrammarProcessor(LogitsProcessor):
+    """The grammar for ``generate``, one sequence at a time: forbids by -inf."""
+
+    def __init__(
+        self, grammar: Grammar, max_objects: int, prompt_length: int, watch: Stopwatch | None = None
+    ) -> None:
+        self.cursor = Cursor(grammar, max_objects)
+        self.rows: list[Tensor] = []  #: masked logits of each step, by column
+        self.end_tokens = set(grammar.tokens[grammar.bins : grammar.bins + grammar.ends].tolist())
+        self._columns = torch.from_numpy(grammar.tokens)
+        self._prompt_length, self._watch, self._seen = prompt_length, watch, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._watch and not self.rows:
+            self._watch.mark("prefill")
+            self._watch.mark("first_token")
+        self.follow(input_ids[0, self._prompt_length :])
+        columns = self._columns.to(scores.device)
+        allowed = torch.from_numpy(self.cursor.allowed()).to(scores.device)
+        row = torch.where(allowed, scores[0, columns].float().clamp(min=float(FLOOR)), -torch.inf)
+        self.rows.append(row)
+        masked = torch.full_like(scores, -torch.inf)
+        masked[0, columns] = row.to(scores.dtype)
+        return masked
+
+    def follow(self, tokens: Tensor) -> None:
+        """Move the cursor over the tokens that it has not seen."""
+        for token in tokens[self._seen :].tolist():
+            self.cursor.advance(self.cursor.grammar.column[token])
+        self._seen = len(tokens)
+
+
+class _Stop(StoppingCriteria):
+    """Stop at the end of the answer or at the deadline."""
+
+    def __init__(self, processor: GrammarProcessor, deadline: float | None) -> None:
+        self._processor, self._deadline = processor, deadline
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        ended = int(input_ids[0, -1]) in self._processor.end_tokens
+        return torch.tensor([late or ended], device=input_ids.device)

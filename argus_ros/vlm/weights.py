@@ -1,0 +1,89 @@
+"""Read ``model.safetensors``, whole or sharded. Nothing else is ever opened: no pickles, no code."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from argus_ros.core.checkpoint import Checkpoint, CheckpointError
+
+
+class Weights:
+    """Weights of a checkpoint by name, in ``dtype`` on ``device``. Use as a context manager."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        refuse_code(checkpoint)
+        self._device, self._dtype = device, dtype
+        self._files: dict[str, safe_open] = {}
+        self._open = ExitStack()
+        for path in shards(checkpoint.path):
+            try:
+                file = self._open.enter_context(safe_open(path, "pt"))
+            except (OSError, SafetensorError) as error:
+                self._open.close()
+                raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from None
+            self._files.update(dict.fromkeys(file.keys(), file))
+        self._folder = checkpoint.path
+        self.parameters = 0  #: numbers taken so far
+
+    def __enter__(self) -> Weights:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """One tensor of ``shape``. Raises CheckpointError when it is missing or has another shape."""
+        if name not in self._files:
+            raise CheckpointError(f"{self._folder}: weight {name!r} is missing")
+        found = tuple(self._files[name].get_slice(name).get_shape())
+        if found != shape:
+            raise CheckpointError(
+                f"{self._folder}: weight {name!r} has shape {found}; config.json means {shape}"
+            )
+        self.parameters += math.prod(shape)
+        return self._files[name].get_tensor(name).to(self._device, dtype or self._dtype)
+
+    def cat(self, names: list[str], *shapes: tuple[int, ...]) -> torch.Tensor:
+        """Several tensors, one under the other: a fused weight."""
+        return torch.cat([self.take(name, *shape) for name, shape in zip(names, shapes, strict=True)])
+
+
+def refuse_code(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for a checkpoint that wants its own code to run."""
+    if "auto_map" in checkpoint.config:
+        raise CheckpointError(
+            f"{checkpoint.path / 'config.json'} has 'auto_map': it needs remote code, which is never run; "
+            "use a checkpoint in transformers' own format"
+        )
+
+
+def shards(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint. Raises CheckpointError, above all for pickles."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index} cannot be read: {error!r}") from None
+        if any(Path(str(name)).name != name for name in names):
+            raise CheckpointError(f"{index} names files outside its folder")
+        return [folder / name for name in names]
+    pickles = sorted(p.name for suffix in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{suffix}"))
+    if pickles:
+        raise CheckpointError(
+            f"{folder} has its weights in {pickles[0]}, a pickle, which could run any code; "
+            "convert it to model.safetensors (save_pretrained in transformers does)"
+        )
+    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json")
