@@ -14,33 +14,30 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    LlamaConfig,
-    PreTrainedTokenizerFast,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
 )
 
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.vlm import prompts
 
 #: Words of the fixed questions, beside the classes and colours.
-QUESTION_WORDS = (
-    "detect ground describe caption ask how many is are there a an any the in picture and nothing "
-    "yes no 0 1 2 3 4 5 6 7 8 9 what colour left right of"
-).split()
+QUESTION_WORDS = ["detect", "ground", "describe", "caption", "ask", "how", "many", "is", "are", "there", "a", "an", "any", "the", "in", "picture", "and", "nothing", "yes", "no", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "what", "colour", "left", "right", "of"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the model. Defaults: argus-nano, 4.4 M parameters."""
+    """Sizes of the model. Defaults: argus-nano, 3.9 M parameters."""
 
     tile: int = 160
     patch: int = 16
     shuffle: int = 2
     vision_width: int = 192
-    vision_layers: int = 5
+    vision_layers: int = 4
     vision_heads: int = 3
     text_width: int = 192
     text_layers: int = 4

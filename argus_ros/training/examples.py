@@ -1,0 +1,134 @@
+"""From scenes to training examples: the picture as the camera path prepares it, the words, the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.types import Task
+from argus_ros.training.blank import plural
+from argus_ros.training.scenes import Scene, Thing
+from argus_ros.vlm import prompts
+
+NO_BIN = -1.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture with one question and its answer.
+
+    ``position`` holds, for every token that is a location, the exact coordinate in bins, else -1.
+    ``boxes`` (n, 4) in [0, 1] with ``labels`` and ``colours`` (n,) are for the auxiliary loss.
+    """
+
+    image: np.ndarray  #: (tile, tile, 3) uint8 RGB
+    tokens: np.ndarray  #: (length,) int64: prompt with image placeholders, then the answer
+    answer_start: int  #: index of the first answer token
+    position: np.ndarray  #: (length,) float32
+    boxes: np.ndarray
+    labels: np.ndarray
+    colours: np.ndarray
+
+
+class Examples:
+    """Makes examples for one checkpoint's vocabulary."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary, tile: int, image_tokens: int) -> None:
+        self._ids = tokenizer.get_vocab()
+        self._vocabulary = vocabulary
+        self._tile = tile
+        fake = self._ids["<fake_token_around_image>"]
+        image = [self._ids[prompts.IMAGE]] * image_tokens
+        self._image = [fake, self._ids["<global-img>"], *image, fake, self._ids[prompts.ANSWER]]
+        self._first_bin = self._ids[prompts.location_token(0)]
+
+    def make(self, scene: Scene, task: Task) -> Example:
+        """The example of a scene and a ``detect`` or ``dense_caption`` task, or an ``ask`` task with its answer."""
+        height, width = scene.image.shape[:2]
+        scale = np.array([width, height, width, height], np.float32)
+        boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / scale
+        question = prompts.static_text(task, self._vocabulary).removeprefix(prompts.BEGIN)
+        tokens = [self._ids[prompts.BEGIN], *self._words(question), *self._image]
+        start = len(tokens)
+        position = [NO_BIN] * start
+        for words, box in self._answer(scene.things, boxes, task):
+            ids = self._words(words)
+            tokens += ids
+            position += [NO_BIN] * len(ids)
+            if box is not None:
+                bins = self._bins(box)
+                tokens += [self._first_bin + round(b) for b in bins]
+                position += bins
+        tokens.append(self._ids[prompts.END])
+        position.append(NO_BIN)
+        image = scene.image
+        if image.shape[:2] != (self._tile, self._tile):
+            image = cv2.resize(image, (self._tile, self._tile), interpolation=cv2.INTER_AREA)
+        classes, colours = self._vocabulary.classes, self._vocabulary.colours
+        return Example(
+            image=image,
+            tokens=np.array(tokens),
+            answer_start=start,
+            position=np.array(position, np.float32),
+            boxes=boxes,
+            labels=np.array([classes.index(t.label) for t in scene.things], np.int64),
+            colours=np.array([colours.index(t.colour) if t.colour else -1 for t in scene.things], np.int64),
+        )
+
+    def _words(self, text: str) -> list[int]:
+        return [self._ids[w] for w in text.split()]
+
+    def _bins(self, box: np.ndarray) -> list[float]:
+        """Coordinates in bins; never an empty box, never the last bin as a minimum."""
+        last = self._vocabulary.bins - 1
+        low = np.minimum(box[:2] * last, last - 1)
+        high = np.maximum(box[2:] * last, np.round(low) + 1)
+        return [float(v) for v in (*low, *high)]
+
+    def _answer(
+        self, things: Sequence[Thing], boxes: np.ndarray, task: Task
+    ) -> list[tuple[str, np.ndarray | None]]:
+        if task.name == "ask":
+            return [(answer_to(task.prompt, things), None)]
+        asked = prompts.asked_classes(task, self._vocabulary)
+        pairs = [(t, b) for t, b in zip(things, boxes, strict=True) if task.name != "detect" or t.label in asked]
+        limit = self._vocabulary.max_objects
+        colour = task.name == "dense_caption"
+        return [(f"{t.colour} {t.label}" if colour else t.label, b) for t, b in pairs[:limit]]
+
+
+def answer_to(question: str, things: Sequence[Thing]) -> str:
+    """Answer of ``how many <plural> are there`` and ``is there a <colour> <class>``, from the truth."""
+    words = question.removesuffix("?").split()
+    if words[:2] == ["how", "many"]:
+        noun = " ".join(words[2:-2])
+        return str(min(sum(plural(t.label) == noun for t in things), 9))
+    noun = " ".join(words[3:])
+    return "yes" if any(noun in (t.label, f"{t.colour} {t.label}") for t in things) else "no"
+
+
+def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, things: Sequence[Thing]) -> Task:
+    """A task for a scene: half the time all classes, else a subset, a description or a question."""
+    kind = rng.choice(4, p=(0.5, 0.22, 0.2, 0.08))
+    if kind == 0:
+        return Task("detect", vocabulary.classes)
+    if kind == 2:
+        return Task("dense_caption")
+    if kind == 1:
+        chosen = set(rng.choice(vocabulary.classes, int(rng.integers(1, len(vocabulary.classes)))))
+        if things and rng.random() < 0.7:
+            chosen.add(things[int(rng.integers(len(things)))].label)
+        return Task("detect", tuple(c for c in vocabulary.classes if c in chosen))
+    thing = things[int(rng.integers(len(things)))] if things and rng.random() < 0.6 else None
+    label = thing.label if thing else str(rng.choice(vocabulary.classes))
+    if rng.random() < 0.5:
+        return Task("ask", prompt=f"how many {plural(label)} are there")
+    if not vocabulary.colours:
+        return Task("ask", prompt=f"is there a {label}")
+    colour = thing.colour if thing and rng.random() < 0.6 else str(rng.choice(vocabulary.colours))
+    return Task("ask", prompt=f"is there a {colour} {label}")

@@ -1,0 +1,138 @@
+"""The trainable model: transformers' own modules, the answer's loss and an auxiliary dense loss.
+
+The dense loss asks every patch of the vision features what it lies on (class, colour, box). It makes
+a small model see an order of magnitude sooner; its head is dropped from the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Idefics3ForConditionalGeneration
+
+from argus_ros.training.examples import Example
+
+
+@dataclass
+class Batch:
+    """Examples padded to one length, as tensors."""
+
+    images: Tensor  #: (batch, tile, tile, 3) uint8
+    tokens: Tensor  #: (batch, length) int64, padded on the right
+    answer: Tensor  #: (batch, length) bool: tokens that are to be predicted
+    position: Tensor  #: (batch, length) float32: exact location in bins, or -1
+    patch_class: Tensor  #: (batch, patches) int64; the number of classes stands for background
+    patch_colour: Tensor  #: (batch, patches) int64; -1 where unknown
+    patch_box: Tensor  #: (batch, patches, 4) float32 in [0, 1]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+
+def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> Batch:
+    """Pad, and say for every patch of a ``grid`` × ``grid`` picture which object it belongs to."""
+    length = max(len(e.tokens) for e in examples)
+    tokens = np.full((len(examples), length), pad, np.int64)
+    answer = np.zeros((len(examples), length), bool)
+    position = np.full((len(examples), length), -1, np.float32)
+    patch_class = np.full((len(examples), grid * grid), classes, np.int64)
+    patch_colour = np.full((len(examples), grid * grid), -1, np.int64)
+    patch_box = np.zeros((len(examples), grid * grid, 4), np.float32)
+    for row, e in enumerate(examples):
+        n = len(e.tokens)
+        tokens[row, :n], position[row, :n] = e.tokens, e.position
+        answer[row, e.answer_start : n] = True
+        owner = owners(e.boxes, grid)
+        hit = owner >= 0
+        patch_class[row, hit] = e.labels[owner[hit]]
+        patch_colour[row, hit] = e.colours[owner[hit]]
+        patch_box[row, hit] = e.boxes[owner[hit]]
+    arrays = (np.stack([e.image for e in examples]), tokens, answer, position, patch_class, patch_colour, patch_box)
+    return Batch(*map(torch.from_numpy, arrays))
+
+
+def owners(boxes: np.ndarray, grid: int) -> np.ndarray:
+    """Index of the smallest box over each patch's centre, -1 for none; every box owns its own centre's patch."""
+    owner = np.full(grid * grid, -1)
+    centre = (np.arange(grid) + 0.5) / grid
+    for i in np.argsort([-(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]):
+        x0, y0, x1, y1 = boxes[i]
+        over = np.outer((centre > y0) & (centre < y1), (centre > x0) & (centre < x1)).ravel()
+        owner[over] = i
+        column, row = (min(int((a + b) / 2 * grid), grid - 1) for a, b in ((x0, x1), (y0, y1)))
+        owner[row * grid + column] = i
+    return owner
+
+
+class Learner(nn.Module):
+    """A transformers Idefics3 model with a head for the dense loss on its vision features."""
+
+    def __init__(self, model: Idefics3ForConditionalGeneration, first_bin: int) -> None:
+        super().__init__()
+        vocabulary = model.config.argus
+        self.model = model
+        self.first_bin = first_bin
+        self.bins = vocabulary["bins"]
+        self.classes, self.colours = len(vocabulary["classes"]), max(len(vocabulary["colours"]), 1)
+        self.dense = nn.Linear(model.config.vision_config.hidden_size, self.classes + 1 + self.colours + 4)
+        side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+        centre = (torch.arange(side) + 0.5) / side
+        self.register_buffer("centres", torch.cartesian_prod(centre, centre).flip(-1), persistent=False)
+
+    def see(self, images: Tensor) -> Tensor:
+        """Vision features (batch, patches, width) of uint8 tiles, without the stock model's pixel masks."""
+        vision = self.model.model.vision_model
+        pixels = images.permute(0, 3, 1, 2).to(self.dense.weight.dtype) / 127.5 - 1
+        x = vision.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        x = x + vision.embeddings.position_embedding.weight
+        return vision.post_layernorm(vision.encoder(inputs_embeds=x).last_hidden_state)
+
+    def dense_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Class and colour by cross entropy, box by distance and overlap, over the patches on objects."""
+        out = self.dense(features).float()
+        logits, colour, sides = out.split([self.classes + 1, self.colours, 4], -1)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.patch_class.flatten())
+        hit = batch.patch_class < self.classes
+        if not hit.any():
+            return loss
+        known = batch.patch_colour >= 0
+        if known.any():
+            loss = loss + 0.5 * F.cross_entropy(colour[known], batch.patch_colour[known])
+        centre = self.centres.expand(len(hit), -1, -1)[hit]
+        sides = sides[hit]
+        box = torch.cat([centre - sides[:, :2], centre + sides[:, 2:]], -1)
+        truth = batch.patch_box[hit]
+        return loss + 4 * F.smooth_l1_loss(box, truth, beta=0.02) + overlap_loss(box, truth)
+
+    def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Cross entropy of the answer; a location's target is spread over its neighbouring bins."""
+        model = self.model.model
+        embeddings = model.text_model.get_input_embeddings()(batch.tokens)
+        image = model.connector(features)
+        slots = (batch.tokens == self.model.config.image_token_id)[..., None]
+        embeddings = embeddings.masked_scatter(slots, image.to(embeddings.dtype))
+        hidden = model.text_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        wanted = batch.answer[:, 1:]
+        logits = self.model.lm_head(hidden[:, :-1][wanted]).float()
+        tokens, position = batch.tokens[:, 1:][wanted], batch.position[:, 1:][wanted]
+        place = position >= 0
+        words = F.cross_entropy(logits[~place], tokens[~place], reduction="sum")
+        places = logits[place].log_softmax(-1)[:, self.first_bin : self.first_bin + self.bins]
+        bins = torch.arange(self.bins, device=logits.device)
+        soft = (-0.5 * (bins - position[place][:, None]) ** 2).softmax(-1)  # sigma: one bin
+        return (words - (soft * places).sum()) / len(tokens)
+
+
+def overlap_loss(box: Tensor, truth: Tensor) -> Tensor:
+    """One minus generalised IoU (arXiv 1902.09630), mean over (n, 4) boxes."""
+    low, high = torch.maximum(box[:, :2], truth[:, :2]), torch.minimum(box[:, 2:], truth[:, 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    area = (box[:, 2:] - box[:, :2]).clamp(min=0).prod(-1)
+    union = area + (truth[:, 2:] - truth[:, :2]).prod(-1) - shared
+    hull = (torch.maximum(box[:, 2:], truth[:, 2:]) - torch.minimum(box[:, :2], truth[:, :2])).prod(-1)
+    return (2 - shared / (union + 1e-6) - union / (hull + 1e-6)).mean()

@@ -1,0 +1,250 @@
+"""The training loop: resumable at any step, on several CPU processes or one GPU.
+
+``state.pt`` in the output folder holds weights, optimiser and the number of samples seen; samples are
+numbered, so that the data go on where they stopped. The learning rate stays constant and falls
+to zero over the last 30% of the samples, so that a longer run continues a shorter one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.utils.data import DataLoader, Dataset
+from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
+
+from argus_ros.core import checkpoint
+from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.training import blank, scenes
+from argus_ros.training.examples import Example, Examples, draw_task
+from argus_ros.training.learner import Batch, Learner, collate
+from argus_ros.training.optimiser import Optimiser
+from argus_ros.vlm import prompts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, for how long, and where it goes."""
+
+    out: Path
+    samples: int = 200_000
+    batch: int = 64  #: per step, over all processes
+    lr: float = 2e-3
+    vision_first: int = 20_000  #: samples on which only the dense loss is trained
+    seed: int = 0
+    processes: int = 0  #: 0: one on a GPU, else one per core
+    save_seconds: float = 120.0
+
+
+class Source(Protocol):
+    """Numbered training examples."""
+
+    def example(self, index: int) -> Example: ...
+
+
+class SceneSource:
+    """Synthetic scenes; the most objects grows from two with the sample's number."""
+
+    def __init__(self, make: Examples, vocabulary: Vocabulary, seed: int, most: int = 6) -> None:
+        self._make = make
+        self._vocabulary = vocabulary
+        self._first = seed * 100_000_000
+        self._most = most
+
+    def example(self, index: int) -> Example:
+        rng = np.random.default_rng((self._first, index))
+        size = ((240, 180), (256, 144), (200, 200), (180, 240))[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
+        most = min(self._most, 2 + index // 12_000)
+        scene = scenes.render(self._first + index, "train", size, (0, most))
+        return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
+
+
+class _Numbered(Dataset):
+    """The share of one process in the samples from ``first`` on."""
+
+    def __init__(self, source: Source, first: int, last: int, rank: int, world: int, per_process: int) -> None:
+        steps = (last - first) // (per_process * world)
+        blocks = first + np.arange(steps)[:, None] * per_process * world + rank * per_process
+        self._indices = (blocks + np.arange(per_process)).ravel()
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int) -> Example:
+        return self._source.example(int(self._indices[i]))
+
+
+def learning_rate(plan: Plan, seen: int) -> float:
+    """Warm-up over 3,000 samples, constant, then linear to zero over the last 30%."""
+    decay = min(1.0, (plan.samples - seen) / (0.3 * plan.samples))
+    return plan.lr * min(1.0, (seen + plan.batch) / 3000) * max(decay, 0.0)
+
+
+def scene_vocabulary() -> Vocabulary:
+    """What a model trained on the synthetic scenes can say."""
+    tasks = ("detect", "dense_caption", "ask")
+    return Vocabulary(tasks, bins=128, classes=scenes.CLASSES, colours=tuple(scenes.COLOURS), max_objects=8)
+
+
+def train(plan: Plan, report: Callable[[dict[str, float]], None]) -> Path:
+    """Train to ``plan.samples``, going on from ``plan.out`` if it holds a state; returns the checkpoint folder.
+
+    ``report`` is called now and then with samples, loss, dense, answer, lr and samples per second.
+    """
+    plan.out.mkdir(parents=True, exist_ok=True)
+    cuda = torch.cuda.is_available()
+    processes = plan.processes or (1 if cuda else max(1, len(os.sched_getaffinity(0))))
+    if processes == 1:
+        _work(0, 1, plan, report)
+    else:
+        store = plan.out / f".store-{os.getpid()}"
+        queue = mp.get_context("spawn").SimpleQueue()
+        context = mp.spawn(_join, (processes, plan, str(store), queue), processes, join=False)
+        while not context.join(timeout=0.5):
+            while not queue.empty():
+                report(queue.get())
+        store.unlink(missing_ok=True)
+    return plan.out / "checkpoint"
+
+
+def _join(rank: int, world: int, plan: Plan, store: str, queue: mp.SimpleQueue) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    _work(rank, world, plan, queue.put)
+    dist.destroy_process_group()
+
+
+def _start(plan: Plan) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
+    vocabulary = scene_vocabulary()
+    tokenizer = blank.make_tokenizer(vocabulary)
+    return blank.make_model(blank.make_config(blank.Shape(), vocabulary, tokenizer), plan.seed), tokenizer
+
+
+def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]], None]) -> None:
+    """One process's part of the training."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, tokenizer = _start(plan)
+    learner = Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0))).to(device)
+    optimiser = make_optimiser(learner)
+    state_file = plan.out / "state.pt"
+    seen = 0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        learner.load_state_dict(state["learner"])
+        optimiser.load_state_dict(state["optimiser"])
+        seen = state["seen"]
+    shape = model.config.vision_config
+    grid = shape.image_size // shape.patch_size
+    image_tokens = (grid // model.config.scale_factor) ** 2
+    vocabulary = scene_vocabulary()
+    source = SceneSource(Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed)
+    per_process = plan.batch // world
+    numbered = _Numbered(source, seen, plan.samples, rank, world, per_process)
+    loader = DataLoader(
+        numbered,
+        per_process,
+        num_workers=min(12, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 0,
+        collate_fn=_Collate(model.config.pad_token_id, grid, len(vocabulary.classes)),
+        pin_memory=device.type == "cuda",
+        drop_last=True,
+    )
+    saved = told = time.monotonic()
+    window: list[tuple[float, float]] = []
+    told_at = seen
+    for batch in _on(device, loader):
+        optimiser.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            features = learner.see(batch.images)
+            dense = learner.dense_loss(features, batch)
+            answer = learner.answer_loss(features, batch) if seen >= plan.vision_first else dense.new_zeros(())
+        (dense + 2 * answer).backward()
+        _share_gradients(learner, world)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimiser.step(learning_rate(plan, seen))
+        seen += plan.batch
+        if rank:
+            continue
+        window.append((dense.item(), answer.item()))
+        now = time.monotonic()
+        if len(window) == 50:
+            dense_mean, answer_mean = np.mean(window, 0)
+            entry = {
+                "samples": seen,
+                "dense": float(dense_mean),
+                "answer": float(answer_mean),
+                "lr": learning_rate(plan, seen),
+                "samples_per_second": (seen - told_at) / (now - told),
+            }
+            with (plan.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+            report(entry)
+            window, told, told_at = [], now, seen
+        if now - saved > plan.save_seconds:
+            _save(plan, learner, optimiser, tokenizer, seen)
+            saved = time.monotonic()
+    if not rank:
+        _save(plan, learner, optimiser, tokenizer, seen)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    pad: int
+    grid: int
+    classes: int
+
+    def __call__(self, examples: list[Example]) -> Batch:
+        return collate(examples, self.pad, self.grid, self.classes)
+
+
+def _on(device: torch.device, loader: DataLoader) -> Iterator[Batch]:
+    for batch in loader:
+        yield batch.to(device)
+
+
+def make_optimiser(learner: Learner) -> Optimiser:
+    """Muon for the layers' matrices, AdamW for embeddings, norms, biases and heads."""
+    matrices = {n: p for n, p in learner.named_parameters() if p.ndim == 2 and (".layers." in n or "connector" in n)}
+    others = [p for n, p in learner.named_parameters() if n not in matrices]
+    return Optimiser(matrices.values(), others)
+
+
+def _share_gradients(learner: Learner, world: int) -> None:
+    """Average the gradients over the processes, in one message."""
+    if world == 1:
+        return
+    gradients = [p.grad for p in learner.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    offset = 0
+    for g in gradients:
+        g.copy_(flat[offset : offset + g.numel()].view_as(g))
+        offset += g.numel()
+
+
+def _save(
+    plan: Plan, learner: Learner, optimiser: Optimiser, tokenizer: PreTrainedTokenizerFast, seen: int
+) -> None:
+    """Write the state and the checkpoint; a run that is killed meanwhile keeps the previous ones."""
+    partial = plan.out / "state.pt.part"
+    torch.save({"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "seen": seen}, partial)
+    partial.replace(plan.out / "state.pt")
+    weights = {k: v.detach().clone() for k, v in learner.model.state_dict().items()}
+    blank.save(learner.model, tokenizer, plan.out / "checkpoint")
+    learner.model.load_state_dict(weights)  # saving rounds to fp16; training goes on with what it had
+
+
+def read_checkpoint(folder: Path) -> checkpoint.Checkpoint:
+    """The checkpoint a run has written so far."""
+    return checkpoint.read(folder / "checkpoint")

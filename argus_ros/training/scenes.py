@@ -1,0 +1,251 @@
+"""Synthetic scenes: things that a robot meets, on procedural backgrounds, with exact boxes.
+
+A scene is a function of its seed alone. ``split="train"`` never uses the last drawing variant of a
+class nor the last background; ``split="heldout"`` uses only these. ``split="val"`` draws as in training, from
+other seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from argus_ros.training.things import COLOURS, KINDS, RGB, Brush
+
+CLASSES = tuple(KINDS)
+SPLITS = ("train", "val", "heldout")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene; the box in pixels of the image, clipped to it."""
+
+    label: str
+    colour: str
+    box: tuple[float, float, float, float]  #: x_min, y_min, x_max, y_max
+
+    @property
+    def area(self) -> float:
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True)
+class Scene:
+    image: np.ndarray  #: (height, width, 3) uint8 RGB
+    things: tuple[Thing, ...]  #: largest first
+
+
+def render(
+    seed: int, split: str = "train", size: tuple[int, int] = (320, 240), objects: tuple[int, int] = (0, 6)
+) -> Scene:
+    """Scene number ``seed`` of a split at ``size`` (width, height) with a number of objects in ``objects``."""
+    rng = np.random.default_rng((SPLITS.index(split), seed))
+    width, height = size
+    image = background(rng, width, height, heldout=split == "heldout")
+    scatter_distractors(image, rng)
+    things = [
+        Thing(label, colour, clip(paint(image, rng, label, colour, box, split), width, height))
+        for label, colour, box in _arrange(rng, width, height, int(rng.integers(objects[0], objects[1] + 1)))
+    ]
+    image = degrade(image, rng)
+    return Scene(image, tuple(sorted(things, key=lambda t: -t.area)))
+
+
+def clip(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box
+    return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+
+
+def _arrange(
+    rng: np.random.Generator, width: int, height: int, count: int
+) -> list[tuple[str, str, tuple[float, float, float, float]]]:
+    """Labels, colours and boxes, back to front; nobody is hidden by more than a third or cut by more."""
+    placed: list[tuple[float, float, float, float]] = []
+    chosen = []
+    favourite = rng.choice(len(CLASSES))  # scenes with several of one kind are common
+    for _ in range(count):
+        for _ in range(20):
+            label = CLASSES[favourite if rng.random() < 0.25 else rng.integers(len(CLASSES))]
+            side = math.exp(rng.uniform(math.log(0.08), math.log(0.6))) * math.sqrt(width * height)
+            aspect = rng.uniform(*KINDS[label].aspect)
+            w, h = side * math.sqrt(aspect), side / math.sqrt(aspect)
+            if w > 1.1 * width or h > 1.1 * height:
+                continue
+            x = rng.uniform(-0.25 * w, width - 0.75 * w)
+            y = rng.uniform(-0.25 * h, height - 0.75 * h)
+            box = (x, y, x + w, y + h)
+            seen = clip(box, width, height)
+            if _overlap(seen, box) < 0.67 * w * h or any(_hides(seen, other) for other in placed):
+                continue
+            placed.append(seen)
+            chosen.append((label, list(COLOURS)[rng.integers(len(COLOURS))], box))
+            break
+    return chosen
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _hides(front: Sequence[float], back: Sequence[float]) -> bool:
+    """Whether ``front`` covers more than a third of ``back``, or lies wholly on it."""
+    shared = _overlap(front, back)
+    return shared > 0.34 * (back[2] - back[0]) * (back[3] - back[1])
+
+
+def paint(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    label: str,
+    colour: str,
+    box: tuple[float, float, float, float],
+    split: str,
+    variant: int | None = None,
+) -> tuple[float, float, float, float]:
+    """Draw one thing in place, lit from a side, perhaps mirrored; returns its box."""
+    height, width = image.shape[:2]
+    kind = KINDS[label]
+    if variant is None:
+        variant = kind.variants - 1 if split == "heldout" else int(rng.integers(kind.variants - 1))
+    x0, y0 = max(math.floor(box[0]) - 1, 0), max(math.floor(box[1]) - 1, 0)
+    x1, y1 = min(math.ceil(box[2]) + 1, width), min(math.ceil(box[3]) + 1, height)
+    region = image[y0:y1, x0:x1]
+    local = np.array([box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0])
+    mirrored = rng.random() < 0.5
+    drawn = np.ascontiguousarray(region[:, ::-1] if mirrored else region)
+    if mirrored:
+        local[[0, 2]] = region.shape[1] - local[[2, 0]]
+    jitter = rng.normal(0, 9, 3) + rng.normal(0, 10)
+    shade = np.clip(np.array(COLOURS[colour]) + jitter, 0, 255)
+    before = drawn.copy()
+    kind.draw(Brush(drawn, local, (int(shade[0]), int(shade[1]), int(shade[2])), rng), variant)
+    if rng.random() < 0.7:
+        _light(drawn, before, rng)
+    region[:] = drawn[:, ::-1] if mirrored else drawn
+    return box
+
+
+def _light(drawn: np.ndarray, before: np.ndarray, rng: np.random.Generator) -> None:
+    """Shade what was drawn from one side to the other."""
+    height, width = drawn.shape[:2]
+    low, high = rng.uniform(0.65, 1.0), rng.uniform(1.0, 1.2)
+    ramp = np.linspace(low, high, width if rng.random() < 0.5 else height, dtype=np.float32)
+    if rng.random() < 0.5:
+        ramp = ramp[::-1]
+    gain = np.broadcast_to(ramp[None, :] if len(ramp) == width else ramp[:, None], (height, width))
+    changed = (drawn != before).any(-1)
+    drawn[changed] = np.clip(drawn[changed] * gain[changed][:, None], 0, 255).astype(np.uint8)
+
+
+# --- backgrounds ------------------------------------------------------------------------------
+
+
+def _dull(rng: np.random.Generator, low: float = 40, high: float = 220) -> np.ndarray:
+    """A colour of little saturation, as walls and floors have."""
+    return np.clip(rng.uniform(low, high) + rng.normal(0, 14, 3), 0, 255)
+
+
+def _room(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    image = np.empty((height, width, 3), np.float32)
+    horizon = int(height * rng.uniform(0.3, 0.65))
+    image[:horizon] = _dull(rng, 120, 230)
+    floor, depth = _dull(rng, 50, 170), np.linspace(0.85, 1.1, height - horizon)[:, None, None]
+    image[horizon:] = floor * depth
+    canvas = image.astype(np.uint8)
+    if rng.random() < 0.6:  # floor boards or tiles that run to a vanishing point
+        centre, line = width * rng.uniform(0.2, 0.8), _ints(floor * rng.uniform(0.75, 0.95))
+        for i in range(-8, 17):
+            cv2.line(canvas, (int(centre), horizon), (int(width * i / 8 + (centre - width / 2)), height), line, 1, cv2.LINE_AA)
+        step = 4.0
+        y = float(horizon)
+        while y < height and rng.random() < 0.98:
+            y += step
+            step *= 1.4
+            cv2.line(canvas, (0, int(y)), (width, int(y)), line, 1)
+    return canvas
+
+
+def _ints(colour: np.ndarray) -> RGB:
+    return (int(colour[0]), int(colour[1]), int(colour[2]))
+
+
+def _gradient(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    corners = np.stack([_dull(rng) for _ in range(4)]).reshape(2, 2, 3).astype(np.float32)
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
+def _clouds(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    image = np.full((height, width, 3), _dull(rng), np.float32)
+    for cells, strength in ((3, 30), (8, 18), (30, 10)):
+        noise = rng.normal(0, strength, (cells, cells, 3 if rng.random() < 0.3 else 1)).astype(np.float32)
+        layer = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+        image += layer if layer.ndim == 3 else layer[..., None]
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _panels(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    canvas = _gradient(rng, width, height)
+    for _ in range(int(rng.integers(2, 7))):
+        x, w = int(rng.uniform(0, width)), int(rng.uniform(0.1, 0.4) * width)
+        tone = np.clip(_dull(rng, 80, 210), 0, 255)
+        canvas[:, x : x + w] = (canvas[:, x : x + w] * 0.5 + tone * 0.5).astype(np.uint8)
+    return canvas
+
+
+def _bricks(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    canvas = np.full((height, width, 3), _dull(rng, 120, 200), np.uint8)
+    h = max(int(height * rng.uniform(0.04, 0.09)), 3)
+    w, stone = int(h * 2.4), _dull(rng, 70, 190)
+    for row, y in enumerate(range(0, height, h)):
+        for x in range(-(row % 2) * (w // 2), width, w):
+            tone = _ints(np.clip(stone + rng.normal(0, 7), 0, 255))
+            cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), tone, -1)
+    return canvas
+
+
+BACKGROUNDS: tuple[Callable[[np.random.Generator, int, int], np.ndarray], ...] = (
+    _room,
+    _gradient,
+    _clouds,
+    _panels,
+    _bricks,  # held out
+)
+
+
+def background(rng: np.random.Generator, width: int, height: int, heldout: bool) -> np.ndarray:
+    """A picture without things, (height, width, 3) uint8."""
+    make = BACKGROUNDS[-1] if heldout else BACKGROUNDS[int(rng.choice(4, p=(0.45, 0.15, 0.25, 0.15)))]
+    return make(rng, width, height)
+
+
+def scatter_distractors(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Lines, crosses and scribbles that are none of the classes."""
+    height, width = image.shape[:2]
+    for _ in range(int(rng.integers(0, 5))):
+        centre = rng.uniform(0, 1, 2) * (width, height)
+        points = (centre + rng.normal(0, 0.08 * width, (int(rng.integers(2, 5)), 2))).astype(np.int32)
+        thickness = int(rng.integers(1, max(2, width // 80)))
+        cv2.polylines(image, [points], bool(rng.random() < 0.2), _ints(rng.uniform(0, 255, 3)), thickness, cv2.LINE_AA)
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What a camera does to a picture: exposure, white balance, blur, noise, JPEG."""
+    if rng.random() < 0.6:
+        gain = rng.uniform(0.7, 1.25) * (1 + rng.normal(0, 0.04, 3))
+        table = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-15, 15), 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, table[None])
+    if rng.random() < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0) * image.shape[1] / 320)
+    if rng.random() < 0.5:
+        noise = np.empty(image.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        cv2.randn(noise, 0, float(rng.uniform(1, 9)))
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        quality = int(rng.integers(45, 95))
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return image
