@@ -20,7 +20,6 @@ test: setup
 
 check: setup
 	$(RUN) ruff check
-	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) pytest -m "not slow and not system" $(ARGS)
 

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,13 +34,14 @@ REVISION = "1"
 ROS_OWN = ("numpy", "empy", "lark-parser")
 
 
+Command = Sequence["str | Path"]
+
+
 class SetupError(Exception):
     """What is missing and what to do, in one line."""
 
 
 def main() -> int:
-    directory = os.open(ROOT, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)  # two set-ups at once would build into the same folders
     try:
         set_up()
     except SetupError as error:
@@ -79,6 +80,7 @@ def set_up() -> None:
     environment = digest(
         REVISION, sys.version, sys.base_prefix, str(ROOT), torch, sourced, *packages, *wheels
     )
+    fcntl.flock(os.open(ROOT, os.O_RDONLY), fcntl.LOCK_EX)  # two at once would build into the same folders
     if stamped(venv) != environment:
         require_tools(wheels=bool(wheels))
         install(venv, packages, torch, wheels)
@@ -141,7 +143,14 @@ def install(venv: Path, packages: list[str], torch: str, wheels: list[str]) -> N
     shutil.rmtree(venv, ignore_errors=True)
     options = [] if wheels else ["--system-site-packages"]
     run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be made")
-    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
+    pip: Command = [
+        venv / "bin" / "python",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--no-compile",
+    ]
     trouble = "packages could not be installed; is the package index reachable?"
 
     say("Python packages")
@@ -163,7 +172,7 @@ def requirements(venv: Path, name: str, pins: list[str]) -> list[str | Path]:
 
 def relocate(venv: Path) -> None:
     """Some wheels' CMake files carry paths of the machine that built them; put this one's in their place."""
-    numpy = [venv / "bin" / "python", "-c", "import numpy; print(numpy.get_include())"]
+    numpy: Command = [venv / "bin" / "python", "-c", "import numpy; print(numpy.get_include())"]
     here = {
         r'/opt/python/[^;"]*/numpy/_core/include': subprocess.check_output(numpy, text=True).strip(),
         r'/opt/python/[^;"]*/include/python3\.\d+': sysconfig.get_path("include"),
@@ -205,10 +214,10 @@ def build(venv: Path, workspace: Path, wheels: bool) -> None:
     source.parent.mkdir(parents=True, exist_ok=True)
     source.unlink(missing_ok=True)
     source.symlink_to(ROOT)
-    command = [venv / "bin" / "colcon", "build", "--symlink-install", "--cmake-args"]
+    command: list[str | Path] = [venv / "bin" / "colcon", "build", "--symlink-install", "--cmake-args"]
     command += [f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}", "-DBUILD_TESTING=OFF"]
     run(command, "the workspace could not be built", workspace, environment)
-    check = [venv / "bin" / "ros-env", "python", "-c", "import rclpy, argus_ros.msg"]
+    check: Command = [venv / "bin" / "ros-env", "python", "-c", "import rclpy, argus_ros.msg"]
     run(check, "the built workspace does not load")
 
 
@@ -216,7 +225,7 @@ def build(venv: Path, workspace: Path, wheels: bool) -> None:
 
 
 def run(
-    command: list[str | Path],
+    command: Command,
     trouble: str,
     folder: Path = ROOT,
     environment: dict[str, str] | None = None,

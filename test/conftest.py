@@ -1,0 +1,35 @@
+"""What all tests share: system tests run last, tests of the ROS side only where ROS is, figures are shown."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+if find_spec("rclpy") is None:  # a machine for the model alone
+    collect_ignore = ["ros", "system"]
+
+
+def pytest_report_header() -> str:
+    return "ROS 2: " + (
+        "found" if find_spec("rclpy") else "none here, so test/ros and test/system are left out"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE / "system"):
+            item.add_marker("system")
+    items.sort(key=lambda item: item.get_closest_marker("system") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests recorded with ``record_property``."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.stats.get(outcome, [])]
+    figures = [(r.nodeid, *p) for r in reports if r.when == "call" for p in r.user_properties]
+    if figures:
+        terminalreporter.section("measured")
+        for test, name, value in figures:
+            terminalreporter.line(f"{test}: {name}: {value}")

@@ -1,0 +1,95 @@
+"""The package's own words agree with each other: messages with types, package.xml with what is used."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+import argus_ros
+from argus_ros.core import fastdds
+from argus_ros.core.types import Detection, Outcome, StageTimes, Status
+
+ROOT = Path(__file__).parent.parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+#: Where a Python module's rosdep key is not its own name.
+ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
+#: Used where they are installed, and not required.
+OPTIONAL = {"vision_msgs", "cv_bridge"}
+#: The model's side comes from pip: rosdep has no keys for the versions it needs.
+FROM_PIP = {"torch", "transformers", "tokenizers", "safetensors", "rosbags", "rich", "matplotlib", "PIL"}
+
+
+def message(name: str) -> str:
+    return (ROOT / "msg" / f"{name}.msg").read_text()
+
+
+def constants(name: str) -> dict[str, int]:
+    return {n: int(v) for n, v in re.findall(r"^uint8 ([A-Z_]+) *= *(\d+)", message(name), re.MULTILINE)}
+
+
+def fields(name: str) -> list[str]:
+    return re.findall(r"^[a-z]\S*\s+([a-z_]+)\s*(?:#|$)", message(name), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "words"), [("DetectionArray", Status), ("FrameTiming", Outcome)])
+def test_constants_of_messages_are_those_of_the_types(name: str, words: type[enum.IntEnum]) -> None:
+    assert constants(name) == {word.name: word.value for word in words}
+
+
+def test_messages_have_a_field_for_all_that_the_types_carry() -> None:
+    assert set(fields("Detection")) == {f.name for f in dataclasses.fields(Detection)}
+    assert {f.name for f in dataclasses.fields(StageTimes)} <= set(fields("FrameTiming"))
+
+
+@pytest.mark.parametrize("name", ["DetectionArray", "FrameTiming"])
+def test_the_header_is_the_first_field(name: str) -> None:
+    assert fields(name)[0] == "header"
+
+
+def test_one_version() -> None:
+    assert MANIFEST.findtext("version") == argus_ros.__version__
+
+
+def test_package_xml_names_what_is_imported() -> None:
+    imported: set[str] = set()
+    for file in [*ROOT.glob("argus_ros/**/*.py"), *ROOT.glob("launch/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"argus_ros"} - OPTIONAL - FROM_PIP
+    named = {element.text for element in MANIFEST if element.tag in ("depend", "exec_depend")}
+    assert {ROSDEP_KEYS.get(name, name) for name in foreign} <= named
+
+
+def test_cmake_builds_every_message() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    assert set(re.findall(r"msg/\w+\.msg", cmake)) == {f"msg/{p.name}" for p in (ROOT / "msg").glob("*.msg")}
+
+
+def test_the_profile_is_named_in_both_variables_unless_the_user_named_one() -> None:
+    environment = fastdds.with_large_images({"HOME": "/"})
+    profile = environment["FASTDDS_DEFAULT_PROFILES_FILE"]
+    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == profile
+    transports = ElementTree.parse(profile).getroot().findall(".//{*}segment_size")
+    assert [int(element.text or 0) for element in transports] == [64 << 20]
+
+    chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE": "/my/profile.xml"}
+    assert fastdds.with_large_images(chosen) == chosen
+
+
+def test_setup_refuses_in_one_line(tmp_path: Path) -> None:
+    """Run on this checkout with impossible choices; nothing is installed or built."""
+    script = [sys.executable, str(ROOT / "scripts" / "bootstrap.py")]
+    done = subprocess.run(script, env={"ROS": "boxturtle", "PATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"setup: ROS=boxturtle is none of jazzy, kilted; .*\n", done.stderr)
