@@ -26,7 +26,43 @@ from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.vlm import prompts
 
 #: Words of the fixed questions, beside the classes and colours.
-QUESTION_WORDS = ["detect", "ground", "describe", "caption", "ask", "how", "many", "is", "are", "there", "a", "an", "any", "the", "in", "picture", "and", "nothing", "yes", "no", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "what", "colour", "left", "right", "of"]
+QUESTION_WORDS = [
+    "detect",
+    "ground",
+    "describe",
+    "caption",
+    "ask",
+    "how",
+    "many",
+    "is",
+    "are",
+    "there",
+    "a",
+    "an",
+    "any",
+    "the",
+    "in",
+    "picture",
+    "and",
+    "nothing",
+    "yes",
+    "no",
+    "0",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "7",
+    "8",
+    "9",
+    "what",
+    "colour",
+    "left",
+    "right",
+    "of",
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +83,14 @@ class Shape:
 
 #: Small enough for unit tests: 0.1 M parameters.
 TINY = Shape(
-    tile=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32, text_layers=2, text_heads=2, text_mlp=64
+    tile=64,
+    vision_width=32,
+    vision_layers=2,
+    vision_heads=2,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    text_mlp=64,
 )
 
 
@@ -120,7 +163,7 @@ def make_config(shape: Shape, vocabulary: Vocabulary, tokenizer: PreTrainedToken
 
 
 def make_model(config: Idefics3Config, seed: int = 0) -> Idefics3ForConditionalGeneration:
-    """Random weights; neighbouring location tokens and patch positions start alike, which training then keeps."""
+    """Random weights; neighbouring location tokens and patch positions start alike."""
     torch.manual_seed(seed)
     model = Idefics3ForConditionalGeneration(config)
     bins = config.argus["bins"]

@@ -38,7 +38,9 @@ class Example:
 class Examples:
     """Makes examples for one checkpoint's vocabulary."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary, tile: int, image_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary, tile: int, image_tokens: int
+    ) -> None:
         self._ids = tokenizer.get_vocab()
         self._vocabulary = vocabulary
         self._tile = tile
@@ -48,7 +50,7 @@ class Examples:
         self._first_bin = self._ids[prompts.location_token(0)]
 
     def make(self, scene: Scene, task: Task) -> Example:
-        """The example of a scene and a ``detect`` or ``dense_caption`` task, or an ``ask`` task with its answer."""
+        """The example of a scene and a task; an ``ask`` task gets its answer from the truth."""
         height, width = scene.image.shape[:2]
         scale = np.array([width, height, width, height], np.float32)
         boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / scale
@@ -96,7 +98,9 @@ class Examples:
         if task.name == "ask":
             return [(answer_to(task.prompt, things), None)]
         asked = prompts.asked_classes(task, self._vocabulary)
-        pairs = [(t, b) for t, b in zip(things, boxes, strict=True) if task.name != "detect" or t.label in asked]
+        pairs = [
+            (t, b) for t, b in zip(things, boxes, strict=True) if task.name != "detect" or t.label in asked
+        ]
         limit = self._vocabulary.max_objects
         colour = task.name == "dense_caption"
         return [(f"{t.colour} {t.label}" if colour else t.label, b) for t, b in pairs[:limit]]

@@ -35,7 +35,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> Batch:
-    """Pad, and say for every patch of a ``grid`` × ``grid`` picture which object it belongs to."""
+    """Pad, and say for every patch of a square ``grid`` which object it belongs to."""
     length = max(len(e.tokens) for e in examples)
     tokens = np.full((len(examples), length), pad, np.int64)
     answer = np.zeros((len(examples), length), bool)
@@ -52,12 +52,20 @@ def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> B
         patch_class[row, hit] = e.labels[owner[hit]]
         patch_colour[row, hit] = e.colours[owner[hit]]
         patch_box[row, hit] = e.boxes[owner[hit]]
-    arrays = (np.stack([e.image for e in examples]), tokens, answer, position, patch_class, patch_colour, patch_box)
+    arrays = (
+        np.stack([e.image for e in examples]),
+        tokens,
+        answer,
+        position,
+        patch_class,
+        patch_colour,
+        patch_box,
+    )
     return Batch(*map(torch.from_numpy, arrays))
 
 
 def owners(boxes: np.ndarray, grid: int) -> np.ndarray:
-    """Index of the smallest box over each patch's centre, -1 for none; every box owns its own centre's patch."""
+    """Index of the smallest box over each patch's centre, -1 for none; a box's own centre is always its."""
     owner = np.full(grid * grid, -1)
     centre = (np.arange(grid) + 0.5) / grid
     for i in np.argsort([-(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]):

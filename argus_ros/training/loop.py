@@ -71,7 +71,9 @@ class SceneSource:
 class _Numbered(Dataset):
     """The share of one process in the samples from ``first`` on."""
 
-    def __init__(self, source: Source, first: int, last: int, rank: int, world: int, per_process: int) -> None:
+    def __init__(
+        self, source: Source, first: int, last: int, rank: int, world: int, per_process: int
+    ) -> None:
         steps = (last - first) // (per_process * world)
         blocks = first + np.arange(steps)[:, None] * per_process * world + rank * per_process
         self._indices = (blocks + np.arange(per_process)).ravel()
@@ -97,7 +99,7 @@ def scene_vocabulary() -> Vocabulary:
 
 
 def train(plan: Plan, report: Callable[[dict[str, float]], None]) -> Path:
-    """Train to ``plan.samples``, going on from ``plan.out`` if it holds a state; returns the checkpoint folder.
+    """Train to ``plan.samples``, from where ``plan.out`` stopped; returns the checkpoint folder.
 
     ``report`` is called now and then with samples, loss, dense, answer, lr and samples per second.
     """
@@ -148,7 +150,9 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
     vocabulary = scene_vocabulary()
-    source = SceneSource(Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed)
+    source = SceneSource(
+        Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed
+    )
     per_process = plan.batch // world
     numbered = _Numbered(source, seen, plan.samples, rank, world, per_process)
     loader = DataLoader(
@@ -167,7 +171,9 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             features = learner.see(batch.images)
             dense = learner.dense_loss(features, batch)
-            answer = learner.answer_loss(features, batch) if seen >= plan.vision_first else dense.new_zeros(())
+            answer = (
+                learner.answer_loss(features, batch) if seen >= plan.vision_first else dense.new_zeros(())
+            )
         (dense + 2 * answer).backward()
         _share_gradients(learner, world)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -214,7 +220,9 @@ def _on(device: torch.device, loader: DataLoader) -> Iterator[Batch]:
 
 def make_optimiser(learner: Learner) -> Optimiser:
     """Muon for the layers' matrices, AdamW for embeddings, norms, biases and heads."""
-    matrices = {n: p for n, p in learner.named_parameters() if p.ndim == 2 and (".layers." in n or "connector" in n)}
+    matrices = {
+        n: p for n, p in learner.named_parameters() if p.ndim == 2 and (".layers." in n or "connector" in n)
+    }
     others = [p for n, p in learner.named_parameters() if n not in matrices]
     return Optimiser(matrices.values(), others)
 

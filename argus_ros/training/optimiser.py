@@ -30,11 +30,15 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Optimiser:
     """Updates ``matrices`` by Muon and ``others`` by AdamW; both at a share of the same learning rate."""
 
-    def __init__(self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], decay: float = 0.02) -> None:
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], decay: float = 0.02
+    ) -> None:
         self._groups: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for p in matrices:
             self._groups[p.shape].append(p)
-        self._momentum = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self._groups.items()}
+        self._momentum = {
+            shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self._groups.items()
+        }
         self._decay = decay
         self._adam = torch.optim.AdamW(list(others), lr=1e-3, betas=(0.9, 0.98), weight_decay=decay)
 
@@ -44,7 +48,9 @@ class Optimiser:
             group["lr"] = lr
         self._adam.step()
         for shape, parameters in self._groups.items():
-            used = [i for i, p in enumerate(parameters) if p.grad is not None]  # not all parts learn from the start
+            used = [
+                i for i, p in enumerate(parameters) if p.grad is not None
+            ]  # not all parts learn from the start
             if not used:
                 continue
             gradient = torch.stack([p.grad for p in parameters if p.grad is not None])

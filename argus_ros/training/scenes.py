@@ -42,7 +42,7 @@ class Scene:
 def render(
     seed: int, split: str = "train", size: tuple[int, int] = (320, 240), objects: tuple[int, int] = (0, 6)
 ) -> Scene:
-    """Scene number ``seed`` of a split at ``size`` (width, height) with a number of objects in ``objects``."""
+    """Scene ``seed`` of a split at ``size`` (width, height), with ``objects`` (least, most)."""
     rng = np.random.default_rng((SPLITS.index(split), seed))
     width, height = size
     image = background(rng, width, height, heldout=split == "heldout")
@@ -159,7 +159,14 @@ def _room(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     if rng.random() < 0.6:  # floor boards or tiles that run to a vanishing point
         centre, line = width * rng.uniform(0.2, 0.8), _ints(floor * rng.uniform(0.75, 0.95))
         for i in range(-8, 17):
-            cv2.line(canvas, (int(centre), horizon), (int(width * i / 8 + (centre - width / 2)), height), line, 1, cv2.LINE_AA)
+            cv2.line(
+                canvas,
+                (int(centre), horizon),
+                (int(width * i / 8 + (centre - width / 2)), height),
+                line,
+                1,
+                cv2.LINE_AA,
+            )
         step = 4.0
         y = float(horizon)
         while y < height and rng.random() < 0.98:
@@ -229,7 +236,9 @@ def scatter_distractors(image: np.ndarray, rng: np.random.Generator) -> None:
         centre = rng.uniform(0, 1, 2) * (width, height)
         points = (centre + rng.normal(0, 0.08 * width, (int(rng.integers(2, 5)), 2))).astype(np.int32)
         thickness = int(rng.integers(1, max(2, width // 80)))
-        cv2.polylines(image, [points], bool(rng.random() < 0.2), _ints(rng.uniform(0, 255, 3)), thickness, cv2.LINE_AA)
+        cv2.polylines(
+            image, [points], bool(rng.random() < 0.2), _ints(rng.uniform(0, 255, 3)), thickness, cv2.LINE_AA
+        )
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -247,5 +256,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         quality = int(rng.integers(45, 95))
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        image = cv2.imdecode(
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
+        )
     return image

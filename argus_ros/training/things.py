@@ -31,7 +31,9 @@ COLOURS: dict[str, RGB] = {
 class Brush:
     """Draws in the unit square of a box: (0, 0) is its top left corner, (1, 1) its bottom right."""
 
-    def __init__(self, canvas: np.ndarray, box: Sequence[float], colour: RGB, rng: np.random.Generator) -> None:
+    def __init__(
+        self, canvas: np.ndarray, box: Sequence[float], colour: RGB, rng: np.random.Generator
+    ) -> None:
         self.canvas = canvas
         self.rng = rng
         self.main = colour
@@ -137,7 +139,9 @@ def cone(b: Brush, variant: int) -> None:
         b.poly([(0.5, 0), (1, 1), (0, 1)])
         b.poly([(0.5, 0), (1, 1), (0.62, 1)], b.shade(0.75))
     elif variant == 3:
-        b.poly([(0, 0.94), (0.2, base - 0.04), (0.8, base - 0.04), (1, 0.94), (0.9, 1), (0.1, 1)], b.shade(0.7))
+        b.poly(
+            [(0, 0.94), (0.2, base - 0.04), (0.8, base - 0.04), (1, 0.94), (0.9, 1), (0.1, 1)], b.shade(0.7)
+        )
         b.poly([(0.4, 0), (0.6, 0), (0.8, base), (0.2, base)])
         b.line((0.44, 0.05), (0.3, base), 0.05, b.shade(1.5))
     else:

@@ -1,0 +1,47 @@
+"""`argus COMMAND`: one program for everything that is not the node itself."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+#: Commands and what they do; each is a module of this package with ``add_arguments`` and ``run``.
+COMMANDS = {
+    "demo": "render a camera bag, play it on real topics and watch the detections arrive",
+    "evaluate": "measure a checkpoint on held-out synthetic scenes",
+    "simulate": "simulate the frame scheduler with many cameras on one engine",
+    "train": "train argus-nano on synthetic scenes",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser("argus", description=__doc__, formatter_class=_Formatter)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose, formatter_class=_Formatter)
+        if name in arguments[:1]:  # only the chosen command's libraries are loaded
+            importlib.import_module(f"argus_ros.tools.{name}").add_arguments(command)
+    options = parser.parse_args(arguments)
+    try:
+        return importlib.import_module(f"argus_ros.tools.{options.command}").run(options)
+    except ValueError as error:  # what a user can put right: a checkpoint, a class, a bag
+        print(f"argus {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except where there is nothing to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return (
+            (action.help or "") if action.default in (None, False) else super()._get_help_string(action) or ""
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
