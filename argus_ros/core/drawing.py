@@ -1,0 +1,64 @@
+"""Detections drawn into a picture, for people to look at."""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from collections.abc import Iterable
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+
+
+class Box(Protocol):
+    """What is drawn of a detection: the program's own as well as the message have it."""
+
+    label: str
+    description: str
+    score: float
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+    track_id: str
+
+
+def draw(picture: np.ndarray, detections: Iterable[Box], text: str = "") -> None:
+    """Draw boxes with labels, and ``text`` at the bottom, into ``picture`` (height, width, 3) uint8 RGB."""
+    scale = max(picture.shape[0] / 720, 0.5)
+    thick = max(round(2 * scale), 1)
+    for found in detections:
+        colour = colour_of(found.label)
+        corner = round(found.x_min), round(found.y_min)
+        cv2.rectangle(picture, corner, (round(found.x_max), round(found.y_max)), colour, thick)
+        words = (
+            found.description or found.label,
+            found.track_id and f"#{found.track_id}",
+            f"{found.score:.2f}",
+        )
+        _write(picture, " ".join(filter(None, words)), corner, scale, colour)
+    if text:
+        _write(picture, text, (0, picture.shape[0]), scale, _BLACK)
+
+
+def colour_of(label: str) -> tuple[int, int, int]:
+    """A bright colour (RGB, 0 to 255), always the same one for a label."""
+    red, green, blue = colorsys.hsv_to_rgb(zlib.crc32(label.encode()) % 360 / 360, 0.8, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _write(
+    picture: np.ndarray, text: str, at: tuple[int, int], scale: float, colour: tuple[int, int, int]
+) -> None:
+    """Text on a ground of ``colour`` with its lower left corner at ``at``, moved into the picture."""
+    thick = max(round(scale), 1)
+    (width, height), below = cv2.getTextSize(text, _FONT, 0.6 * scale, thick)
+    x = max(min(at[0], picture.shape[1] - width), 0)
+    y = max(at[1], height + below)
+    cv2.rectangle(picture, (x, y - height - below), (x + width, y), colour, cv2.FILLED)
+    ink = _BLACK if sum(colour) > 300 else _WHITE
+    cv2.putText(picture, text, (x, y - below // 2), _FONT, 0.6 * scale, ink, thick, cv2.LINE_AA)

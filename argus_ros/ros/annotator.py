@@ -1,0 +1,52 @@
+"""Draws the newest answer into its image, in a thread of its own, while somebody looks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from std_msgs.msg import Header
+
+from argus_ros import msg
+from argus_ros.core.drawing import draw
+from argus_ros.core.image import Image, ImageError, decode
+
+Drawn = Callable[[Header, np.ndarray], None]
+
+
+class Annotator:
+    """``publish`` gets each picture drawn: (height, width, 3) uint8 RGB. Answers that come faster are skipped."""
+
+    def __init__(self, publish: Drawn) -> None:
+        self._publish = publish
+        self._news = threading.Condition()
+        self._next: tuple[Image, msg.DetectionArray] | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="annotator", daemon=True)
+        self._thread.start()
+
+    def offer(self, image: Image, detections: msg.DetectionArray) -> None:
+        with self._news:
+            self._next = image, detections
+            self._news.notify()
+
+    def close(self) -> None:
+        with self._news:
+            self._closed = True
+            self._news.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._next or self._closed)
+                if self._closed or self._next is None:
+                    return
+                (image, detections), self._next = self._next, None
+            try:
+                picture = np.array(decode(image).rgb())  # a copy: raw pixels are the message's own
+            except ImageError:  # it was good enough for the engine, which need not have seen all of it
+                continue
+            draw(picture, detections.detections, detections.text)
+            self._publish(detections.header, picture)

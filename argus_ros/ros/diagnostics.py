@@ -1,0 +1,216 @@
+"""What goes to ``/diagnostics``: how each camera and the engine are, and what to do about it."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from argus_ros.core.engine_client import EngineState
+from argus_ros.core.protocol import ModelInfo
+from argus_ros.core.types import Outcome
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+WINDOW = 10.0  #: seconds that rates, ages and complaints look back
+PATIENCE = 3.0  #: seconds without an image before it is reported
+LOST_TOLERATED = 0.05  #: part of the images that may get lost before it is reported
+LATE_TOLERATED = 0.1  #: likewise of those that come too late
+LOST_REMEDY = (
+    "give camera driver and node the Fast DDS profile config/fastdds_large_images.xml, "
+    "or publish compressed images"
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One entry of ``/diagnostics``."""
+
+    level: bytes
+    message: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def status(self, name: str, hardware_id: str = "") -> DiagnosticStatus:
+        values = [KeyValue(key=key, value=str(value)) for key, value in self.values.items()]
+        return DiagnosticStatus(
+            level=self.level, name=name, message=self.message, hardware_id=hardware_id, values=values
+        )
+
+
+def to_diagnostics(stamp: Time, statuses: Iterable[DiagnosticStatus]) -> DiagnosticArray:
+    return DiagnosticArray(header=Header(stamp=stamp), status=list(statuses))
+
+
+class StampGaps:
+    """Counts the images that got lost on the way: gaps between stamps of whole multiples of the period.
+
+    The period is the usual distance of stamps that follow each other closest, so that it is found even
+    where half of the images get lost.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._last: int | None = None
+        self._gaps: deque[int] = deque(maxlen=30)
+
+    @property
+    def period(self) -> float:
+        """Seconds between two images of the camera; 0 while not known."""
+        if len(self._gaps) < 5:
+            return 0.0
+        least = sorted(self._gaps)[len(self._gaps) // 10]
+        return statistics.median(gap for gap in self._gaps if gap < 1.5 * least) * 1e-9
+
+    def arrive(self, stamp_ns: int) -> int:
+        """Take the next stamp: how many are missing before it."""
+        gap = stamp_ns - self._last if self._last is not None else 0
+        self._last = stamp_ns
+        if not 0 < gap < 2_000_000_000:  # the first, time went back, or the camera paused
+            return 0
+        self._gaps.append(gap)
+        periods = gap * 1e-9 / self.period if self.period else 1.0
+        missing = round(periods) - 1
+        if missing < 1 or abs(periods - round(periods)) > 0.25:
+            return 0
+        self.lost += missing
+        return missing
+
+
+class CameraHealth:
+    """What one camera delivered and what became of it; told from several threads."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.offered = 0
+        self.counts: Counter[Outcome] = Counter()
+        self.gaps = StampGaps()
+        self.mismatch = ""  #: publishers whose QoS does not fit
+        self.last_error = ""
+        self._active_since: float | None = None
+        self._last_image: float | None = None
+        self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
+        self._ages: deque[tuple[float, float]] = deque()
+        self._lock = threading.Lock()
+
+    def activate(self, now: float | None) -> None:
+        """Images are wanted from ``now`` on; None: no longer."""
+        with self._lock:
+            self._active_since, self._last_image = now, None
+            self._recent.clear()
+            self._ages.clear()
+
+    def arrived(self, stamp_ns: int, now: float) -> None:
+        with self._lock:
+            self.offered += 1
+            self._last_image = now
+            self._recent.append((now, "in"))
+            self._recent.extend((now, "lost") for _ in range(self.gaps.arrive(stamp_ns)))
+
+    def ended(self, outcome: Outcome, now: float, error: str = "") -> None:
+        with self._lock:
+            self.counts[outcome] += 1
+            self._recent.append((now, outcome.name))
+            self.last_error = error or self.last_error
+
+    def published(self, age: float, now: float) -> None:
+        with self._lock:
+            self._ages.append((now, age))
+
+    def report(self, topic: str, now: float, why_silent: str = "") -> Report:
+        """``why_silent``: what is known of the publishers, for when no image comes."""
+        with self._lock:
+            return self._report(topic, now, why_silent)
+
+    def _report(self, topic: str, now: float, why_silent: str) -> Report:
+        self._forget(now)
+        recent = Counter(what for _, what in self._recent)
+        level, message = self._judge(topic, now, recent, why_silent)
+        span = min(WINDOW, now - self._active_since) if self._active_since is not None else 0.0
+        ages = sorted(age for _, age in self._ages)
+        values: dict[str, object] = {"topic": topic}
+        if span > 0.0:
+            values["images per second"] = f"{recent['in'] / span:.1f}"
+            values["answers per second"] = f"{recent['PUBLISHED'] / span:.1f}"
+        if ages:
+            values["age median [s]"] = f"{ages[len(ages) // 2]:.3f}"
+            values["age largest [s]"] = f"{ages[-1]:.3f}"
+        values["deadline [s]"] = f"{self.deadline:g}"
+        values["offered"] = self.offered
+        values |= {outcome.name.lower().replace("_", " "): self.counts[outcome] for outcome in Outcome}
+        values["lost on the way"] = self.gaps.lost
+        values["QoS mismatch"] = self.mismatch
+        values["last error"] = self.last_error
+        return Report(level, message, values)
+
+    def _judge(self, topic: str, now: float, recent: Counter[str], why_silent: str) -> tuple[bytes, str]:
+        if self._active_since is None:
+            return OK, "inactive"
+        silent = now - (self._last_image if self._last_image is not None else self._active_since)
+        if silent > PATIENCE:
+            never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
+            return ERROR, f"{never} on {topic}: {self.mismatch or why_silent or 'its publisher is silent'}"
+        images, down = recent["in"], recent[Outcome.ENGINE_DOWN.name]
+        if not images:
+            return OK, f"waiting for images on {topic}"
+        ran = recent[Outcome.PUBLISHED.name]
+        if down and self._recent[-1][1] in ("in", Outcome.ENGINE_DOWN.name):
+            return WARN, "images arrive, but the engine is not ready"
+        if self.mismatch:
+            return WARN, self.mismatch
+        if broken := recent[Outcome.UNDECODABLE.name]:
+            return (WARN if ran else ERROR), f"{broken} of {images} images undecodable: {self.last_error}"
+        late = recent[Outcome.STALE.name] + recent[Outcome.WITHHELD.name]
+        if late and not ran:
+            return ERROR, f"nothing published: no answer meets the deadline of {self.deadline:g} s; raise it"
+        if late > LATE_TOLERATED * images:
+            return WARN, f"{late} of {images} images could not meet the deadline of {self.deadline:g} s"
+        if recent["lost"] > LOST_TOLERATED * (images + recent["lost"]):
+            lost = f"{recent['lost']} of {images + recent['lost']} images"
+            return WARN, f"{lost} lost between camera and node; {LOST_REMEDY}"
+        return OK, f"{images} images, {ran} answers in the last {WINDOW:g} s"
+
+    def _forget(self, now: float) -> None:
+        for queue in (self._recent, self._ages):
+            while queue and queue[0][0] < now - WINDOW:
+                queue.popleft()
+
+
+class EngineHealth:
+    """The engine as its client tells of it."""
+
+    def __init__(self) -> None:
+        self.state = EngineState.STOPPED
+        self.text = "not configured"
+        self._trouble = ""  # why it went down, until it is ready again
+
+    def changed(self, state: EngineState, text: str) -> None:
+        if state in (EngineState.RESTARTING, EngineState.FAILED):
+            self._trouble = text
+        elif state in (EngineState.READY, EngineState.STOPPED):
+            self._trouble = ""
+        self.state, self.text = state, text
+
+    def report(self, info: ModelInfo | None, values: Mapping[str, object]) -> Report:
+        told: dict[str, object] = {"state": self.state.value}
+        if info:
+            told |= {
+                "model": info.name,
+                "device": info.device,
+                "dtype": info.dtype,
+                "parameters": info.parameters,
+                "recipes": ", ".join(info.recipes) or "none",
+                "load [s]": f"{info.load_seconds:.1f}",
+            }
+        told |= values
+        if self._trouble:
+            doing = "restarting" if self.state is not EngineState.FAILED else "not restarted"
+            return Report(ERROR, f"{doing}: {self._trouble}", told)
+        if self.state is EngineState.LOADING:
+            return Report(WARN, f"loading: {self.text}", told)
+        return Report(OK, self.text or self.state.value, told)

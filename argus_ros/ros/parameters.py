@@ -1,0 +1,363 @@
+"""The node's parameters: declared in one table, from which descriptors, documentation and defaults are made.
+
+``Settings.of`` turns the values into what the rest of the program uses, and refuses with a reason.
+Run as a module it prints ``config/argus.yaml`` or the tables of ``docs/interface.md``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from argus_ros.core import checkpoint, recipes
+from argus_ros.core.image import Region
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.scheduler import CameraPolicy
+from argus_ros.core.types import TASKS, Task
+from argus_ros.vlm import prompts
+
+
+class ParameterError(ValueError):
+    """Values that cannot work, with what would."""
+
+
+class Change(enum.Enum):
+    """When a parameter may change."""
+
+    LIVE = "while running"
+    CONFIGURE = "while unconfigured"
+    START = "at start only"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter. Its type is that of ``default``; a tuple stands for an array."""
+
+    name: str
+    default: Any
+    description: str
+    change: Change = Change.LIVE
+    range: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def type(self) -> str:
+        """Name of the type as ``ros2 param describe`` has it."""
+        scalar = self.default[0] if isinstance(self.default, tuple) else self.default
+        name = {bool: "boolean", int: "integer", float: "double", str: "string"}[type(scalar)]
+        return name + (" array" if isinstance(self.default, tuple) else "")
+
+    @property
+    def value(self) -> Any:
+        """The default as rclpy takes it."""
+        return list(self.default) if isinstance(self.default, tuple) else self.default
+
+    @property
+    def descriptor(self) -> ParameterDescriptor:
+        constraints = [f"one of {', '.join(self.choices)}"] if self.choices else []
+        constraints.append(f"can be changed {self.change.value}")
+        descriptor = ParameterDescriptor(
+            description=self.description,
+            additional_constraints="; ".join(constraints),
+            read_only=self.change is Change.START,
+        )
+        if self.range and isinstance(self.default, int):
+            low, high = map(int, self.range)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+        elif self.range:
+            low, high = self.range
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+        return descriptor
+
+    def coerce(self, value: Any) -> Any:
+        """An integer where a number is wanted, an empty array: as people and YAML write them."""
+        if isinstance(self.default, float) and type(value) is int:
+            return float(value)
+        if isinstance(self.default, tuple) and value is not None and not isinstance(value, str | int | float):
+            return list(value) or self.value
+        return value
+
+
+NODE = (
+    Spec("autostart", True, "Configure and activate at start, without a lifecycle manager.", Change.START),
+    Spec(
+        "model",
+        "argus-nano",
+        "A checkpoint: the name of a shipped one, or the path of a folder in transformers' format.",
+        Change.CONFIGURE,
+    ),
+    Spec(
+        "backend",
+        "native",
+        "What runs the model: native (fast) or transformers (the reference).",
+        Change.CONFIGURE,
+        choices=("native", "transformers"),
+    ),
+    Spec(
+        "device",
+        "auto",
+        "auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.",
+        Change.CONFIGURE,
+    ),
+    Spec(
+        "dtype",
+        "auto",
+        "Precision of the model: auto is bfloat16 on a GPU that has it, else float32.",
+        Change.CONFIGURE,
+        choices=("auto", "float32", "bfloat16", "float16"),
+    ),
+    Spec(
+        "preset",
+        "realtime",
+        "Which latency recipes are on; stock is none.",
+        Change.CONFIGURE,
+        choices=tuple(recipes.PRESETS),
+    ),
+    Spec(
+        "threads", 0, "CPU threads of the engine; 0 leaves the choice to torch.", Change.CONFIGURE, (0, 256)
+    ),
+    Spec(
+        "task",
+        "detect",
+        "What to ask of each image.",
+        choices=TASKS,
+    ),
+    Spec(
+        "classes",
+        ("",),
+        "What task detect looks for; [''] is everything that the model knows.",
+    ),
+    Spec("prompt", "", "The phrase of task ground, the question of task ask."),
+    Spec("score_threshold", 0.3, "Detections that score less are not published.", range=(0.0, 1.0)),
+    Spec(
+        "publish_late",
+        False,
+        "Publish answers older than their camera's deadline, marked LATE, instead of withholding them.",
+    ),
+    Spec(
+        "max_clock_skew",
+        5.0,
+        "Stamps further than this from the node's clock [s] are not believed: ages then count from arrival.",
+        Change.CONFIGURE,
+        (0.0, 3600.0),
+    ),
+    Spec(
+        "engine_hang_factor",
+        20.0,
+        "An inference that takes this many times its predicted time (and over 1 s) counts as hung: "
+        "the engine is restarted.",
+        Change.CONFIGURE,
+        (2.0, 1000.0),
+    ),
+    Spec(
+        "cameras",
+        ("front",),
+        "Names of the cameras; each has parameters camera.NAME.* of its own.",
+        Change.CONFIGURE,
+    ),
+)
+
+#: Of each camera, under ``camera.NAME.``; NAME in a default is the camera's.
+CAMERA = (
+    Spec("topic", "NAME/image_raw", "Image topic, relative to the node's namespace.", Change.CONFIGURE),
+    Spec(
+        "transport",
+        "auto",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (on the topic itself); auto: "
+        "whichever is published on the topic, else the latter on TOPIC/compressed.",
+        Change.CONFIGURE,
+        choices=("auto", "raw", "compressed"),
+    ),
+    Spec(
+        "reliability",
+        "best_effort",
+        "QoS of the subscription; best_effort receives from every publisher.",
+        Change.CONFIGURE,
+        choices=("best_effort", "reliable"),
+    ),
+    Spec("deadline", 0.5, "Most seconds of age (publication minus header.stamp).", range=(0.001, 600.0)),
+    Spec("weight", 1.0, "Share of the engine under overload, relative to the others.", range=(0.01, 100.0)),
+    Spec("rate_cap", 0.0, "Most images per second to look at; 0 is all.", range=(0.0, 1000.0)),
+    Spec(
+        "region",
+        (0, 0, 0, 0),
+        "Region of interest: x, y, width, height in pixels; a width or height of 0 reaches to the edge.",
+    ),
+)
+
+#: Parameters that rclpy declares by itself.
+OWN_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+def of_camera(name: str) -> tuple[Spec, ...]:
+    """The specs of one camera, with full names."""
+
+    def named(spec: Spec) -> Spec:
+        default = spec.default.replace("NAME", name) if isinstance(spec.default, str) else spec.default
+        return replace(spec, name=f"camera.{name}.{spec.name}", default=default)
+
+    return tuple(named(spec) for spec in CAMERA)
+
+
+def all_specs(cameras: Iterable[str]) -> dict[str, Spec]:
+    """Every parameter by its full name."""
+    return {spec.name: spec for spec in (*NODE, *(s for camera in cameras for s in of_camera(camera)))}
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    name: str
+    topic: str
+    transport: str
+    reliability: str
+    policy: CameraPolicy
+    region: Region | None  #: None: the whole image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters as the rest of the program takes them."""
+
+    engine: EngineConfig
+    task: Task
+    score_threshold: float
+    publish_late: bool
+    max_clock_skew: float
+    engine_hang_factor: float
+    cameras: tuple[CameraSettings, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """From the values of every parameter, by full name. Raises ParameterError with the reason."""
+        check_cameras(values["cameras"])
+        for spec in all_specs(values["cameras"]).values():
+            if spec.choices and values[spec.name] not in spec.choices:
+                raise ParameterError(
+                    f"{spec.name} is {values[spec.name]!r}; it has to be one of {', '.join(spec.choices)}"
+                )
+        return cls(
+            engine=EngineConfig(
+                checkpoint=values["model"],
+                **{name: values[name] for name in ("backend", "device", "dtype", "preset", "threads")},
+            ),
+            task=Task(values["task"], tuple(c for c in values["classes"] if c.strip()), values["prompt"]),
+            cameras=tuple(_camera(name, values) for name in values["cameras"]),
+            **{
+                name: values[name]
+                for name in ("score_threshold", "publish_late", "max_clock_skew", "engine_hang_factor")
+            },
+        )
+
+    def check_task(self) -> None:
+        """Raise ParameterError unless the model is there and can do the task."""
+        try:
+            prompts.check(self.task, checkpoint.read(self.engine.checkpoint))
+        except (checkpoint.CheckpointError, prompts.TaskError) as error:
+            raise ParameterError(str(error)) from None
+
+
+def check_cameras(names: Sequence[str]) -> None:
+    """Raise ParameterError unless these can be names of cameras."""
+    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)]
+    if wrong:
+        raise ParameterError(
+            f"cameras: {wrong[0]!r} cannot be a name; use letters, digits and _, a letter first"
+        )
+    if not names or len(set(names)) < len(names):
+        raise ParameterError(f"cameras is {list(names)}; give at least one name, each once")
+
+
+def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
+    value = {spec.name: values[f"camera.{name}.{spec.name}"] for spec in CAMERA}
+    region = tuple(value["region"])
+    if len(region) != 4 or min(region) < 0:
+        raise ParameterError(
+            f"camera.{name}.region is {list(region)}; it has to be [x, y, width, height] in pixels, none negative"
+        )
+    if not value["topic"]:
+        raise ParameterError(f"camera.{name}.topic is empty; give the topic of its images")
+    return CameraSettings(
+        name,
+        value["topic"],
+        value["transport"],
+        value["reliability"],
+        CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
+        Region(*region) if any(region) else None,
+    )
+
+
+def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:
+    """A sentence for each parameter given at start that does not exist, with the nearest that does."""
+    for name in given:
+        if name in specs or name.startswith(OWN_OF_RCLPY):
+            continue
+        near = difflib.get_close_matches(name, specs, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        if name.startswith("camera.") and (camera := name.split(".")[1]) not in specs.get("cameras", ""):
+            meant = meant or f"; {camera!r} is not in 'cameras'"
+        yield f"there is no parameter {name!r}, so its value is ignored{meant}"
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+def table(specs: Iterable[Spec], prefix: str = "") -> str:
+    """A Markdown table."""
+    rows = ["| parameter | type | default | may change | what |", "|---|---|---|---|---|"]
+    for spec in specs:
+        allowed = f" One of {', '.join(spec.choices)}." if spec.choices else ""
+        allowed += f" {spec.range[0]:g} to {spec.range[1]:g}." if spec.range else ""
+        what = f"{spec.description}{allowed}"
+        rows.append(
+            f"| `{prefix}{spec.name}` | {spec.type} | `{_yaml(spec.value)}` | {spec.change.value} | {what} |"
+        )
+    return "\n".join(rows)
+
+
+def yaml() -> str:
+    """Every parameter with its default, as a commented parameter file."""
+    lines = [
+        "# Every parameter of argus_node with its default. Written by `python -m argus_ros.ros.parameters yaml`.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for spec in NODE:
+        lines += [*_comment(spec, 4), f"    {spec.name}: {_yaml(spec.value)}"]
+    for camera in next(spec.default for spec in NODE if spec.name == "cameras"):
+        lines += ["    camera:", f"      {camera}:"]
+        for spec in of_camera(camera):
+            lines += [*_comment(spec, 8), f"        {spec.name.rpartition('.')[2]}: {_yaml(spec.value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(spec: Spec, indent: int) -> list[str]:
+    allowed = f" [{', '.join(spec.choices)}]" if spec.choices else ""
+    allowed += f" [{spec.range[0]:g} .. {spec.range[1]:g}]" if spec.range else ""
+    text = f"{spec.description}{allowed} May change {spec.change.value}."
+    return [
+        "",
+        *textwrap.wrap(text, 100, initial_indent=f"{'':{indent}}# ", subsequent_indent=f"{'':{indent}}# "),
+    ]
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, str):
+        return f"'{value}'" if not value or set(value) & set("{}:#") else value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["yaml"]:
+        print(yaml(), end="")
+    else:
+        print(table(NODE), table(CAMERA, "camera.NAME."), sep="\n\n")

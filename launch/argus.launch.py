@@ -1,0 +1,79 @@
+"""One camera: ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw
+
+The defaults of what is not given here are the node's own (config/argus.yaml lists them all).
+"""
+
+from __future__ import annotations
+
+import os
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+
+from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
+from launch import LaunchContext, LaunchDescription
+
+ARGUMENTS = {
+    "camera": ("front", "Name of the camera: what DetectionArray.camera says."),
+    "camera_topic": ("", "Its images, raw or compressed; empty: CAMERA/image_raw."),
+    "model": ("", "A shipped checkpoint's name or the path of a folder; empty: the node's default."),
+    "params_file": ("", "A parameter file; config/argus.yaml of this package shows every parameter."),
+    "namespace": ("", "Namespace of the node and of relative camera topics."),
+    "name": ("argus", "Name of the node: its topics are NAME/detections and so on."),
+    "log_level": ("info", "debug, info, warn, error or fatal."),
+    "use_sim_time": ("false", "Take the time from /clock, as when a bag is played."),
+    "autostart": ("true", "Configure and activate at start; false leaves that to a lifecycle manager."),
+    "respawn": ("false", "Start the node again should it end."),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    profile = with_large_images(os.environ)
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            *(SetEnvironmentVariable(name, profile[name]) for name in PROFILE_VARIABLES if name in profile),
+            OpaqueFunction(function=node),
+        ]
+    )
+
+
+def node(context: LaunchContext) -> list[LifecycleNode]:
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    camera = given["camera"]
+    parameters: list[object] = [given["params_file"]] if given["params_file"] else []
+    # An argument wins over the file; one left empty leaves the file's value, or the node's default.
+    overrides: dict[str, object] = {
+        "use_sim_time": truth(given, "use_sim_time"),
+        "autostart": truth(given, "autostart"),
+    }
+    if given["camera_topic"] or not given["params_file"]:
+        overrides["cameras"] = [camera]
+    if given["camera_topic"]:
+        overrides[f"camera.{camera}.topic"] = given["camera_topic"]
+    if given["model"]:
+        overrides["model"] = given["model"]
+    return [
+        LifecycleNode(
+            package="argus_ros",
+            executable="argus_node",
+            name=given["name"],
+            namespace=given["namespace"],
+            parameters=[*parameters, overrides],
+            arguments=["--ros-args", "--log-level", given["log_level"]],
+            respawn=truth(given, "respawn"),
+            respawn_delay=2.0,
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def truth(given: dict[str, str], name: str) -> bool:
+    if given[name].lower() not in ("true", "false"):
+        raise ValueError(f"{name} is {given[name]!r}; it has to be true or false")
+    return given[name].lower() == "true"
