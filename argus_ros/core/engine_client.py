@@ -1,0 +1,367 @@
+"""The node's end of the engine's process: starts it, feeds it, watches it, starts it again.
+
+The engine (torch, and the device with its driver) lives in a process of its own, so that it can die or
+hang without taking the node along. One thread here sees to that process and calls back; all methods
+return at once, ``stop`` within its timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import numpy as np
+
+from argus_ros.core.protocol import (
+    Answered,
+    Arena,
+    EngineConfig,
+    Failed,
+    FrameRequest,
+    ModelInfo,
+    Progress,
+    Ready,
+    Run,
+    Shutdown,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the engine hangs.
+LOOK_INTERVAL = 0.25
+#: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+
+_ROOT = str(Path(__file__).parents[2])
+
+
+class EngineState(enum.Enum):
+    STOPPED = "stopped"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"  #: it died or hung; waits before it loads again
+    FAILED = "failed"  #: it cannot work as configured, so it is not started again
+
+
+class EngineDownError(RuntimeError):
+    """The engine takes no frames now; says why."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    since: float
+    allowance: float
+
+
+class EngineClient:
+    """An engine's process and the shared memory with it.
+
+    ``on_answer`` gets one ``Answered`` for each request submitted, with an error where the engine died
+    or hung on it; ``on_event`` each change of state and each step of loading, with a sentence;
+    ``on_log`` each line that the process writes. All are called from the client's own thread (``on_log``
+    from another) and must not block. ``hang_seconds`` is how long an answer may be overdue,
+    ``load_seconds`` how long a step of loading may take, before the process counts as hung. ``command``
+    is for an engine that lives in another Python, such as a virtual environment with its own torch.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        on_answer: Callable[[Answered], None],
+        on_event: Callable[[EngineState, str], None] = lambda state, text: None,
+        on_log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        hang_seconds: float = 30.0,
+        load_seconds: float = 600.0,
+        command: Sequence[str] = (sys.executable, "-m", "argus_ros.vlm.worker"),
+    ) -> None:
+        self.config = config
+        self.hang_seconds = hang_seconds
+        self.load_seconds = load_seconds
+        self.restarts = 0  #: times the process was started again
+        self.last_error = ""  #: why the engine died, hung or failed last
+        self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
+        self._on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
+        self._command = command
+        self._changed = threading.Condition()  # guards what follows
+        self._state = EngineState.STOPPED
+        self._worker: _Worker | None = None
+        self._pending: dict[int, _Pending] = {}  # oldest first
+        self._answers = 0  # good ones, ever
+        self._arena: Arena | None = None
+        self._free: list[int] = []
+        self._thread: threading.Thread | None = None
+        self._stop_within: float | None = None
+        self._wake = os.eventfd(0)
+        weakref.finalize(self, os.close, self._wake)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine, while there is one."""
+        worker = self._worker
+        return worker.process.pid if worker else None
+
+    def start(self) -> None:
+        """Start the process; the model loads in the background."""
+        if self._thread is not None:
+            raise RuntimeError("an EngineClient is started once; make a new one")
+        self._thread = threading.Thread(target=self._supervise, name="engine client", daemon=True)
+        self._thread.start()
+
+    def wait_ready(self, timeout: float | None = None) -> ModelInfo:
+        """Block until the model is loaded. Raises EngineDownError when it fails or takes too long."""
+        ends = (EngineState.READY, EngineState.FAILED)
+        with self._changed:
+            self._changed.wait_for(lambda: self._state in ends or self._stop_within is not None, timeout)
+            if self._state is EngineState.READY and self.info:
+                return self.info
+            raise EngineDownError(self.last_error or f"the engine is still {self._state.value}")
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End the process, also in the middle of an inference, within ``timeout`` seconds."""
+        with self._changed:
+            self._stop_within = timeout
+            self._changed.notify_all()
+        os.eventfd_write(self._wake, 1)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def acquire(self) -> int | None:
+        """A free slot of the shared memory, the caller's until ``release``; None while there is none."""
+        with self._changed:
+            return self._free.pop() if self._free else None
+
+    def release(self, slot: int) -> None:
+        with self._changed:
+            self._free.append(slot)
+
+    def tiles(self, slot: int) -> np.ndarray:
+        """The slot's memory, (max_tiles, tile, tile, 3) uint8; stays valid when the engine restarts."""
+        if self._arena is None or self.info is None:
+            raise EngineDownError("the engine has not been ready yet")
+        return self._arena.tiles(slot, self.info.max_tiles, self.info.tile)
+
+    def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
+        """Run these frames as one batch. Raises EngineDownError where the engine is not ready."""
+        allowance = self.hang_seconds if hang_seconds is None else hang_seconds
+        with self._changed:
+            if self._state is not EngineState.READY:
+                raise EngineDownError(f"the engine is {self._state.value}")
+            now = time.monotonic()
+            for request in requests:
+                self._pending[request.id] = _Pending(now, allowance)
+            if self._worker:  # else it has just died, and they are about to be answered so
+                self._worker.send(Run(tuple(requests)))
+
+    # --- the client's thread --------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        arena_fd = Arena.create_file()
+        failures = 0
+        try:
+            while self._stop_within is None:
+                self._enter(EngineState.LOADING, "starting the engine's process")
+                answers = self._answers
+                try:
+                    error = self._attend(arena_fd)
+                except _Failure as failure:
+                    self._down(EngineState.FAILED, str(failure))
+                    return
+                if error is None:
+                    break
+                failures = 0 if self._answers > answers else failures + 1
+                delay = min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
+                self._down(EngineState.RESTARTING, error)
+                wait([self._wake], delay)
+                self.restarts += 1
+            self._down(EngineState.STOPPED, "")
+        finally:
+            os.close(arena_fd)
+
+    def _attend(self, arena_fd: int) -> str | None:
+        """One life of the process: why it ended, or None when it was stopped. Raises _Failure."""
+        try:
+            worker = _Worker(self._command, arena_fd, self._on_log)
+        except OSError as error:
+            raise _Failure(f"the engine's process cannot be started: {error}") from None
+        self._worker = worker
+        try:
+            worker.send(self.config)
+            heard = time.monotonic()
+            while True:
+                ready = wait([worker.connection, worker.ended, self._wake], LOOK_INTERVAL)
+                now = time.monotonic()
+                if self._stop_within is not None:
+                    worker.end(self._stop_within)
+                    return None
+                if worker.connection in ready:
+                    try:
+                        message = worker.connection.recv()
+                    except (EOFError, OSError):
+                        return worker.last_words()
+                    heard = now
+                    self._handle(message, arena_fd)
+                elif worker.ended in ready:
+                    return worker.last_words()
+                elif (overdue := self._overdue(now, heard)) is not None:
+                    return f"the engine's process hung: {overdue}; it was killed"
+        finally:
+            self._worker = None
+            worker.kill()
+
+    def _handle(self, message: object, arena_fd: int) -> None:
+        match message:
+            case Answered():
+                with self._changed:
+                    self._pending.pop(message.id, None)
+                self._answers += not message.error
+                self._call(self._on_answer, message)
+            case Progress(text):
+                self._enter(EngineState.LOADING, text)
+            case Ready(info):
+                self._map(info, arena_fd)
+                self._enter(EngineState.READY, f"{info.name} on {info.device}")
+            case Failed(reason):
+                raise _Failure(reason)
+
+    def _map(self, info: ModelInfo, arena_fd: int) -> None:
+        """Slots outlive a restart, with the frames in them, because they keep their place."""
+        with self._changed:
+            if self._arena is None:
+                self._arena = Arena(arena_fd, self.config.slots, info.slot_bytes)
+                self._free = list(range(self.config.slots))
+            elif self.info and self.info.slot_bytes != info.slot_bytes:
+                raise _Failure(
+                    f"checkpoint {info.name} changed its tiles under the engine; configure it again"
+                )
+            self.info = info
+
+    def _overdue(self, now: float, heard: float) -> str | None:
+        with self._changed:
+            if self._state is EngineState.LOADING:
+                late = now - heard > self.load_seconds
+                return f"nothing heard for {self.load_seconds:g} s while loading" if late else None
+            oldest = next(iter(self._pending.values()), None)
+            if oldest is None or now - max(oldest.since, heard) <= oldest.allowance:
+                return None
+            return f"no answer within {oldest.allowance:g} s"
+
+    def _down(self, state: EngineState, error: str) -> None:
+        """No process any more: say so first, then answer what is outstanding."""
+        self.last_error = error or self.last_error
+        self._enter(state, error)
+        with self._changed:
+            outstanding, self._pending = list(self._pending), {}
+        for request in outstanding:
+            self._call(self._on_answer, Answered(request, error=error or "the engine was stopped"))
+
+    def _enter(self, state: EngineState, text: str) -> None:
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+        self._call(self._on_event, state, text)
+
+    @staticmethod
+    def _call(callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            callback(*arguments)
+        except Exception:  # a caller's mistake must not end the watch over the process
+            log.exception("a callback of the engine's client failed")
+
+
+class _Failure(Exception):
+    """The engine cannot work as configured."""
+
+
+class _Worker:
+    """One engine's process."""
+
+    def __init__(self, command: Sequence[str], arena_fd: int, on_log: Callable[[str], None]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, "--connection", str(theirs.fileno()), "--arena", str(arena_fd)],
+                pass_fds=(theirs.fileno(), arena_fd),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends the engine in order
+            )
+        self.connection = Connection(ours.detach())
+        self.ended = os.pidfd_open(self.process.pid)  # readable once the process has ended
+        self._said: deque[str] = deque(maxlen=20)
+        self._reader = threading.Thread(target=self._read, args=(on_log,), name="engine log", daemon=True)
+        self._reader.start()
+
+    def _read(self, on_log: Callable[[str], None]) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self._said.append(line.rstrip())
+                on_log(line.rstrip())
+
+    def send(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # it is dying, which the other direction will tell
+            self.connection.send(message)
+
+    def last_words(self) -> str:
+        """How the process ended; makes sure that it did."""
+        by_itself = wait([self.ended], 0.2)
+        self.kill()
+        self._reader.join(0.2)
+        if not by_itself:
+            return "the engine's process closed its connection"
+        code = self.process.returncode
+        how = f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            how += ", perhaps for want of memory"
+        said = next((line for line in reversed(self._said) if line.strip()), "")
+        return f"the engine's process died ({how})" + (f": {said}" if said else "")
+
+    def end(self, within: float) -> None:
+        """Ask, then tell, then make it end."""
+        self.send(Shutdown())
+        if not wait([self.ended], within / 4):
+            self.process.terminate()
+            wait([self.ended], within / 4)
+        self.kill()
+
+    def kill(self) -> None:
+        if self.ended < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # with whatever it started itself
+        self.process.wait()
+        self.connection.close()
+        os.close(self.ended)
+        self.ended = -1
+
+
+def _python_path() -> list[str]:
+    """This very package first, wherever the parent found it."""
+    return [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]

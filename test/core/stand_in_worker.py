@@ -1,0 +1,70 @@
+"""A process that speaks the engine's protocol without a model: it misbehaves on demand.
+
+The checkpoint's name says how it loads, a request's prompt what becomes of it. An answer's text is the
+mean of the tiles it was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from argus_ros.core.protocol import Answered, Arena, Failed, FrameRequest, ModelInfo, Progress, Ready, Run
+from argus_ros.core.types import Answer, Detection
+
+INFO = ModelInfo("stand-in", "cpu", "float32", ("detect",), ("cone",), 32, 5, 4, 0)
+
+
+def answer(arena: Arena, request: FrameRequest) -> Answered:
+    tiles = arena.tiles(request.slot, request.tiles, INFO.tile)
+    match request.task.prompt:
+        case "crash":
+            print("about to crash", file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleep":
+            print("asleep", flush=True)
+            time.sleep(1000)
+        case "brief":
+            time.sleep(0.05)
+        case "refuse":
+            return Answered(request.id, error="this task is refused")
+    box = Detection("cone", 0.9, 0.0, 0.0, request.width / 2, request.height / 4)
+    classes = ",".join(request.task.classes)
+    return Answered(request.id, Answer((box,), f"{tiles.mean():.0f} {classes}".strip(), visual_tokens=4))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--connection", type=int)
+    parser.add_argument("--arena", type=int)
+    given = parser.parse_args()
+    connection = Connection(given.connection)
+    config = connection.recv()
+    connection.send(Progress("loading"))
+    match config.checkpoint:
+        case "missing":
+            connection.send(Failed("no checkpoint 'missing'; give a folder"))
+            return
+        case "dies":
+            print("ModuleNotFoundError: no torch here", file=sys.stderr)
+            sys.exit(3)
+        case "never":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            connection.send(Progress("deaf"))
+            threading.Event().wait()
+    arena = Arena(given.arena, config.slots, INFO.slot_bytes)
+    connection.send(Ready(INFO))
+    while isinstance(message := connection.recv(), Run):
+        for request in message.requests:
+            connection.send(answer(arena, request))
+
+
+if __name__ == "__main__":
+    main()

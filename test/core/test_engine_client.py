@@ -1,0 +1,310 @@
+"""The engine's process, killed, stopped and misconfigured in every way that a robot will find."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from argus_ros.core.engine_client import EngineClient, EngineDownError, EngineState
+from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
+from argus_ros.core.types import Task
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
+PATIENCE = 60.0
+
+
+class Watched:
+    """A client with what it said, to be waited for."""
+
+    def __init__(self, checkpoint: str = "good", **options: Any) -> None:
+        options = {"command": STAND_IN, **options}
+        self.answers: queue.Queue[Answered] = queue.Queue()
+        self.events: queue.Queue[tuple[EngineState, str, float]] = queue.Queue()
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.client = EngineClient(
+            EngineConfig(checkpoint, device="cpu", threads=1),
+            on_answer=self.answers.put,
+            on_event=lambda state, text: self.events.put((state, text, time.monotonic())),
+            on_log=self.lines.put,
+            **options,
+        )
+
+    def until(self, state: EngineState) -> tuple[str, float]:
+        """Wait for a state; its sentence and when it came."""
+        while True:
+            found, text, when = self.events.get(timeout=PATIENCE)
+            if found is state:
+                return text, when
+
+    def submit(self, id: int, prompt: str = "", slot: int | None = None, **options: Any) -> int:
+        if slot is None:
+            slot = self.client.acquire()
+            assert slot is not None
+        task = Task("detect", ("cone",), prompt)
+        self.client.submit([FrameRequest(id, slot, 0, 0, 64, 64, task)], **options)
+        return slot
+
+    def answer(self) -> Answered:
+        return self.answers.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watched]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(*arguments: Any, **options: Any) -> Watched:
+            watched = Watched(*arguments, **options)
+            stack.callback(watched.client.stop)
+            watched.client.start()
+            return watched
+
+        yield make
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_frames_in_shared_memory_are_answered(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    client = watched.client
+    assert client.wait_ready(PATIENCE).name == "stand-in"
+    slots = [client.acquire() for _ in range(4)]
+    assert sorted(slots) == [0, 1, 2, 3]  # type: ignore[type-var]
+    assert client.acquire() is None
+    for slot in slots:
+        assert slot is not None
+        client.tiles(slot)[:] = 10 * slot
+    for slot in slots:
+        assert slot is not None
+        watched.submit(100 + slot, slot=slot)
+        found = watched.answer()
+        assert (found.id, found.answer.text, found.error) == (100 + slot, f"{10 * slot} cone", "")
+        client.release(slot)
+    assert client.acquire() is not None
+    states = [watched.events.get_nowait()[0] for _ in range(watched.events.qsize())]
+    assert states == [EngineState.LOADING, EngineState.LOADING, EngineState.READY]
+
+
+def test_a_batch_is_answered_one_by_one(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    watched.client.wait_ready(PATIENCE)
+    task = Task("detect")
+    watched.client.submit([FrameRequest(i, i, 0, 0, 64, 64, task) for i in range(3)])
+    assert [watched.answer().id for _ in range(3)] == [0, 1, 2]
+
+
+def test_an_error_on_one_frame_leaves_the_engine_running(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    watched.client.wait_ready(PATIENCE)
+    slot = watched.submit(1, "refuse")
+    assert watched.answer().error == "this task is refused"
+    watched.submit(2, slot=slot)
+    assert not watched.answer().error
+    assert watched.client.restarts == 0
+
+
+def test_a_killed_engine_is_noticed_at_once_and_started_again(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    client = watched.client
+    client.wait_ready(PATIENCE)
+    held = client.acquire()
+    assert held is not None
+    client.tiles(held)[:] = 77
+    watched.submit(1, "sleep")
+    assert watched.lines.get(timeout=PATIENCE) == "asleep"
+    first = client.pid
+    assert first
+    killed = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    text, when = watched.until(EngineState.RESTARTING)
+    assert when - killed < 0.5
+    assert "SIGKILL" in text
+    assert watched.answer() == Answered(1, error=text)
+    with pytest.raises(EngineDownError):
+        watched.submit(2, slot=held)
+    watched.until(EngineState.READY)
+    assert client.restarts == 1
+    assert client.last_error == text
+    assert client.pid not in (None, first)
+    watched.submit(3, slot=held)  # a frame that was prepared before is still there
+    assert watched.answer().answer.text == "77 cone"
+
+
+def test_what_a_crashing_engine_said_last_is_in_the_reason(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    watched.client.wait_ready(PATIENCE)
+    watched.submit(1, "crash")
+    assert watched.answer().error.endswith("about to crash")
+
+
+def test_a_stopped_engine_counts_as_hung(watch: Callable[..., Watched]) -> None:
+    watched = watch(hang_seconds=0.5)
+    client = watched.client
+    client.wait_ready(PATIENCE)
+    first = client.pid
+    slot = watched.submit(1, "stop")
+    text, _ = watched.until(EngineState.RESTARTING)
+    assert "hung: no answer within 0.5 s" in text
+    assert watched.answer().error == text
+    assert first
+    assert gone(first)
+    watched.until(EngineState.READY)
+    watched.submit(2, slot=slot)
+    assert not watched.answer().error
+
+
+def test_patience_can_be_set_for_one_frame(watch: Callable[..., Watched]) -> None:
+    watched = watch(hang_seconds=1000.0)
+    watched.client.wait_ready(PATIENCE)
+    watched.submit(1, "sleep", hang_seconds=0.2)
+    assert "hung" in watched.answer().error
+
+
+def test_frames_queued_behind_others_are_not_overdue(watch: Callable[..., Watched]) -> None:
+    watched = watch(hang_seconds=1.0)
+    watched.client.wait_ready(PATIENCE)
+    brief = Task("detect", prompt="brief")
+    watched.client.submit([FrameRequest(i, 0, 0, 0, 64, 64, brief) for i in range(40)])
+    assert not any(watched.answer().error for _ in range(40))
+
+
+def test_a_bad_configuration_is_final(watch: Callable[..., Watched]) -> None:
+    watched = watch("missing")
+    with pytest.raises(EngineDownError, match="no checkpoint 'missing'; give a folder"):
+        watched.client.wait_ready(PATIENCE)
+    watched.client.stop()
+    assert watched.client.restarts == 0
+    assert watched.client.pid is None
+
+
+def test_an_engine_that_cannot_be_started_at_all(watch: Callable[..., Watched]) -> None:
+    watched = watch(command=("/nowhere/python",))
+    with pytest.raises(EngineDownError, match=r"cannot be started.*/nowhere/python"):
+        watched.client.wait_ready(PATIENCE)
+
+
+def test_an_engine_that_dies_while_loading_is_tried_again_ever_later(watch: Callable[..., Watched]) -> None:
+    watched = watch("dies")
+    deaths = [watched.until(EngineState.RESTARTING) for _ in range(3)]
+    assert all("exit status 3" in text and "no torch here" in text for text, _ in deaths)
+    (_, first), (_, second), (_, third) = deaths
+    assert third - second > second - first
+    watched.client.stop()
+    assert watched.client.state is EngineState.STOPPED
+
+
+def test_an_engine_that_never_loads_counts_as_hung(watch: Callable[..., Watched]) -> None:
+    watched = watch("never", load_seconds=0.5)
+    text, _ = watched.until(EngineState.RESTARTING)
+    assert "while loading" in text
+
+
+@pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
+def test_stopping_takes_less_than_two_seconds(watch: Callable[..., Watched], doing: str) -> None:
+    watched = watch()
+    watched.client.wait_ready(PATIENCE)
+    pid = watched.client.pid
+    assert pid
+    if doing != "idle":
+        watched.submit(1, doing)
+    if doing == "sleep":
+        watched.lines.get(timeout=PATIENCE)
+    started = time.monotonic()
+    watched.client.stop(timeout=2.0)
+    assert time.monotonic() - started < 2.0
+    assert gone(pid)
+    assert watched.client.state is EngineState.STOPPED
+    if doing != "idle":
+        assert watched.answer().error
+    with pytest.raises(EngineDownError, match="stopped"):
+        watched.client.submit([FrameRequest(9, 0, 0, 0, 64, 64, Task())])
+
+
+def test_stopping_while_it_loads_and_is_deaf_to_sigterm(watch: Callable[..., Watched]) -> None:
+    watched = watch("never")
+    while watched.events.get(timeout=PATIENCE)[1] != "deaf":
+        pass
+    started = time.monotonic()
+    watched.client.stop(timeout=2.0)
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_failing_callback_does_not_end_the_watch() -> None:
+    def fail(answer: Answered) -> None:
+        raise ValueError("a mistake of the caller's")
+
+    watched = Watched()
+    watched.client._on_answer = fail
+    watched.client.start()
+    watched.client.wait_ready(PATIENCE)
+    slot = watched.submit(1)
+    watched.client._on_answer = watched.answers.put
+    watched.submit(2, slot=slot)
+    assert watched.answer().id in (1, 2)
+    watched.client.stop()
+
+
+# --- the real one ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint, made in a process of its own so that this one stays free of torch."""
+    pytest.importorskip("transformers", reason="the engine needs torch and transformers")
+    folder = tmp_path_factory.mktemp("checkpoint") / "blank"
+    script = "import sys; from argus_ros.training.blank import *; write_checkpoint(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_real_engine_answers_is_killed_and_answers_again(
+    watch: Callable[..., Watched], checkpoint: Path
+) -> None:
+    watched = watch(str(checkpoint), command=(sys.executable, "-m", "argus_ros.vlm.worker"))
+    client = watched.client
+    info = client.wait_ready(PATIENCE)
+    assert info.classes == ("cone", "ball", "box")
+    slot = client.acquire()
+    assert slot is not None
+    client.tiles(slot)[:] = 90
+    watched.submit(1, slot=slot)
+    before = watched.answer()
+    assert not before.error
+    assert before.answer.visual_tokens > 0
+
+    assert client.pid
+    os.kill(client.pid, signal.SIGSTOP)
+    watched.submit(2, slot=slot)
+    os.kill(client.pid, signal.SIGKILL)  # in the middle of a frame
+    assert "SIGKILL" in watched.answer().error
+    watched.until(EngineState.READY)  # the first start's
+    watched.until(EngineState.READY)
+    watched.submit(3, slot=slot)
+    assert watched.answer().answer.detections == before.answer.detections
+
+
+@pytest.mark.slow
+def test_the_real_engine_refuses_a_folder_that_is_no_checkpoint(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="the engine needs torch and transformers")
+    watched = watch(str(tmp_path), command=(sys.executable, "-m", "argus_ros.vlm.worker"))
+    with pytest.raises(EngineDownError, match=r"no checkpoint .* nor a folder with a config\.json"):
+        watched.client.wait_ready(PATIENCE)
+    assert watched.client.state is EngineState.FAILED
