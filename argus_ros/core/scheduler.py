@@ -90,7 +90,7 @@ class Frame:
     prepare_started: float = 0.0
     run_started: float = 0.0
     charge: float = 0.0  #: virtual seconds its camera has paid for it
-    turn: float = 0.0  #: virtual deadline
+    turn: float = 0.0  #: what goes first: the deadline, or under overload the virtual one
     doom: tuple[Outcome, str] | None = None  #: how it will end once the worker lets go of it
 
 
@@ -111,7 +111,7 @@ class _Camera:
     preparing: Frame | None = None
     prepared: Frame | None = None
     vtime: float = 0.0  # engine seconds / weight it has had
-    turn: float = 0.0  # scratch: its virtual deadline, were it selected
+    turn: float = 0.0  # of its waiting frame, as last looked at
     level: int = 0  # of its last frame
     period: float = 0.0  # smoothed seconds between its frames
     offered: float = -math.inf  # time of its last frame
@@ -141,6 +141,7 @@ class FrameScheduler:
 
     ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
     the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
+    At most ``ahead + 1 + max_batch`` frames are between ``next_prepare`` and their end at any time.
     The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
     camera's deadline is shorter than the fastest level takes.
     """
@@ -268,12 +269,8 @@ class FrameScheduler:
         free = self._engine_free(now)
         room = self.ahead if self._running else max(self.ahead, 1)
         while self._waiting:
-            old = None
-            if len(self._selected) < room and (ready := self._ready()):
-                camera = self._first(ready)
-            elif old := self._replaceable(now, free):
-                camera = self._cameras[old.camera]
-            else:
+            camera, old = self._candidate(room, now, free)
+            if camera is None:
                 return None
             frame = camera.waiting
             assert frame is not None
@@ -300,8 +297,7 @@ class FrameScheduler:
         self._expire(now)
         if self._running or self._down:
             return []
-        order = attrgetter("turn" if self._load.overloaded else "due")
-        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=order)
+        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=attrgetter("turn"))
         batch: list[Frame] = []
         for frame in queue:
             if batch:
@@ -366,29 +362,36 @@ class FrameScheduler:
 
     # --- decisions ------------------------------------------------------------------------------
 
-    def _ready(self) -> list[_Camera]:
-        """Cameras with a frame to prepare and none that waits for the engine already."""
-        return [c for c in self._waiting.values() if not c.preparing and not c.prepared]
+    def _candidate(self, room: int, now: float, free: float) -> tuple[_Camera | None, Frame | None]:
+        """The camera whose waiting frame to prepare, and its prepared one that this replaces, if any.
+
+        One frame more than there is room for may overtake all that wait for the engine; and a newer
+        frame may replace a prepared one. Either only if it is prepared before the engine is free.
+        """
+        in_time = now + self.latency.predict("prepare", self._load.level) < free
+        ready = [c for c in self._waiting.values() if not c.preparing and not c.prepared]
+        if ready and (len(self._selected) < room or (in_time and len(self._selected) == room > 0)):
+            camera = self._first(ready)
+            if len(self._selected) < room or camera.turn < min(f.turn for f in self._selected):
+                return camera, None
+        if in_time:
+            for frame in self._selected:
+                if frame.state is State.PREPARED and frame.camera in self._waiting:
+                    return self._cameras[frame.camera], frame
+        return None, None
 
     def _first(self, ready: list[_Camera]) -> _Camera:
         """Earliest deadline while the load fits, else the earliest eligible virtual deadline."""
         if not self._load.overloaded:
-            return min(ready, key=lambda c: c.waiting.due)  # type: ignore[union-attr]
+            for camera in ready:
+                camera.turn = camera.waiting.due  # type: ignore[union-attr]
+            return min(ready, key=attrgetter("turn"))
         self._vnow = sum(c.vtime * c.policy.weight for c in ready) / sum(c.policy.weight for c in ready)
-        seconds = self.latency.typical("run", self._load.level)
+        seconds = self._engine_seconds(self._load.level)
         eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': rounding
         for camera in eligible:
             camera.turn = camera.vtime + seconds / camera.policy.weight
         return min(eligible, key=attrgetter("turn"))
-
-    def _replaceable(self, now: float, free: float) -> Frame | None:
-        """A prepared frame that can give way to a newer one of its camera before the engine is free."""
-        for frame in self._selected:
-            if frame.state is State.PREPARED and frame.camera in self._waiting:
-                ready = now + self.latency.predict("prepare", frame.level)
-                if ready < free:
-                    return frame
-        return None
 
     def _choose_level(
         self, camera: _Camera, frame: Frame, old: Frame | None, now: float, free: float
@@ -439,7 +442,7 @@ class FrameScheduler:
             self._end(old, Outcome.SUPERSEDED, "a newer frame came, and there is time to prepare that")
         else:
             frame.charge = self._engine_seconds(frame.level) / camera.policy.weight
-            frame.turn = camera.vtime + frame.charge
+            frame.turn = camera.turn
             camera.vtime += frame.charge
         if not frame.probe:
             order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
@@ -485,6 +488,9 @@ class FrameScheduler:
             self._vnow = 0.0
             for camera in self._cameras.values():
                 camera.vtime = 0.0
+        if overloaded != was:  # turns are of another kind now: those selected go first, as they stand
+            for frame in self._selected:
+                frame.turn = -math.inf
         self._load = Load(load, overloaded, level, rates)
 
     # --- bookkeeping ----------------------------------------------------------------------------
