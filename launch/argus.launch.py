@@ -9,7 +9,7 @@ import os
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import Node
 
 from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
 from launch import LaunchContext, LaunchDescription
@@ -42,9 +42,10 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def node(context: LaunchContext) -> list[LifecycleNode]:
+def node(context: LaunchContext) -> list[Node]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     camera = given["camera"]
+    logger = ".".join(filter(None, [*given["namespace"].split("/"), given["name"]]))
     parameters: list[object] = [given["params_file"]] if given["params_file"] else []
     # An argument wins over the file; one left empty leaves the file's value, or the node's default.
     overrides: dict[str, object] = {
@@ -58,13 +59,13 @@ def node(context: LaunchContext) -> list[LifecycleNode]:
     if given["model"]:
         overrides["model"] = given["model"]
     return [
-        LifecycleNode(
+        Node(
             package="argus_ros",
             executable="argus_node",
             name=given["name"],
             namespace=given["namespace"],
             parameters=[*parameters, overrides],
-            arguments=["--ros-args", "--log-level", given["log_level"]],
+            arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
             respawn=truth(given, "respawn"),
             respawn_delay=2.0,
             output="screen",

@@ -35,12 +35,8 @@ def draw(picture: np.ndarray, detections: Iterable[Box], text: str = "") -> None
         colour = colour_of(found.label)
         corner = round(found.x_min), round(found.y_min)
         cv2.rectangle(picture, corner, (round(found.x_max), round(found.y_max)), colour, thick)
-        words = (
-            found.description or found.label,
-            found.track_id and f"#{found.track_id}",
-            f"{found.score:.2f}",
-        )
-        _write(picture, " ".join(filter(None, words)), corner, scale, colour)
+        track = f"#{found.track_id} " if found.track_id else ""
+        _write(picture, f"{found.description or found.label} {track}{found.score:.2f}", corner, scale, colour)
     if text:
         _write(picture, text, (0, picture.shape[0]), scale, _BLACK)
 

@@ -8,25 +8,25 @@ from collections.abc import Callable
 import numpy as np
 from std_msgs.msg import Header
 
-from argus_ros import msg
 from argus_ros.core.drawing import draw
 from argus_ros.core.image import Image, ImageError, decode
+from argus_ros.msg import DetectionArray
 
 Drawn = Callable[[Header, np.ndarray], None]
 
 
 class Annotator:
-    """``publish`` gets each picture drawn: (height, width, 3) uint8 RGB. Answers that come faster are skipped."""
+    """``publish`` gets each picture drawn: (height, width, 3) uint8 RGB. Skips answers that come faster."""
 
     def __init__(self, publish: Drawn) -> None:
         self._publish = publish
         self._news = threading.Condition()
-        self._next: tuple[Image, msg.DetectionArray] | None = None
+        self._next: tuple[Image, DetectionArray] | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="annotator", daemon=True)
         self._thread.start()
 
-    def offer(self, image: Image, detections: msg.DetectionArray) -> None:
+    def offer(self, image: Image, detections: DetectionArray) -> None:
         with self._news:
             self._next = image, detections
             self._news.notify()

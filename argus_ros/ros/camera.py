@@ -137,5 +137,6 @@ class Camera:
             return f"it carries {', '.join(sorted(published))}, no image"
         wanted = self.settings.transport
         if wanted != "auto" and wanted not in {_NAMES.get(kind) for kind in published}:
-            return f"it carries {', '.join(sorted(published))}; set camera.{self.settings.name}.transport to auto"
+            kinds = ", ".join(sorted(published))
+            return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
         return ""

@@ -12,8 +12,9 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
-from argus_ros import msg
 from argus_ros.core.types import Answer, Detection, Outcome, StageTimes, Task
+from argus_ros.msg import Detection as DetectionMessage
+from argus_ros.msg import DetectionArray, FrameTiming
 
 try:
     import vision_msgs.msg as vision_messages
@@ -28,8 +29,8 @@ def stamp_ns(header: Header) -> int:
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
-def to_detection(detection: Detection) -> msg.Detection:
-    return msg.Detection(
+def to_detection(detection: Detection) -> DetectionMessage:
+    return DetectionMessage(
         label=detection.label,
         description=detection.description,
         score=float(detection.score),
@@ -52,12 +53,12 @@ def to_detections(
     task: Task,
     latency: float,
     age: float,
-) -> msg.DetectionArray:
+) -> DetectionArray:
     """An answer as published. ``size``: width and height of the image in pixels; times in seconds.
 
     ``detections`` are those of the answer that are to be published.
     """
-    return msg.DetectionArray(
+    return DetectionArray(
         header=header,
         camera=camera,
         image_width=size[0],
@@ -79,10 +80,10 @@ def to_timing(
     times: StageTimes,
     level: int = 0,
     answer: Answer | None = None,
-) -> msg.FrameTiming:
+) -> FrameTiming:
     """What became of a frame; ``answer`` where it ran."""
     answer = answer or Answer()
-    return msg.FrameTiming(
+    return FrameTiming(
         header=header,
         camera=camera,
         outcome=int(outcome),
@@ -96,7 +97,7 @@ def to_timing(
     )
 
 
-def to_vision(detections: msg.DetectionArray) -> object:
+def to_vision(detections: DetectionArray) -> object:
     """The same as ``vision_msgs/Detection2DArray``; only where ``vision_messages`` is there."""
     assert vision_messages is not None
     array_2d = vision_messages.Detection2DArray(header=detections.header)
@@ -126,6 +127,5 @@ def to_jpeg(header: Header, rgb: np.ndarray) -> CompressedImage:
     """``rgb`` (height, width, 3) uint8 as a JPEG."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    return CompressedImage(
-        header=header, format="rgb8; jpeg compressed bgr8", data=array.array("B", jpeg.tobytes())
-    )
+    data = array.array("B", jpeg.tobytes())
+    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)

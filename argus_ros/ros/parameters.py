@@ -69,12 +69,12 @@ class Spec:
             additional_constraints="; ".join(constraints),
             read_only=self.change is Change.START,
         )
-        if self.range and isinstance(self.default, int):
-            low, high = map(int, self.range)
-            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
-        elif self.range:
-            low, high = self.range
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+        if self.range:
+            low, high = map(type(self.default), self.range)
+            if isinstance(self.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+            else:
+                descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
         return descriptor
 
     def coerce(self, value: Any) -> Any:
@@ -104,7 +104,7 @@ NODE = (
     Spec(
         "device",
         "auto",
-        "auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.",
+        "auto (a GPU where there is one), cpu, cuda, cuda:1 ...",
         Change.CONFIGURE,
     ),
     Spec(
@@ -121,9 +121,7 @@ NODE = (
         Change.CONFIGURE,
         choices=tuple(recipes.PRESETS),
     ),
-    Spec(
-        "threads", 0, "CPU threads of the engine; 0 leaves the choice to torch.", Change.CONFIGURE, (0, 256)
-    ),
+    Spec("threads", 0, "CPU threads of the engine; 0: as torch chooses.", Change.CONFIGURE, (0, 256)),
     Spec(
         "task",
         "detect",
@@ -280,7 +278,8 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
     region = tuple(value["region"])
     if len(region) != 4 or min(region) < 0:
         raise ParameterError(
-            f"camera.{name}.region is {list(region)}; it has to be [x, y, width, height] in pixels, none negative"
+            f"camera.{name}.region is {list(region)}; it has to be [x, y, width, height] in pixels, "
+            "none negative"
         )
     if not value["topic"]:
         raise ParameterError(f"camera.{name}.topic is empty; give the topic of its images")
@@ -301,8 +300,6 @@ def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]
             continue
         near = difflib.get_close_matches(name, specs, 1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        if name.startswith("camera.") and (camera := name.split(".")[1]) not in specs.get("cameras", ""):
-            meant = meant or f"; {camera!r} is not in 'cameras'"
         yield f"there is no parameter {name!r}, so its value is ignored{meant}"
 
 
@@ -325,7 +322,8 @@ def table(specs: Iterable[Spec], prefix: str = "") -> str:
 def yaml() -> str:
     """Every parameter with its default, as a commented parameter file."""
     lines = [
-        "# Every parameter of argus_node with its default. Written by `python -m argus_ros.ros.parameters yaml`.",
+        "# Every parameter of argus_node with its default.",
+        "# Written by `python -m argus_ros.ros.parameters yaml`.",
         "/**:",
         "  ros__parameters:",
     ]
@@ -342,10 +340,7 @@ def _comment(spec: Spec, indent: int) -> list[str]:
     allowed = f" [{', '.join(spec.choices)}]" if spec.choices else ""
     allowed += f" [{spec.range[0]:g} .. {spec.range[1]:g}]" if spec.range else ""
     text = f"{spec.description}{allowed} May change {spec.change.value}."
-    return [
-        "",
-        *textwrap.wrap(text, 100, initial_indent=f"{'':{indent}}# ", subsequent_indent=f"{'':{indent}}# "),
-    ]
+    return ["", *(f"{'':{indent}}# {line}" for line in textwrap.wrap(text, 90))]
 
 
 def _yaml(value: Any) -> str:
