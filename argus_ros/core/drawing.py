@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import zlib
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,21 +14,11 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
-class Box(Protocol):
-    """What is drawn of a detection: the program's own as well as the message have it."""
+def draw(picture: np.ndarray, detections: Iterable[Any], text: str = "") -> None:
+    """Draw boxes with labels, and ``text`` at the bottom, into ``picture`` (height, width, 3) uint8 RGB.
 
-    label: str
-    description: str
-    score: float
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-    track_id: str
-
-
-def draw(picture: np.ndarray, detections: Iterable[Box], text: str = "") -> None:
-    """Draw boxes with labels, and ``text`` at the bottom, into ``picture`` (height, width, 3) uint8 RGB."""
+    Detections may be the program's own or messages: their fields have the same names.
+    """
     scale = max(picture.shape[0] / 720, 0.5)
     thick = max(round(2 * scale), 1)
     for found in detections:

@@ -87,6 +87,7 @@ class Learner(nn.Module):
         self.first_bin = first_bin
         self.bins = vocabulary["bins"]
         self.classes, self.colours = len(vocabulary["classes"]), max(len(vocabulary["colours"]), 1)
+        self.centres: Tensor
         self.dense = nn.Linear(model.config.vision_config.hidden_size, self.classes + 1 + self.colours + 4)
         side = model.config.vision_config.image_size // model.config.vision_config.patch_size
         centre = (torch.arange(side) + 0.5) / side

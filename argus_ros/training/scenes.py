@@ -79,7 +79,7 @@ def _arrange(
             y = rng.uniform(-0.25 * h, height - 0.75 * h)
             box = (x, y, x + w, y + h)
             seen = clip(box, width, height)
-            if _overlap(seen, box) < 0.67 * w * h or any(_hides(seen, other) for other in placed):
+            if overlap(seen, box) < 0.67 * w * h or any(_hides(seen, other) for other in placed):
                 continue
             placed.append(seen)
             chosen.append((label, list(COLOURS)[rng.integers(len(COLOURS))], box))
@@ -87,13 +87,14 @@ def _arrange(
     return chosen
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Area that two boxes share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _hides(front: Sequence[float], back: Sequence[float]) -> bool:
     """Whether ``front`` covers more than a third of ``back``, or lies wholly on it."""
-    shared = _overlap(front, back)
+    shared = overlap(front, back)
     return shared > 0.34 * (back[2] - back[0]) * (back[3] - back[1])
 
 
@@ -114,15 +115,17 @@ def paint(
     x0, y0 = max(math.floor(box[0]) - 1, 0), max(math.floor(box[1]) - 1, 0)
     x1, y1 = min(math.ceil(box[2]) + 1, width), min(math.ceil(box[3]) + 1, height)
     region = image[y0:y1, x0:x1]
-    local = np.array([box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0])
+    left, top, right, bottom = box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0
     mirrored = rng.random() < 0.5
     drawn = np.ascontiguousarray(region[:, ::-1] if mirrored else region)
     if mirrored:
-        local[[0, 2]] = region.shape[1] - local[[2, 0]]
+        left, right = region.shape[1] - right, region.shape[1] - left
     jitter = rng.normal(0, 9, 3) + rng.normal(0, 10)
     shade = np.clip(np.array(COLOURS[colour]) + jitter, 0, 255)
     before = drawn.copy()
-    kind.draw(Brush(drawn, local, (int(shade[0]), int(shade[1]), int(shade[2])), rng), variant)
+    kind.draw(
+        Brush(drawn, (left, top, right, bottom), (int(shade[0]), int(shade[1]), int(shade[2])), rng), variant
+    )
     if rng.random() < 0.7:
         _light(drawn, before, rng)
     region[:] = drawn[:, ::-1] if mirrored else drawn
@@ -250,13 +253,18 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0) * image.shape[1] / 320)
     if rng.random() < 0.5:
-        noise = np.empty(image.shape, np.int16)
+        noise = np.empty(image.shape, np.float32)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, 0, float(rng.uniform(1, 9)))
+        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(1, 9)))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        quality = int(rng.integers(45, 95))
-        image = cv2.imdecode(
-            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
-        )
+        image = jpeg(image, int(rng.integers(45, 95)))
     return image
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """What is left of a picture after JPEG compression."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded

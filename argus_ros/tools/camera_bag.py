@@ -1,0 +1,132 @@
+"""Camera bags: a rendered film written as a rosbag2 bag, and read back with its truth.
+
+Bags are written and read with `rosbags`, which needs no ROS.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from argus_ros.core.matching import Truth
+from argus_ros.core.resources import share
+from argus_ros.training.walks import Seen, Walk, film
+
+#: Stamp of the first frame: a fixed day, so that the same film makes the same bag.
+START_NS = 1_760_000_000 * 1_000_000_000
+JPEG_QUALITY = 90
+IMAGE = "sensor_msgs/msg/CompressedImage"
+TRUTH = "argus_ros/msg/DetectionArray"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One compressed picture of a bag with what is truly in it."""
+
+    stamp_ns: int
+    jpeg: bytes
+    truths: tuple[Truth, ...]  #: what has to be found
+    ignored: tuple[Truth, ...]  #: what shows too little to be asked for
+
+    def rgb(self) -> np.ndarray:
+        """(height, width, 3) uint8."""
+        picture = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None, "this module wrote it"
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def image_topic(camera: str) -> str:
+    return f"/{camera}/image_raw/compressed"
+
+
+def truth_topic(camera: str) -> str:
+    return f"/{camera}/truth"
+
+
+def type_store() -> Typestore:
+    """The standard messages of ROS 2 and this package's own."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for file in sorted(share("msg").glob("*.msg")):
+        store.register(get_types_from_msg(file.read_text(), f"argus_ros/msg/{file.stem}"))
+    return store
+
+
+def write(folder: Path, walks: dict[str, Walk]) -> int:
+    """Film every camera's walk into a new bag (MCAP); returns the number of pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store = type_store()
+    count = 0
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        topics = {
+            camera: (
+                bag.add_connection(image_topic(camera), IMAGE, typestore=store),
+                bag.add_connection(truth_topic(camera), TRUTH, typestore=store),
+            )
+            for camera in walks
+        }
+        films = {camera: film(walk) for camera, walk in walks.items()}
+        for shots in zip(*films.values(), strict=True):
+            for camera, shot in zip(films, shots, strict=True):
+                stamp = START_NS + round(shot.seconds * 1e9)
+                header = _header(store, stamp, camera)
+                bgr = cv2.cvtColor(shot.image, cv2.COLOR_RGB2BGR)
+                jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+                image = store.types[IMAGE](header, "rgb8; jpeg compressed bgr8", jpeg.ravel())
+                truth = _truth(store, header, camera, shot.image.shape[:2], shot.seen)
+                for topic, message in zip(topics[camera], (image, truth), strict=True):
+                    bag.write(topic, stamp, store.serialize_cdr(message, topic.msgtype))
+                count += 1
+    return count
+
+
+def _header(store: Typestore, stamp: int, camera: str) -> Any:
+    time = store.types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
+    return store.types["std_msgs/msg/Header"](time, f"{camera}_optical_frame")
+
+
+def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], seen: tuple[Seen, ...]) -> Any:
+    """The truth as detections; score 0 marks what shows too little to be asked for."""
+    detection = store.types["argus_ros/msg/Detection"]
+    found = [
+        detection(s.label, f"{s.colour} {s.label}", float(s.counts), *map(float, s.box), track_id="")
+        for s in seen
+    ]
+    return store.types[TRUTH](header, camera, size[1], size[0], "truth", "detect", "", 0, 0.0, 0.0, found)
+
+
+def read(folder: Path, camera: str) -> Iterator[Picture]:
+    """Pictures of a camera with their truth, in the order of the bag. Raises ValueError for another bag."""
+    if not folder.exists():
+        raise ValueError(f"no bag at {folder}")
+    pictures: dict[int, bytes] = {}
+    with AnyReader([folder], default_typestore=type_store()) as bag:
+        wanted = [c for c in bag.connections if c.topic in (image_topic(camera), truth_topic(camera))]
+        if len(wanted) != 2:
+            raise ValueError(f"{folder} lacks {image_topic(camera)} or {truth_topic(camera)}: no demo bag")
+        for connection, _, raw in bag.messages(wanted):
+            message: Any = bag.deserialize(raw, connection.msgtype)
+            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            if connection.msgtype == IMAGE:
+                pictures[stamp] = bytes(message.data)
+                continue
+            truths = [
+                (d.score, Truth(d.label, (d.x_min, d.y_min, d.x_max, d.y_max), d.description))
+                for d in message.detections
+            ]
+            yield Picture(
+                stamp,
+                pictures.pop(stamp),
+                tuple(t for counts, t in truths if counts),
+                tuple(t for counts, t in truths if not counts),
+            )

@@ -1,0 +1,316 @@
+"""`argus demo`: the main job on real topics, with a picture to look at.
+
+A camera bag is rendered, one process plays it at recorded speed, the node runs in its two, and
+another subscribes as a planner would. What they said is held against the truth in the bag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from argus_ros.core.drawing import draw
+from argus_ros.core.fastdds import with_large_images
+from argus_ros.core.matching import Tally, box_of, iou, match
+from argus_ros.core.types import Detection, Outcome
+from argus_ros.tools import camera_bag
+from argus_ros.tools.camera_bag import Picture
+from argus_ros.training.walks import Walk
+
+NODE = "/argus"
+#: Recall under which the demo counts as failed.
+LEAST_RECALL = 0.4
+#: What each camera of the demo does.
+CAMERAS = {
+    "front": Walk(seed=3, speed=0.7),
+    "left": Walk(seed=4, speed=0.0),
+    "right": Walk(seed=5, speed=1.4),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="folder for the bag and the results"
+    )
+    parser.add_argument("--cameras", type=int, choices=(1, 2, 3), default=1, help="how many cameras")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the film")
+    parser.add_argument("--rate", type=float, default=15.0, help="frames per second and camera")
+    parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
+    parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
+
+
+@dataclass
+class Record:
+    """What the planner heard of one camera."""
+
+    answers: dict[int, dict[str, Any]] = field(default_factory=dict)  #: detections by stamp, nanoseconds
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def hear(self, topic: str, message: dict[str, Any]) -> None:
+        if topic == "detections":
+            self.answers[_stamp(message)] = message
+        else:
+            self.outcomes[Outcome(message["outcome"]).name.lower()] += 1
+
+    @property
+    def latencies(self) -> list[float]:
+        return [answer["latency"] for answer in self.answers.values()]
+
+
+def run(options: argparse.Namespace) -> int:
+    console = Console()
+    walks = {
+        name: Walk(walk.seed, options.seconds, options.rate, speed=walk.speed)
+        for name, walk in list(CAMERAS.items())[: options.cameras]
+    }
+    bag = options.out / "camera_bag"
+    _render(bag, walks, console)
+    sent = {camera: sum(1 for _ in camera_bag.read(bag, camera)) for camera in walks}
+    records = _play(bag, walks, options, console, sum(sent.values()))
+    summary = summarise(bag, records, sent)
+    _write(options.out, bag, records, summary)
+    _show(console, summary, options.out)
+    if not summary["frames_processed"]:
+        console.print("[red]nothing arrived: see the node's log above[/red]")
+        return 1
+    if summary["recall"] < LEAST_RECALL:
+        console.print(f"[red]recall {summary['recall']:.2f} is under {LEAST_RECALL}[/red]")
+        return 1
+    return 0
+
+
+def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
+    """Film the bag, unless it lies there from a run with the same walks."""
+    recipe = bag.with_suffix(".json")
+    wanted = json.dumps({camera: asdict(walk) for camera, walk in walks.items()})
+    if bag.exists() and recipe.exists() and recipe.read_text() == wanted:
+        console.print(f"camera bag of an earlier run: {bag}")
+        return
+    recipe.unlink(missing_ok=True)
+    with console.status("rendering the camera bag"):
+        count = camera_bag.write(bag, walks)
+    recipe.write_text(wanted)
+    console.print(f"camera bag: {count} pictures in {bag}")
+
+
+# --- the processes ----------------------------------------------------------------------------
+
+
+def _play(
+    bag: Path, walks: dict[str, Walk], options: argparse.Namespace, console: Console, frames: int
+) -> dict[str, Record]:
+    """Run node, planner and player until every frame has been accounted for."""
+    environment = with_large_images({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ})
+    records: dict[str, Record] = defaultdict(Record)
+    with ExitStack() as stack:
+        said = _listen(stack.enter_context(_process("listener", NODE, environment=environment, pipe=True)))
+        parameters = [
+            *("use_sim_time:=true", f"model:={options.model}", f"cameras:={json.dumps(list(walks))}"),
+            *(f"camera.{camera}.deadline:={options.deadline}" for camera in walks),
+        ]
+        arguments = [word for p in parameters for word in ("-p", p)]
+        stack.enter_context(_process("node", "--ros-args", *arguments, environment=environment))
+        with console.status("starting the node and loading the model"):
+            _wait_for_engine(said)
+        player = stack.enter_context(_process("player", str(bag), "--clock", environment=environment))
+        with Live(_table(records), console=console, refresh_per_second=4) as live:
+            quiet_since = time.monotonic()
+            while sum(r.outcomes.total() for r in records.values()) < frames:
+                try:
+                    topic, message = said.get(timeout=0.5)
+                except queue.Empty:
+                    if player.poll() is not None and time.monotonic() - quiet_since > 3.0:
+                        break  # the rest was lost on the way
+                    continue
+                quiet_since = time.monotonic()
+                if topic in ("detections", "timing"):
+                    records[message["camera"]].hear(topic, message)
+                    live.update(_table(records))
+    return dict(records)
+
+
+@contextmanager
+def _process(
+    module: str, *arguments: str, environment: dict[str, str], pipe: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """A module of ``argus_ros.ros`` in a process of its own, ended with SIGINT."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE if pipe else None,
+        text=True,
+        start_new_session=True,  # a Ctrl-C is passed on below, once
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listen(listener: subprocess.Popen[str]) -> queue.Queue[tuple[str, dict[str, Any]]]:
+    """The listener's messages (topic, message), as they come."""
+    said: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+
+    def read() -> None:
+        assert listener.stdout is not None
+        for line in listener.stdout:
+            entry = json.loads(line)
+            said.put((entry["topic"], entry["message"]))
+
+    threading.Thread(target=read, daemon=True).start()
+    return said
+
+
+def _wait_for_engine(said: queue.Queue[tuple[str, dict[str, Any]]], timeout: float = 120.0) -> None:
+    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
+    end = time.monotonic() + timeout
+    last = "nothing was heard from the node"
+    while time.monotonic() < end:
+        try:
+            topic, message = said.get(timeout=1.0)
+        except queue.Empty:
+            continue
+        for status in message["status"] if topic == "diagnostics" else ():
+            if status["name"].endswith("engine"):
+                last = status["message"]
+                if status["level"] == 0:
+                    return
+                if status["level"] == 2:
+                    raise ValueError(f"the engine cannot be started: {last}")
+    raise ValueError(f"the engine was not up after {timeout:.0f} s: {last}")
+
+
+# --- what is made of it -----------------------------------------------------------------------
+
+
+def summarise(bag: Path, records: dict[str, Record], sent: dict[str, int]) -> dict[str, Any]:
+    """Counts, latency quantiles in seconds, precision and recall over the frames answered."""
+    counts = Tally()
+    for camera, record in records.items():
+        for picture in camera_bag.read(bag, camera):
+            if picture.stamp_ns in record.answers:
+                counts += score(_detections(record.answers[picture.stamp_ns]), picture)
+    latencies = [seconds for record in records.values() for seconds in record.latencies]
+    dropped = sum((record.outcomes for record in records.values()), Counter[str]())
+    del dropped["published"]
+    processed = sum(len(record.answers) for record in records.values())
+    lost = sum(sent.values()) - sum(record.outcomes.total() for record in records.values())
+    if lost > 0:
+        dropped["lost_on_the_way"] = lost
+    p50, p95 = np.quantile(latencies, (0.5, 0.95)) if latencies else (0.0, 0.0)
+    return {
+        "frames_sent": sum(sent.values()),
+        "frames_processed": processed,
+        "dropped": dict(dropped),
+        "latency": {"p50": float(p50), "p95": float(p95), "max": max(latencies, default=0.0)},
+        "precision": counts.precision,
+        "recall": counts.recall,
+    }
+
+
+def score(detections: Sequence[Detection], picture: Picture) -> Tally:
+    """Hits, false alarms and misses; a find of something that shows too little is none of them."""
+    pairs = match(detections, picture.truths)
+    hit = {i for i, _, _ in pairs}
+    rest = [d for i, d in enumerate(detections) if i not in hit]
+    false_alarms = sum(not _ignored(d, picture) for d in rest)
+    return Tally(len(pairs), false_alarms, len(picture.truths) - len(pairs), sum(o for _, _, o in pairs))
+
+
+def _ignored(detection: Detection, picture: Picture) -> bool:
+    same = [t.box for t in picture.ignored if t.label == detection.label]
+    return bool(same) and float(iou([box_of(detection)], same).max()) > 0.3
+
+
+def _stamp(message: dict[str, Any]) -> int:
+    stamp = message["header"]["stamp"]
+    return stamp["sec"] * 1_000_000_000 + stamp["nanosec"]
+
+
+def _detections(message: dict[str, Any]) -> list[Detection]:
+    return [Detection(**detection) for detection in message["detections"]]
+
+
+def _write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any]) -> None:
+    """``summary.json``, ``detections.jsonl``, and an annotated video and picture of every camera."""
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with (out / "detections.jsonl").open("w") as log:
+        answers = [answer for record in records.values() for answer in record.answers.values()]
+        for answer in sorted(answers, key=_stamp):
+            log.write(json.dumps(answer) + "\n")
+    for camera, record in records.items():
+        _film(out / f"{camera}.mp4", camera_bag.read(bag, camera), record)
+
+
+def _film(path: Path, pictures: Iterable[Picture], record: Record) -> None:
+    """Every picture with the newest answer there was by then; a picture without one says so."""
+    video: cv2.VideoWriter | None = None
+    shown: list[Detection] = []
+    best = 0
+    for picture in pictures:
+        rgb = picture.rgb()
+        if video is None:
+            size = (rgb.shape[1], rgb.shape[0])
+            video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15.0, size)
+        answer = record.answers.get(picture.stamp_ns)
+        if answer:
+            shown = _detections(answer)
+        draw(rgb, shown, f"{1e3 * answer['latency']:.0f} ms" if answer else "no answer to this frame")
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        video.write(bgr)
+        if answer and len(shown) > best:
+            best = len(shown)
+            cv2.imwrite(str(path.with_suffix(".png")), bgr)
+    if video is not None:
+        video.release()
+
+
+def _table(records: dict[str, Record]) -> Table:
+    """What is known so far, a row a camera."""
+    table = Table("camera", "answered", "dropped", "latency", "sees")
+    for camera, record in sorted(records.items()):
+        dropped = ", ".join(f"{n} {name}" for name, n in record.outcomes.items() if name != "published")
+        newest = record.answers[max(record.answers)] if record.answers else None
+        seen = Counter(d["label"] for d in newest["detections"]) if newest else Counter()
+        latency = f"{1e3 * float(np.median(record.latencies)):.0f} ms" if record.answers else ""
+        words = ", ".join(f"{n} {label}" if n > 1 else label for label, n in seen.items())
+        table.add_row(camera, str(len(record.answers)), dropped, latency, words)
+    return table
+
+
+def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
+    table = Table(title="what came of it", show_header=False)
+    table.add_row("frames sent", str(summary["frames_sent"]))
+    table.add_row("frames processed", str(summary["frames_processed"]))
+    for reason, count in summary["dropped"].items():
+        table.add_row(f"dropped: {reason.replace('_', ' ')}", str(count))
+    latency = summary["latency"]
+    table.add_row("latency p50 / p95 / max", " / ".join(f"{1e3 * latency[k]:.0f} ms" for k in latency))
+    table.add_row("precision, recall", f"{summary['precision']:.2f}, {summary['recall']:.2f}")
+    console.print(table)
+    for name in ("summary.json", "detections.jsonl", *sorted(p.name for p in out.glob("*.mp4"))):
+        console.print(f"  {out / name}")

@@ -1,0 +1,157 @@
+"""A camera that moves past things on a floor: the demo's film, with the truth of every frame.
+
+A pinhole camera one metre above the floor looks across its own path. The same seed gives the same
+film; things keep their looks from frame to frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from argus_ros.core.matching import Box
+from argus_ros.training import scenes
+from argus_ros.training.things import COLOURS, KINDS
+
+#: Heights in metres; small things are drawn larger than life, so that a small picture shows them.
+HEIGHTS = {
+    "person": 1.75,
+    "cone": 0.9,
+    "ball": 0.7,
+    "box": 0.8,
+    "barrel": 1.0,
+    "chair": 1.1,
+    "door": 2.1,
+    "bottle": 1.0,
+    "robot": 1.2,
+    "car": 1.3,
+}
+CAMERA_HEIGHT = 1.0  #: metres
+FOCAL = 0.75  #: focal length over picture width
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What to film. ``speed`` in metres per second: 0 stands still."""
+
+    seed: int = 0
+    seconds: float = 20.0
+    rate: float = 15.0  #: frames per second
+    width: int = 640
+    height: int = 480
+    speed: float = 0.7
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing in one frame; ``counts`` is false where too little of it shows to be asked for."""
+
+    label: str
+    colour: str
+    box: Box
+    counts: bool
+
+
+@dataclass(frozen=True)
+class Shot:
+    seconds: float  #: since the film began
+    image: np.ndarray  #: (height, width, 3) uint8 RGB
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A thing on the floor: metres along the camera's path, and from it."""
+
+    number: int
+    label: str
+    colour: str
+    x: float
+    depth: float
+    aspect: float
+
+
+def film(walk: Walk) -> Iterator[Shot]:
+    """The frames of a walk, in order."""
+    things = _place(walk)
+    wall, floor = _surroundings(walk)
+    noise = np.random.default_rng((walk.seed, 1))
+    for i in range(round(walk.seconds * walk.rate)):
+        at = walk.speed * i / walk.rate
+        image = _room(walk, wall, floor, at)
+        seen: list[tuple[_Placed, Box]] = []
+        for thing in things:  # far ones first
+            box = _project(walk, thing, at)
+            if box[2] > 1 and box[0] < walk.width - 1:
+                looks = np.random.default_rng((walk.seed, 2, thing.number))
+                scenes.paint(image, looks, thing.label, thing.colour, box, "train")
+                seen.append((thing, box))
+        grain = noise.normal(0, 3, image.shape[:2])[..., None]
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+        yield Shot(i / walk.rate, image, tuple(_truth(walk, seen)))
+
+
+def _place(walk: Walk) -> list[_Placed]:
+    """Things along the whole path, no two of which stand on one spot, farthest first."""
+    rng = np.random.default_rng((walk.seed, 0))
+    placed: list[_Placed] = []
+    x, end = -3.5, walk.speed * walk.seconds + 3.5
+    while x < end:
+        label = scenes.CLASSES[int(rng.integers(len(scenes.CLASSES)))]
+        colour = list(COLOURS)[int(rng.integers(len(COLOURS)))]
+        depth = float(rng.choice((3.0, 4.2, 5.5)))
+        placed.append(_Placed(len(placed), label, colour, x, depth, float(rng.uniform(*KINDS[label].aspect))))
+        x += float(rng.uniform(0.9, 1.7))
+    return sorted(placed, key=lambda t: -t.depth)
+
+
+def _project(walk: Walk, thing: _Placed, at: float) -> Box:
+    scale = FOCAL * walk.width / thing.depth  # pixels per metre
+    middle = walk.width / 2 + (thing.x - at) * scale
+    foot = _horizon(walk) + CAMERA_HEIGHT * scale
+    tall = HEIGHTS[thing.label] * scale
+    wide = tall * thing.aspect
+    return (middle - wide / 2, foot - tall, middle + wide / 2, foot)
+
+
+def _horizon(walk: Walk) -> float:
+    return 0.5 * walk.height
+
+
+def _truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]]) -> Iterator[Seen]:
+    """Boxes cut to the picture; a thing counts while two thirds of it show."""
+    for i, (thing, box) in enumerate(seen):
+        shown = scenes.clip(box, walk.width, walk.height)
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        hidden = sum(scenes.overlap(shown, front) for _, front in seen[i + 1 :])
+        visible = scenes.overlap(shown, shown) - hidden
+        yield Seen(thing.label, thing.colour, shown, visible > 0.67 * area)
+
+
+def _surroundings(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng((walk.seed, 3))
+    wall = np.clip(rng.uniform(150, 215) + rng.normal(0, 10, 3), 0, 255)
+    return wall, np.clip(rng.uniform(80, 140) + rng.normal(0, 10, 3), 0, 255)
+
+
+def _room(walk: Walk, wall: np.ndarray, floor: np.ndarray, at: float) -> np.ndarray:
+    """Wall and boarded floor as seen from ``at`` metres along the path."""
+    image = np.empty((walk.height, walk.width, 3), np.uint8)
+    horizon = int(_horizon(walk))
+    foot = horizon + int(CAMERA_HEIGHT * FOCAL * walk.width / 7)  # the wall stands 7 m off
+    image[:foot] = wall
+    image[foot:] = floor
+    line = tuple(int(v) for v in floor * 0.85)
+    focal = FOCAL * walk.width
+    for metre in range(math.floor(at) - 12, math.ceil(at) + 12):
+        far, near = ((metre - at) * focal / depth + walk.width / 2 for depth in (7.0, 1.0))
+        cv2.line(image, (int(far), foot), (int(near), int(horizon + focal)), line, 1, cv2.LINE_AA)
+    seam = tuple(int(v) for v in wall * 0.93)
+    for metre in range(math.floor(at) - 12, math.ceil(at) + 12, 3):
+        x = int((metre // 3 * 3 - at) * focal / 7 + walk.width / 2)
+        cv2.line(image, (x, 0), (x, foot), seam, 2)
+    return image
