@@ -24,7 +24,9 @@ check: setup
 	$(RUN) pytest -m "not slow and not system" $(ARGS)
 
 setup:
-	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) here: install Python 3.10 to 3.13, or name it with PYTHON="; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
+		{ echo "setup: $(PYTHON) is no Python 3.10 to 3.13 ($$($(PYTHON) --version 2>&1));" \
+		"name one with PYTHON=, e.g. make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) scripts/bootstrap.py
 
 clean:

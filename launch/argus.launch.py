@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
-from launch import LaunchContext, LaunchDescription
 
 ARGUMENTS = {
     "camera": ("front", "Name of the camera: what DetectionArray.camera says."),

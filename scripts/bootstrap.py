@@ -51,11 +51,6 @@ def main() -> int:
 
 
 def set_up() -> None:
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        raise SetupError(
-            f"Python {platform.python_version()} is not supported (3.10 to 3.13 are); "
-            "name another with PYTHON=, e.g. make setup PYTHON=python3.12"
-        )
     distro = os.environ.get("ROS") or DISTROS[0]
     suffix = "" if distro == DISTROS[0] else f"-{distro}"
     venv, workspace = ROOT / f".venv{suffix}", ROOT / f".ros_ws{suffix}"
