@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
@@ -60,13 +60,17 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
     config = checkpoint.config
     try:
         shapes = _vision(config), _text(config.get("text_config", {}))
+        for shape in shapes:
+            for name, value in asdict(shape).items():
+                if not isinstance(value, (int, float)) or value <= 0:
+                    raise ValueError(f"{name} is {value!r}, which is no size")
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.path / 'config.json'}: {error}") from None
     vision = shapes[0]
     if vision.image % vision.patch or vision.side % vision.unshuffle or vision.width % vision.heads:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: sizes do not divide: image {vision.image}, "
-            f"patch {vision.patch}, scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
+            f"{checkpoint.path / 'config.json'}: sizes do not divide: "
+            f"image {vision.image}, patch {vision.patch}, scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
         )
     return shapes
 

@@ -16,7 +16,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Detection, Status, Task
 from argus_ros.vlm import answers, architecture, grammar, prompts
-from argus_ros.vlm.generation import Limits, Model
+from argus_ros.vlm.generation import Generated, Limits, Model
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
@@ -93,13 +93,8 @@ class Engine:
 
     def warm_up(self) -> None:
         """Run once on a grey picture, so that the first frame does not pay for what is done lazily."""
-        name = self.info.tasks[0]
-        prompt = "?" if name in ("ground", "ask") else ""
-        task = (
-            Task(name, self.info.classes, prompt)
-            if self.info.classes or name != "detect"
-            else Task("detect", ("a",))
-        )
+        word = self.tokens.decode(self.tokens.text[:1])
+        task = Task(self.info.tasks[0], self.info.classes or (word,), word)
         tiles = np.full((1, self.info.tile, self.info.tile, 3), 127, np.uint8)
         self.run([FrameRequest(0, 0, 0, 0, self.info.tile, self.info.tile, task, max_new_tokens=8)], [tiles])
 
@@ -121,19 +116,24 @@ class Engine:
             )
 
     def run(self, requests: Sequence[FrameRequest], tiles: Sequence[np.ndarray]) -> list[Answer]:
-        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8 RGB, is of ``requests[i]``. Raises TaskError."""
+        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8, are of ``requests[i]``. Raises TaskError."""
         for request, picture in zip(requests, tiles, strict=True):
             self.check(request, picture)
         return [self._answer(request, picture) for request, picture in zip(requests, tiles, strict=True)]
 
-    def _answer(self, request: FrameRequest, tiles: np.ndarray) -> Answer:
+    def generate(self, request: FrameRequest, tiles: np.ndarray) -> Generated:
+        """What the model says, before it is made an answer: for tests and measurements."""
         prompt, grammar = self._prepare(request)
         limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
-        made = self._model.generate(prompt, grammar, tiles, limits)
+        return self._model.generate(prompt, grammar, tiles, limits)
+
+    def _answer(self, request: FrameRequest, tiles: np.ndarray) -> Answer:
+        grammar = self._prepare(request)[1]
+        made = self.generate(request, tiles)
         found: tuple[Detection, ...] = ()
         text = ""
         vocabulary = self.checkpoint.vocabulary
-        if made.logits is not None and vocabulary is not None:
+        if grammar.bins and vocabulary is not None:
             size = request.width, request.height
             found = answers.detections(
                 grammar, made.columns, made.logits, self.tokens, vocabulary.temperature, size

@@ -31,7 +31,7 @@ class Generated:
     """What a model generated for one frame."""
 
     columns: list[int]  #: of the grammar; the ending one included
-    logits: np.ndarray | None  #: (steps, columns) float32, forbidden ones -inf; None for free text
+    logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf
     truncated: bool
     times: StageTimes
     passes: int  #: forward passes after prefill

@@ -56,15 +56,14 @@ class NativeModel:
 
         cursor = Cursor(grammar, limits.max_objects)
         columns: list[int] = []
-        rows = np.empty((limits.max_tokens, len(grammar.tokens)), np.float32) if grammar.bins else None
+        rows = np.empty((limits.max_tokens, len(grammar.tokens)), np.float32)
         passes, truncated = 0, False
         while True:
             row = np.where(cursor.allowed(), np.maximum(logits.cpu().numpy(), FLOOR), -np.inf)
             column = int(row.argmax())
             if not columns:
                 watch.mark("first_token")
-            if rows is not None:
-                rows[len(columns)] = row
+            rows[len(columns)] = row
             columns.append(column)
             cursor.advance(column)
             if cursor.done:
@@ -81,7 +80,7 @@ class NativeModel:
             torch.cuda.current_stream(self.device).synchronize()
         return Generated(
             columns=columns,
-            logits=None if rows is None else rows[: len(columns)],
+            logits=rows[: len(columns)],
             truncated=truncated,
             times=watch.times(),
             passes=passes,

@@ -61,7 +61,7 @@ def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
 
 
 def image_text(rows: int, columns: int) -> str:
-    """What stands for a picture of ``rows`` x ``columns`` tiles and the global one: an ``<image>`` per tile."""
+    """What stands for a picture of ``rows`` x ``columns`` tiles and the global one; ``<image>`` is a tile."""
     fake, tiles = "<fake_token_around_image>", ""
     for row in range(1, rows + 1):
         tiles += "".join(f"{fake}<row_{row}_col_{column}>{IMAGE}" for column in range(1, columns + 1)) + "\n"

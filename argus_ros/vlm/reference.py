@@ -75,7 +75,7 @@ class TransformersModel:
         processor.follow(output)
         return Generated(
             columns=columns,
-            logits=torch.stack(processor.rows).cpu().numpy() if grammar.bins else None,
+            logits=torch.stack(processor.rows).cpu().numpy(),
             truncated=not processor.cursor.done,
             times=watch.times(),
             passes=len(columns) - 1,

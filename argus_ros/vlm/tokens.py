@@ -49,6 +49,8 @@ class Tokens:
         }
         if checkpoint.vocabulary:
             special.add(self._known(prompts.ANSWER))
+        #: Tokens that no user may write into a prompt; an unknown word is no such token.
+        self._control = special - {self._tokenizer.token_to_id("<unk>")}
         #: Tokens that free text may consist of.
         self.text = tuple(i for i in range(self.size) if i not in special)
         self.text_set = frozenset(self.text)
@@ -80,7 +82,13 @@ class Tokens:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     def prompt(self, task: Task, rows: int, columns: int, tokens_per_tile: int) -> Prompt:
-        """The prompt for one frame, equal to what the stock processor makes of the text and the picture."""
+        """The prompt for one frame, equal to what the stock processor makes of the text and the picture.
+
+        Raises TaskError for words that would be read as control tokens.
+        """
+        for words in (task.prompt, *task.classes):
+            if self._control.intersection(self.encode(words)):
+                raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
         text = prompts.full_text(task, self.checkpoint.vocabulary)
         text = text.replace(prompts.IMAGE, prompts.image_text(rows, columns))
         ids = self._tokenizer.encode(text).ids

@@ -2,20 +2,151 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-torch = pytest.importorskip("torch")
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.training import blank
+from argus_ros.vlm import prompts
+from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.tokens import Tokens
 
-from argus_ros.core.protocol import EngineConfig  # noqa: E402
-from argus_ros.training import blank  # noqa: E402
-from argus_ros.vlm.engine import Engine  # noqa: E402
+ALL_TASKS = ("detect", "ground", "dense_caption", "caption", "ask")
+SPLITS = 3  # tiles along the longest edge of a picture that is cut
+
+
+def write(
+    folder: Path,
+    vocabulary: Vocabulary,
+    *,
+    boldness: float = 3.0,
+    split: bool = False,
+    heads: tuple[int, int] = (2, 2),
+) -> Path:
+    """A checkpoint whose random weights are scaled up, so that answers depend on the picture."""
+    tokenizer = blank.make_tokenizer(vocabulary)
+    if split:
+        tokenizer.add_tokens(
+            [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)], special_tokens=True
+        )
+    config = blank.make_config(replace(blank.TINY, text_heads=heads[0]), vocabulary, tokenizer)
+    config.text_config.num_key_value_heads = heads[1]
+    model = blank.make_model(config)
+    for name, weight in model.named_parameters():
+        if "norm" not in name:
+            weight.data *= boldness
+    blank.save(model, tokenizer, folder)
+    if split:
+        cut_pictures(folder)
+    return folder
+
+
+def cut_pictures(folder: Path) -> None:
+    edit(
+        folder / "processor_config.json",
+        lambda c: c["image_processor"].update(
+            do_image_splitting=True, size={"longest_edge": SPLITS * blank.TINY.tile}
+        ),
+    )
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a JSON file in place."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def write_chat(folder: Path) -> Path:
+    """A checkpoint as SmolVLM's: byte-level BPE, pictures cut into tiles, no Argus section."""
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = [
+        "<pad>",
+        prompts.BEGIN,
+        prompts.END,
+        "<fake_token_around_image>",
+        "<global-img>",
+        prompts.IMAGE,
+    ]
+    special += [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    bpe.train_from_iterator(
+        ["User:Describe this image briefly.\n\n\nAssistant: a cone and a ball.\n\n"] * 9, trainer
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<pad>",
+        bos_token=prompts.BEGIN,
+        eos_token=prompts.END,
+        clean_up_tokenization_spaces=False,
+    )
+    vocabulary = Vocabulary(tasks=("caption",), bins=2)
+    config = blank.make_config(blank.TINY, vocabulary, tokenizer)
+    del config.argus
+    folder.mkdir()
+    model = blank.Idefics3ForConditionalGeneration(config)
+    for weight in model.parameters():
+        weight.data *= 2
+    blank.save(model, tokenizer, folder)
+    cut_pictures(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blank.write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="session")
+def tiny(folder: Path) -> Path:
+    """One tile, closed vocabulary."""
+    return write(
+        folder / "tiny",
+        Vocabulary(("detect", "dense_caption", "ask"), 128, ("cone", "ball", "box"), ("red", "green")),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiled(folder: Path) -> Path:
+    """Several tiles, grouped-query attention, labels of several words that begin and end alike."""
+    classes = ("traffic light", "traffic cone", "traffic", "light", "cone")
+    return write(
+        folder / "tiled", Vocabulary(ALL_TASKS, 16, classes, ("light", "dark blue")), split=True, heads=(4, 2)
+    )
+
+
+@pytest.fixture(scope="session")
+def unbounded(folder: Path) -> Path:
+    """Open vocabulary."""
+    return write(folder / "unbounded", Vocabulary(ALL_TASKS, 128, (), ("red", "green"), max_objects=3))
+
+
+@pytest.fixture(scope="session")
+def chat(folder: Path) -> Path:
+    """No Argus checkpoint."""
+    return write_chat(folder / "chat")
+
+
+@pytest.fixture(scope="session")
+def read_tokens() -> Callable[[Path], Tokens]:
+    def read(path: Path) -> Tokens:
+        checkpoint = checkpoints.read(path)
+        return Tokens(checkpoint, checkpoint.config["text_config"]["vocab_size"])
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,104 @@
+"""The native backend's tokens are those of transformers' ``generate`` under the same grammar, in float32.
+
+Equal wherever the reference's two best logits differ by more than ``TIE``; where they do not, either may be
+chosen, and the answers are compared up to there. Ties are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.protocol import EngineConfig, FrameRequest
+from argus_ros.core.types import Task
+from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.generation import Generated
+
+TIE = 1e-4
+FRAMES = 50
+
+
+def tasks(engine: Engine) -> list[Task]:
+    """What this checkpoint can do, with all of its classes and with one."""
+    words = engine.info.classes or ("picture", "yes")
+    every = [Task(name, words, "how many") for name in engine.info.tasks]
+    return [*every, Task("detect", words[1:2])] if "detect" in engine.info.tasks else every
+
+
+def frames(side: int, tiles: int, count: int) -> list[np.ndarray]:
+    """(tiles, side, side, 3) uint8: blocks of colour under noise."""
+    rng = np.random.default_rng(7)
+    blocks = [rng.integers(0, 230, (tiles, 4, 4, 3), np.uint8) for _ in range(count)]
+    noise = rng.integers(0, 25, (tiles, side, side, 3), np.uint8)
+    return [b.repeat(side // 4, 1).repeat(side // 4, 2) + noise for b in blocks]
+
+
+def ties(ours: Generated, reference: Generated) -> list[str]:
+    """Steps up to which the two agree because of a tie. Fails where they differ without one."""
+    for step, (a, b) in enumerate(zip(ours.columns, reference.columns, strict=False)):
+        if a != b:
+            second, first = np.sort(reference.logits[step])[-2:]
+            assert first - second <= TIE, (
+                f"step {step}: {a} instead of {b}, which was better by {first - second}"
+            )
+            return [f"step {step}: {a} or {b}, {first - second:.1e} apart"]
+    assert len(ours.columns) == len(reference.columns)
+    return []
+
+
+def compare(path: Path, layouts: Sequence[tuple[int, int]], count: int = FRAMES) -> None:
+    native = Engine(EngineConfig(str(path), device="cpu", dtype="float32"))
+    reference = Engine(EngineConfig(str(path), backend="transformers", device="cpu", dtype="float32"))
+    found, answers = [], set()
+    for rows, columns in layouts:
+        for index, tiles in enumerate(frames(native.info.tile, rows * columns + 1, count)):
+            for task in tasks(native):
+                request = FrameRequest(index, 0, rows, columns, 640, 480, task, max_new_tokens=24)
+                ours, theirs = native.generate(request, tiles), reference.generate(request, tiles)
+                found += [f"{task.name}, frame {index}, {t}" for t in ties(ours, theirs)]
+                answers.add(tuple(ours.columns))
+                if not found:
+                    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-3, rtol=1e-4)
+    print(f"{path.name}: {len(found)} ties", *found, sep="\n  ")
+    assert len(answers) > count / 4, "the checkpoint says the same of every frame, so this proves little"
+
+
+def test_one_tile(tiny: Path) -> None:
+    compare(tiny, [(0, 0)])
+
+
+def test_several_tiles(tiled: Path) -> None:
+    compare(tiled, [(0, 0), (1, 3), (2, 3)], 4)
+
+
+def test_open_vocabulary(unbounded: Path) -> None:
+    compare(unbounded, [(0, 0)], 10)
+
+
+def test_without_argus_section(chat: Path) -> None:
+    compare(chat, [(3, 2)], 10)
+
+
+@pytest.mark.skipif("argus-nano" not in checkpoints.shipped(), reason="argus-nano is not in this checkout")
+def test_argus_nano() -> None:
+    compare(checkpoints.find("argus-nano"), [(0, 0)])
+
+
+def test_stock_preset_gives_the_same_detections(tiny: Path) -> None:
+    engines = [
+        Engine(EngineConfig(str(tiny), preset=p, device="cpu"))
+        for p in ("stock", "paper", "realtime", "edge")
+    ]
+    assert [e.recipes.lean_modules for e in engines] == [False, False, True, True]
+    for index, tiles in enumerate(frames(64, 1, 5)):
+        request = FrameRequest(index, 0, 0, 0, 640, 480, Task("detect"))
+        stock, *others = [e.run([request], [tiles])[0] for e in engines]
+        for other in others:
+            assert [d.label for d in other.detections] == [d.label for d in stock.detections]
+            for a, b in zip(other.detections, stock.detections, strict=True):
+                assert a.score == pytest.approx(b.score, abs=1e-4)
+                assert (a.x_min, a.y_min, a.x_max, a.y_max) == (b.x_min, b.y_min, b.x_max, b.y_max)
