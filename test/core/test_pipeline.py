@@ -1,0 +1,387 @@
+"""Frames in, reports out, with a real process at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from argus_ros.core.checkpoint import Tiling
+from argus_ros.core.engine_client import EngineDownError, EngineState
+from argus_ros.core.image import Image, ImageError, Region
+from argus_ros.core.pipeline import Camera, Offline, Pipeline, Report
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.scheduler import CameraPolicy, PolicyError
+from argus_ros.core.types import Detection, Outcome, Task
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
+TILING = Tiling(32, 64)
+PATIENCE = 60.0
+UNHURRIED = CameraPolicy(deadline=PATIENCE)
+
+
+def picture(value: int = 50, width: int = 64, height: int = 48) -> Image:
+    return Image(np.full((height, width, 3), value, np.uint8), "rgb8", width, height, width * 3)
+
+
+def asking(prompt: str = "", *classes: str, **more: Any) -> Camera:
+    return Camera(UNHURRIED, Task("detect", classes, prompt), **more)
+
+
+class Watched:
+    """A pipeline with what it reported, to be waited for."""
+
+    def __init__(self, cameras: dict[str, Camera], checkpoint: str = "good", **options: Any) -> None:
+        self.results: queue.Queue[Report] = queue.Queue()
+        self.reports: queue.Queue[Report] = queue.Queue()
+        self.states: queue.Queue[EngineState] = queue.Queue()
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.warnings: list[str] = []
+        self.offered: list[int] = []
+        self._headers = itertools.count()
+        self.pipeline = Pipeline(
+            EngineConfig(checkpoint, device="cpu", threads=1, **options.pop("config", {})),
+            options.pop("tiling", TILING),
+            cameras,
+            on_result=self.results.put,
+            on_report=self.reports.put,
+            on_event=lambda state, text: self.states.put(state),
+            on_warning=self.warnings.append,
+            on_log=self.lines.put,
+            **{"command": STAND_IN, **options},
+        )
+
+    def ready(self) -> None:
+        while self.states.get(timeout=PATIENCE) is not EngineState.READY:
+            pass
+
+    def offer(self, image: Image | None = None, camera: str = "front", age: float = 0.0) -> int:
+        header = next(self._headers)
+        ros_now = time.time_ns()
+        self.offered.append(header)
+        self.pipeline.offer(camera, image or picture(), header, ros_now - int(age * 1e9), ros_now)
+        return header
+
+    def report(self) -> Report:
+        return self.reports.get(timeout=PATIENCE)
+
+    def asleep(self) -> None:
+        assert self.lines.get(timeout=PATIENCE) == "asleep"
+
+    def all_reports(self) -> dict[int, Report]:
+        """Stop, then check that every frame offered was reported once, and those published as results."""
+        self.pipeline.stop()
+        found = [self.reports.get_nowait() for _ in range(self.reports.qsize())]
+        assert sorted(report.header for report in found) == self.offered
+        published = [report.header for report in found if report.outcome is Outcome.PUBLISHED]
+        assert [self.results.get_nowait().header for _ in range(self.results.qsize())] == published
+        counts = sum(self.pipeline.counts().values(), Counter())
+        assert counts == Counter(report.outcome for report in found)
+        return {report.header: report for report in found}
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watched]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(*arguments: Any, **options: Any) -> Watched:
+            watched = Watched(*arguments, **options)
+            stack.callback(watched.pipeline.stop)
+            watched.pipeline.start()
+            return watched
+
+        yield make
+
+
+def test_a_frame_comes_back_as_a_result_with_its_header(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("", "cone", "ball")})
+    watched.ready()
+    header = watched.offer(picture(80))
+    result = watched.results.get(timeout=PATIENCE)
+    assert (result.camera, result.header, result.outcome) == ("front", header, Outcome.PUBLISHED)
+    assert result.answer is not None
+    assert result.answer.text == "80 cone,ball"
+    assert result.answer.detections == (Detection("cone", 0.9, 0, 0, 32, 12),)
+    assert (result.width, result.height) == (64, 48)
+    report = watched.report()
+    times = report.times
+    assert 0 < times.prepare < times.total
+    assert 0 < times.wait < times.total
+    assert 0 < times.publish < times.total
+    assert result.times.total < times.total
+
+
+def test_boxes_are_moved_out_of_the_region_of_interest(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking(region=Region(20, 10, 40, 20))})
+    watched.ready()
+    watched.offer()
+    result = watched.results.get(timeout=PATIENCE)
+    assert result.answer is not None
+    assert result.answer.detections == (Detection("cone", 0.9, 20, 10, 40, 15),)
+    assert (result.width, result.height) == (64, 48)
+
+
+def test_the_newest_frame_wins_and_every_frame_is_reported(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("brief"), "rear": asking("brief")})
+    watched.ready()
+    for _ in range(50):
+        watched.offer(camera="front")
+        watched.offer(camera="rear")
+    published, newest = 0, {98, 99}
+    while newest:
+        newest.discard(watched.results.get(timeout=PATIENCE).header)
+        published += 1
+    outcomes = Counter(watched.report().outcome for _ in range(100))
+    assert outcomes == {Outcome.PUBLISHED: published, Outcome.SUPERSEDED: 100 - published}
+    assert 4 <= published < 20
+
+
+def test_bad_pictures_are_counted_with_their_reason(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()})
+    watched.ready()
+    watched.offer(Image(bytes(10), "rgb8", 64, 48, 192))
+    report = watched.report()
+    assert report.outcome is Outcome.UNDECODABLE
+    assert "needs 9216 bytes but carries 10" in report.reason
+    watched.offer(Image(object(), "rgb8", 64, 48, 192))  # no picture at all
+    assert watched.report().outcome is Outcome.UNDECODABLE
+    watched.offer()
+    assert watched.report().outcome is Outcome.PUBLISHED
+
+
+def test_the_next_frame_is_prepared_while_one_runs(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("sleep"), "rear": asking()})
+    watched.ready()
+    watched.offer(camera="front")
+    watched.asleep()
+    # Prepared although the engine is busy, as its refusal shows.
+    watched.offer(Image(bytes(10), "rgb8", 64, 48, 192), camera="rear")
+    assert watched.report().outcome is Outcome.UNDECODABLE
+
+
+def test_a_frame_in_flight_keeps_its_task(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("brief", "cone")})
+    watched.ready()
+    watched.offer()
+    while watched.pipeline.engine._pending == {} and watched.results.empty():
+        time.sleep(0.001)
+    watched.pipeline.set_camera("front", asking("", "ball"))
+    watched.offer()
+    first, second = watched.report(), watched.report()
+    assert (first.task.classes, second.task.classes) == (("cone",), ("ball",))
+    assert first.answer
+    assert second.answer
+    assert (first.answer.text, second.answer.text) == ("50 cone", "50 ball")
+
+
+def test_frames_too_old_are_not_published(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": Camera(CameraPolicy(deadline=0.5))})
+    watched.ready()
+    watched.offer(age=1.0)
+    assert watched.report().outcome is Outcome.STALE
+    watched.offer(age=3600.0)  # no age but another clock
+    assert watched.report().outcome is Outcome.PUBLISHED
+    assert ["3600.0 s behind" in text for text in watched.warnings] == [True]
+
+
+def test_an_answer_that_comes_late_is_withheld(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": Camera(CameraPolicy(deadline=0.04), Task(prompt="brief"))})
+    watched.ready()
+    watched.offer()
+    report = watched.report()
+    assert report.outcome is Outcome.WITHHELD
+    assert report.answer is not None
+    assert watched.results.empty()
+
+
+def test_rate_caps(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": Camera(CameraPolicy(deadline=PATIENCE, rate_cap=0.01))})
+    watched.ready()
+    outcomes = []
+    for _ in range(4):
+        watched.offer()
+        outcomes.append(watched.report().outcome)
+    assert outcomes[0] is Outcome.PUBLISHED
+    assert outcomes[-1] is Outcome.RATE_LIMITED
+
+
+def test_while_the_engine_loads_frames_are_reported(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()}, "never")
+    watched.offer()
+    report = watched.report()
+    assert report.outcome is Outcome.ENGINE_DOWN
+    assert "engine" in report.reason
+
+
+def test_a_bad_configuration_is_the_reason_of_every_frame(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()}, "missing")
+    while watched.states.get(timeout=PATIENCE) is not EngineState.FAILED:
+        pass
+    watched.offer()
+    assert "no checkpoint 'missing'" in watched.report().reason
+
+
+def test_the_engine_dies_and_comes_back(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("sleep"), "rear": asking()})
+    watched.ready()
+    watched.offer(camera="front")
+    watched.asleep()
+    watched.offer(camera="rear")
+    assert watched.pipeline.engine.pid
+    os.kill(watched.pipeline.engine.pid, signal.SIGKILL)
+    for _ in range(2):
+        report = watched.report()
+        assert report.outcome is Outcome.ENGINE_DOWN
+        assert "SIGKILL" in report.reason
+    watched.ready()
+    for _ in range(10):  # more than there are slots: none was lost
+        watched.offer(camera="rear")
+        assert watched.report().outcome is Outcome.PUBLISHED
+    assert watched.pipeline.engine.restarts == 1
+
+
+def test_a_frame_the_engine_refuses(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("refuse")})
+    watched.ready()
+    for _ in range(6):
+        watched.offer()
+        report = watched.report()
+        assert (report.outcome, report.reason) == (Outcome.ENGINE_DOWN, "this task is refused")
+    assert watched.pipeline.engine.restarts == 0
+
+
+def test_cameras_come_and_go(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("sleep")}, hang_seconds=1000.0)
+    watched.ready()
+    watched.offer()
+    watched.asleep()
+    watched.pipeline.set_camera("rear", asking())
+    watched.offer(camera="rear")
+    watched.pipeline.remove_camera("rear")
+    assert watched.report().outcome is Outcome.STALE
+    with pytest.raises(KeyError):
+        watched.pipeline.offer("rear", picture(), None, 0, 0)
+    with pytest.raises(PolicyError):
+        watched.pipeline.set_camera("front", Camera(CameraPolicy(deadline=-1.0)))
+
+
+def test_time_going_back_drops_what_is_held(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("sleep")}, hang_seconds=1000.0)
+    watched.ready()
+    now = time.time_ns()
+    watched.pipeline.offer("front", picture(), "first", now, now)
+    watched.asleep()
+    watched.pipeline.offer("front", picture(), "second", now, now)
+    watched.pipeline.offer("front", picture(), "third", now - 10**10, now - 10**10)
+    report = watched.report()
+    assert (report.header, report.outcome) == ("second", Outcome.STALE)
+    assert "went back" in watched.warnings[0]
+
+
+@pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
+def test_stopping_is_quick_and_reports_what_was_held(watch: Callable[..., Watched], doing: str) -> None:
+    watched = watch({"front": asking(doing), "rear": asking()}, hang_seconds=1000.0)
+    watched.ready()
+    if doing != "idle":
+        watched.offer(camera="front")
+    if doing == "sleep":
+        watched.asleep()
+    watched.offer(camera="rear")
+    watched.offer(camera="rear")
+    started = time.monotonic()
+    watched.pipeline.stop(2.0)
+    assert time.monotonic() - started < 2.0
+    watched.offer(camera="rear")
+    reports = watched.all_reports()
+    assert reports[max(reports)].outcome is Outcome.ENGINE_DOWN
+
+
+def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()})
+    failed = threading.Event()
+
+    def fail(report: Report) -> None:
+        failed.set()
+        raise ValueError("a mistake of the caller's")
+
+    watched.pipeline._on_result = fail
+    watched.ready()
+    watched.offer()
+    assert failed.wait(PATIENCE)
+    watched.report()
+    watched.offer()
+    assert watched.report().outcome is Outcome.PUBLISHED
+
+
+def test_without_overlap_one_slot_is_enough(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()}, config={"preset": "stock", "slots": 1})
+    watched.ready()
+    for _ in range(5):
+        watched.offer()
+        assert watched.report().outcome is Outcome.PUBLISHED
+    with pytest.raises(ValueError, match="needs 2 at least"):
+        Watched({}, config={"slots": 1})
+
+
+# --- offline --------------------------------------------------------------------------------------
+
+
+def test_offline_answers_image_by_image() -> None:
+    with Offline(EngineConfig("good"), TILING, command=STAND_IN) as engine:
+        for value in range(0, 250, 25):
+            answer = engine.run(picture(value), Task("detect", ("cone",)), Region(20, 10, 40, 20))
+            assert answer.text == f"{value} cone"
+            assert answer.detections[0].x_min == 20
+            assert 0 < answer.times.prepare < answer.times.total
+        with pytest.raises(ImageError):
+            engine.run(picture(), Task(), Region(100, 100))
+        with pytest.raises(EngineDownError, match="refused"):
+            engine.run(picture(), Task(prompt="refuse"))
+        with pytest.raises(EngineDownError, match="about to crash"):
+            engine.run(picture(), Task(prompt="crash"))
+        while engine.engine.state is not EngineState.READY:
+            time.sleep(0.01)
+        assert engine.run(picture(7), Task()).text == "7"
+
+
+def test_offline_without_a_model() -> None:
+    with (
+        pytest.raises(EngineDownError, match="no checkpoint 'missing'"),
+        Offline(EngineConfig("missing"), TILING, command=STAND_IN),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_real_engine_live_and_offline_agree(watch: Callable[..., Watched], tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the engine needs torch and transformers")
+    script = "import sys; from argus_ros.training.blank import *; write_checkpoint(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "blank")], check=True)
+    real = (sys.executable, "-m", "argus_ros.vlm.worker")
+    tiling = Tiling(64)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    image = Image(noise, "rgb8", 64, 48, 192)
+    watched = watch({"front": asking("", "cone")}, str(tmp_path / "blank"), tiling=tiling, command=real)
+    watched.ready()
+    watched.offer(image)
+    live = watched.report()
+    assert live.outcome is Outcome.PUBLISHED
+    assert live.answer is not None
+    with Offline(EngineConfig(str(tmp_path / "blank"), device="cpu"), tiling, command=real) as engine:
+        answer = engine.run(image, Task("detect", ("cone",)))
+    offline, alive = ([(d.label, d.x_min, d.y_max) for d in a.detections] for a in (answer, live.answer))
+    assert offline == alive
+    assert answer.times.decode > 0
