@@ -88,8 +88,9 @@ class _Stage:
             return
         if pending:  # it stood alone: no change of pace, but a part of what its window can expect
             pending[1].add(pending[2])
-        if surprise:
-            self._pending = (surprise, window, shape)
+        if surprise:  # kept within bounds: an accident must not carry the mean away
+            bounded = max(window.smallest / self.SURPRISE, min(shape, window.largest * self.SURPRISE))
+            self._pending = (surprise, window, bounded)
         else:
             self.pace *= 1.0 + self.SMOOTHING * (shape / window.mean - 1.0)
             window.add(shape)
