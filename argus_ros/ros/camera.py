@@ -28,8 +28,8 @@ from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import CameraHealth, Report
 from argus_ros.ros.parameters import CameraSettings
 
-#: camera, image, stamp [ns], header, arrival [steady seconds]
-OnImage = Callable[[str, Image, int, Header, float], None]
+#: camera, image, stamp [ns], header
+OnImage = Callable[[str, Image, int, Header], None]
 
 LOOK_INTERVAL = 0.2  #: seconds between two looks at what is published, until something is
 _TYPES = {"raw": ImageMessage, "compressed": CompressedImage}
@@ -106,10 +106,9 @@ class Camera:
         self._node.get_logger().info(f"camera {self.settings.name}: {transport} images from {self.topic}")
 
     def _receive(self, message: Any) -> None:
-        arrival = time.monotonic()
         stamp = stamp_ns(message.header)
-        self.health.arrived(stamp, arrival)
-        self._on_image(self.settings.name, Image.of(message), stamp, message.header, arrival)
+        self.health.arrived(stamp, time.monotonic())
+        self._on_image(self.settings.name, Image.of(message), stamp, message.header)
 
     # --- trouble --------------------------------------------------------------------------------
 

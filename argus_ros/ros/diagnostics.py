@@ -209,7 +209,7 @@ class EngineHealth:
             }
         told |= values
         if self._trouble:
-            doing = "restarting" if self.state is not EngineState.FAILED else "not restarted"
+            doing = "failed" if self.state is EngineState.FAILED else "restarting"
             return Report(ERROR, f"{doing}: {self._trouble}", told)
         if self.state is EngineState.LOADING:
             return Report(WARN, f"loading: {self.text}", told)

@@ -148,12 +148,12 @@ NODE = (
         (0.0, 3600.0),
     ),
     Spec(
-        "engine_hang_factor",
-        20.0,
-        "An inference that takes this many times its predicted time (and over 1 s) counts as hung: "
+        "engine_hang_seconds",
+        10.0,
+        "An inference that takes longer than this [s], and than 20 times what is predicted, counts as hung: "
         "the engine is restarted.",
         Change.CONFIGURE,
-        (2.0, 1000.0),
+        (0.1, 3600.0),
     ),
     Spec(
         "cameras",
@@ -217,7 +217,7 @@ class CameraSettings:
     transport: str
     reliability: str
     policy: CameraPolicy
-    region: Region | None  #: None: the whole image
+    region: Region
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Settings:
     score_threshold: float
     publish_late: bool
     max_clock_skew: float
-    engine_hang_factor: float
+    engine_hang_seconds: float
     cameras: tuple[CameraSettings, ...]
 
     @classmethod
@@ -250,7 +250,7 @@ class Settings:
             cameras=tuple(_camera(name, values) for name in values["cameras"]),
             **{
                 name: values[name]
-                for name in ("score_threshold", "publish_late", "max_clock_skew", "engine_hang_factor")
+                for name in ("score_threshold", "publish_late", "max_clock_skew", "engine_hang_seconds")
             },
         )
 
@@ -289,7 +289,7 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
         value["transport"],
         value["reliability"],
         CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
-        Region(*region) if any(region) else None,
+        Region(*region),
     )
 
 

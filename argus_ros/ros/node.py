@@ -1,0 +1,412 @@
+"""The lifecycle node: cameras in, detections out.
+
+Callbacks only store: images are decoded in the pipeline's thread, the model runs in a process of its own.
+So one executor thread is enough to answer parameter and lifecycle services at any time. It is rclpy's
+SingleThreadedExecutor because the MultiThreadedExecutor takes twice the processor time per image and
+loses images under load, and the EventsExecutor of Jazzy does not end with its context. Image
+subscriptions have callback groups of their own all the same, for whoever composes the node differently.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+from argus_ros.core import checkpoint
+from argus_ros.core.engine_client import EngineState
+from argus_ros.core.image import Image
+from argus_ros.core.pipeline import Camera as Promise
+from argus_ros.core.pipeline import Pipeline, Report
+from argus_ros.core.scheduler import PolicyError
+from argus_ros.core.types import Outcome, Status
+from argus_ros.msg import DetectionArray, FrameTiming
+from argus_ros.ros import conversions, diagnostics, parameters
+from argus_ros.ros.annotator import Annotator
+from argus_ros.ros.camera import Camera
+from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
+
+Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+STOP_SECONDS = 1.0  #: for the engine's process to end in order, before it is killed
+DIAGNOSTICS_INTERVAL = 1.0
+COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What goes through the pipeline with an image."""
+
+    header: Header
+    image: Image | None  #: kept only while somebody looks at annotated images
+
+
+def _told(transition: Transition) -> Transition:
+    """rclpy turns an exception in a transition into ERROR without a word; say it."""
+
+    @wraps(transition)
+    def wrapper(node: ArgusNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node.get_logger().error(f"{transition.__name__} failed: {type(error).__name__}: {error}")
+            raise
+
+    return wrapper
+
+
+class ArgusNode(LifecycleNode):
+    """Raises ParameterError where a parameter given at start cannot be."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("argus", **options)
+        self._pipeline: Pipeline | None = None
+        self._annotator: Annotator | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._outputs: dict[type, LifecyclePublisher] = {}
+        self._engine = diagnostics.EngineHealth()
+        self._settings = self._declare_all()
+        self.add_pre_set_parameters_callback(self._coerce)
+        self.add_on_set_parameters_callback(self._change)
+        self.add_post_set_parameters_callback(self._changed)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
+        self.create_timer(DIAGNOSTICS_INTERVAL, self._publish_diagnostics, clock=steady)
+
+    def start(self) -> None:
+        """Configure and activate, where parameter ``autostart`` says so."""
+        if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """End the engine's process and every thread."""
+        for camera in self._cameras.values():
+            camera.deactivate()
+        if self._pipeline:
+            self._pipeline.stop(STOP_SECONDS)
+        if self._annotator:
+            self._annotator.close()
+        for publisher in self._outputs.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._pipeline = self._annotator = None
+        self._cameras, self._outputs = {}, {}
+
+    # --- lifecycle ------------------------------------------------------------------------------
+
+    @_told
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._settings = settings = Settings.of(self._values({}))
+            settings.check_task()
+            tiling = checkpoint.read(settings.engine.checkpoint).tiling
+        except (ParameterError, checkpoint.CheckpointError) as error:
+            self._engine_event(EngineState.FAILED, str(error))
+            return FAILURE
+        self._create_outputs()
+        self._annotator = Annotator(self._publish_annotated)
+        self._cameras = {camera.name: Camera(self, camera, self._offer) for camera in settings.cameras}
+        self._pipeline = Pipeline(
+            settings.engine,
+            tiling,
+            promises(settings),
+            on_result=self._publish_result,
+            on_report=self._publish_report,
+            on_event=self._engine_event,
+            on_warning=self.get_logger().warning,
+            on_log=lambda line: self.get_logger().info(f"engine: {line}"),
+            max_clock_skew=settings.max_clock_skew,
+            hang_seconds=settings.engine_hang_seconds,
+        )
+        self._pipeline.start()
+        return super().on_configure(state)
+
+    @_told
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        for camera in self._cameras.values():
+            camera.activate()
+        return result
+
+    @_told
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        for camera in self._cameras.values():
+            camera.deactivate()
+        if self._pipeline:
+            self._pipeline.clear("the node was deactivated")
+        return super().on_deactivate(state)
+
+    @_told
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return super().on_cleanup(state)
+
+    @_told
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return super().on_shutdown(state)
+
+    @_told
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return SUCCESS
+
+    # --- parameters -----------------------------------------------------------------------------
+
+    def _declare_all(self) -> Settings:
+        try:
+            self._declare(parameters.NODE)
+            names = self.get_parameter("cameras").value
+            parameters.check_cameras(names)
+            for name in names:
+                self._declare(parameters.of_camera(name))
+            settings = Settings.of(self._values({}))
+        except (InvalidParameterTypeException, InvalidParameterValueException, PolicyError) as error:
+            raise ParameterError(str(error)) from None
+        for complaint in parameters.complaints(self._parameter_overrides, parameters.all_specs(names)):
+            self.get_logger().error(complaint)
+        return settings
+
+    def _declare(self, specs: Iterable[Spec]) -> None:
+        for spec in specs:
+            # rclpy has no other way to put right a value from a file or the command line.
+            if given := self._parameter_overrides.get(spec.name):
+                value = spec.coerce(given.value)
+                self._parameter_overrides[spec.name] = Parameter(spec.name, value=value)
+            self.declare_parameter(spec.name, spec.value, spec.descriptor)
+
+    def _values(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """Every parameter's value, as it would be with ``changed``."""
+        cameras = changed.get("cameras", self.get_parameter("cameras").value)
+        declared = {
+            name: self.get_parameter(name).value if self.has_parameter(name) else spec.value
+            for name, spec in parameters.all_specs(cameras).items()
+        }
+        return declared | changed
+
+    def _coerce(self, changes: list[Parameter]) -> list[Parameter]:
+        specs = parameters.all_specs(self.get_parameter("cameras").value)
+        return [
+            Parameter(change.name, value=specs[change.name].coerce(change.value))
+            if change.name in specs
+            else change
+            for change in changes
+        ]
+
+    def _change(self, changes: list[Parameter]) -> SetParametersResult:
+        """Take all of the changes, or none and say why."""
+        try:
+            self._take({change.name: change.value for change in changes})
+        except (ParameterError, PolicyError, checkpoint.CheckpointError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _take(self, changed: dict[str, Any]) -> None:
+        values = self._values(changed)
+        settings = Settings.of(values)
+        if not self._pipeline:
+            if "model" in changed:
+                checkpoint.read(settings.engine.checkpoint)
+            self._settings = settings
+            return
+        for name, spec in parameters.all_specs(values["cameras"]).items():
+            if name in changed and spec.change is Change.CONFIGURE:
+                raise ParameterError(
+                    f"{name} can only be changed while the node is unconfigured: "
+                    "deactivate it, clean it up, set this, and configure it again"
+                )
+        if settings.task != self._settings.task:
+            settings.check_task()
+        before = promises(self._settings)
+        try:
+            for name, promise in promises(settings).items():
+                self._pipeline.set_camera(name, promise)
+        except PolicyError:
+            for name, promise in before.items():
+                self._pipeline.set_camera(name, promise)
+            raise
+        for camera in settings.cameras:
+            self._cameras[camera.name].health.deadline = camera.policy.deadline
+        self._settings = settings
+
+    def _changed(self, changes: list[Parameter]) -> None:
+        """A camera that is new has parameters from now on."""
+        for name in next((change.value for change in changes if change.name == "cameras"), ()):
+            self._declare(spec for spec in parameters.of_camera(name) if not self.has_parameter(spec.name))
+
+    # --- images in ------------------------------------------------------------------------------
+
+    def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
+        if self._pipeline:
+            ticket = Ticket(header, image if self._watched() else None)
+            self._pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
+
+    # --- results out: called from the pipeline's threads ----------------------------------------
+
+    def _create_outputs(self) -> None:
+        self._output(DetectionArray, "~/detections", 10)
+        self._output(FrameTiming, "~/timing", 100)
+        self._output(ImageMessage, "~/annotated", 1)
+        self._output(CompressedImage, "~/annotated/compressed", 1)
+        if conversions.vision_messages:
+            self._output(conversions.vision_messages.Detection2DArray, "~/detections_2d", 10)
+
+    def _output(self, kind: type, topic: str, depth: int) -> None:
+        def incompatible(event: Any) -> None:
+            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+            name = self.resolve_topic_name(topic)
+            self.get_logger().error(
+                f"a subscriber of {name} asks for a QoS that is not offered, by its {policy}, and receives "
+                "nothing: change the subscriber's, or set qos_overrides here"
+            )
+
+        self._outputs[kind] = self.create_lifecycle_publisher(
+            kind,
+            topic,
+            QoSProfile(depth=depth),
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _send(self, message: Any) -> None:
+        if self.context.ok():
+            self._outputs[type(message)].publish(message)
+
+    def _publish_result(self, report: Report) -> None:
+        settings, ticket, answer = self._settings, report.header, report.answer
+        assert answer is not None
+        message = conversions.to_detections(
+            ticket.header,
+            report.camera,
+            (report.width, report.height),
+            answer,
+            (d for d in answer.detections if d.score >= settings.score_threshold),
+            model=checkpoint_name(settings),
+            task=report.task,
+            latency=report.times.total,
+            age=report.age,
+        )
+        self._send(message)
+        self._cameras[report.camera].health.published(report.age, time.monotonic())
+        if conversions.vision_messages:
+            self._send(conversions.to_vision(message))
+        if ticket.image and self._annotator:
+            self._annotator.offer(ticket.image, message)
+
+    def _publish_report(self, report: Report) -> None:
+        if report.outcome is Outcome.WITHHELD and report.answer and self._settings.publish_late:
+            report = replace(
+                report, outcome=Outcome.PUBLISHED, answer=replace(report.answer, status=Status.LATE)
+            )
+            self._publish_result(report)
+        self._send(
+            conversions.to_timing(
+                report.header.header, report.camera, report.outcome, report.times, answer=report.answer
+            )
+        )
+        undecodable = report.outcome is Outcome.UNDECODABLE
+        if undecodable:
+            self.get_logger().warning(
+                f"camera {report.camera}: image dropped: {report.reason}",
+                throttle_duration_sec=COMPLAINT_INTERVAL,
+            )
+        error = report.reason if undecodable or report.outcome is Outcome.ENGINE_DOWN else ""
+        self._cameras[report.camera].health.ended(report.outcome, time.monotonic(), error)
+
+    def _watched(self) -> bool:
+        kinds = (ImageMessage, CompressedImage)
+        return any(self._outputs[kind].get_subscription_count() for kind in kinds)
+
+    def _publish_annotated(self, header: Header, picture: np.ndarray) -> None:
+        if self._outputs[ImageMessage].get_subscription_count():
+            self._send(conversions.to_image(header, picture))
+        if self._outputs[CompressedImage].get_subscription_count():
+            self._send(conversions.to_jpeg(header, picture))
+
+    # --- diagnostics ----------------------------------------------------------------------------
+
+    def _engine_event(self, state: EngineState, text: str) -> None:
+        self._engine.changed(state, text)
+        if state in (EngineState.RESTARTING, EngineState.FAILED):
+            self.get_logger().error(f"engine {state.value}: {text}")
+        elif text:
+            self.get_logger().info(f"engine {state.value}: {text}")
+        self._publish_diagnostics()
+
+    def _publish_diagnostics(self) -> None:
+        if not self.context.ok():
+            return
+        engine = self._pipeline.engine if self._pipeline else None
+        values: dict[str, object] = {}
+        if self._pipeline and engine:
+            load = self._pipeline.load()
+            values = {
+                "process": engine.pid or "none",
+                "restarts": engine.restarts,
+                "last error": engine.last_error,
+                "load": f"{load.load:.2f}",
+                "overloaded": load.overloaded,
+            }
+        report = self._engine.report(engine.info if engine else None, values)
+        name = self.get_fully_qualified_name().lstrip("/")
+        statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
+        for camera in list(self._cameras.values()):
+            statuses.append(camera.report().status(f"{name}: camera {camera.settings.name}", camera.topic))
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics.to_diagnostics(stamp, statuses))
+
+
+def promises(settings: Settings) -> dict[str, Promise]:
+    """What each camera is promised and asked, as the pipeline takes it."""
+    return {c.name: Promise(c.policy, settings.task, c.region) for c in settings.cameras}
+
+
+def checkpoint_name(settings: Settings) -> str:
+    return settings.engine.checkpoint.rstrip("/").rpartition("/")[2]
+
+
+def main(args: list[str] | None = None) -> int:
+    # rclpy's own handler ends the context, and with it spin(); a KeyboardInterrupt could strike anywhere.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    rclpy.init(args=args)
+    try:
+        node = ArgusNode()
+    except ParameterError as error:
+        print(f"argus_node: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        node.start()
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
