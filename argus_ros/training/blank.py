@@ -67,7 +67,7 @@ QUESTION_WORDS = [
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the model. Defaults: argus-nano, 3.9 M parameters."""
+    """Sizes of the model. The defaults are argus-nano's: 3.9 M parameters."""
 
     tile: int = 160
     patch: int = 16
@@ -81,6 +81,7 @@ class Shape:
     text_mlp: int = 512
 
 
+NANO = Shape()
 #: Small enough for unit tests: 0.1 M parameters.
 TINY = Shape(
     tile=64,

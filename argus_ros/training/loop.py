@@ -22,7 +22,6 @@ import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, Dataset
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
-from argus_ros.core import checkpoint
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.training import blank, scenes
 from argus_ros.training.examples import Example, Examples, draw_task
@@ -42,7 +41,9 @@ class Plan:
     vision_first: int = 20_000  #: samples on which only the dense loss is trained
     seed: int = 0
     processes: int = 0  #: 0: one on a GPU, else one per core
+    shape: blank.Shape = blank.NANO
     save_seconds: float = 120.0
+    stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
 class Source(Protocol):
@@ -130,7 +131,7 @@ def _join(rank: int, world: int, plan: Plan, store: str, queue: mp.SimpleQueue) 
 def _start(plan: Plan) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
     vocabulary = scene_vocabulary()
     tokenizer = blank.make_tokenizer(vocabulary)
-    return blank.make_model(blank.make_config(blank.Shape(), vocabulary, tokenizer), plan.seed), tokenizer
+    return blank.make_model(blank.make_config(plan.shape, vocabulary, tokenizer), plan.seed), tokenizer
 
 
 def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]], None]) -> None:
@@ -154,7 +155,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
         Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed
     )
     per_process = plan.batch // world
-    numbered = _Numbered(source, seen, plan.samples, rank, world, per_process)
+    numbered = _Numbered(source, seen, plan.stop_after or plan.samples, rank, world, per_process)
     loader = DataLoader(
         numbered,
         per_process,
@@ -251,8 +252,3 @@ def _save(
     weights = {k: v.detach().clone() for k, v in learner.model.state_dict().items()}
     blank.save(learner.model, tokenizer, plan.out / "checkpoint")
     learner.model.load_state_dict(weights)  # saving rounds to fp16; training goes on with what it had
-
-
-def read_checkpoint(folder: Path) -> checkpoint.Checkpoint:
-    """The checkpoint a run has written so far."""
-    return checkpoint.read(folder / "checkpoint")

@@ -1,0 +1,64 @@
+"""The loop goes on where it stopped, and writes what the engine and transformers load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from argus_ros.core.protocol import EngineConfig, FrameRequest
+from argus_ros.core.types import Task
+from argus_ros.training.blank import TINY
+from argus_ros.training.loop import Plan, learning_rate, train
+from argus_ros.vlm.engine import Engine
+
+
+def plan(out: Path, samples: int, **changes: object) -> Plan:
+    settings = {"batch": 8, "vision_first": 16, "shape": TINY, "processes": 1, "lr": 1e-3} | changes
+    return Plan(out, samples, **settings)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "state.pt", weights_only=True)["learner"]
+
+
+def test_a_run_stopped_and_resumed_is_the_run_that_was_not(tmp_path: Path) -> None:
+    # Of one length, so that the learning rates agree; the second is cut short and goes on.
+    train(plan(tmp_path / "whole", 48), lambda entry: None)
+    train(plan(tmp_path / "halves", 48, stop_after=24), lambda entry: None)
+    assert torch.load(tmp_path / "halves" / "state.pt", weights_only=True)["seen"] == 24
+    train(plan(tmp_path / "halves", 48), lambda entry: None)
+    whole, halves = weights(tmp_path / "whole"), weights(tmp_path / "halves")
+    assert whole.keys() == halves.keys()
+    for name in whole:
+        torch.testing.assert_close(whole[name], halves[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    entries: list[dict[str, float]] = []
+    folder = train(plan(tmp_path, 50 * 8, processes=2), entries.append)
+    assert entries[-1]["samples"] == 400
+    assert entries == [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert (folder / "model.safetensors").exists()
+
+
+def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) -> None:
+    folder = train(plan(tmp_path, 16), lambda entry: None)
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    assert model.dtype == torch.float16
+    engine = Engine(EngineConfig(checkpoint=str(folder), device="cpu"))
+    tile = engine.info.tile
+    request = FrameRequest(0, 0, 0, 0, 640, 480, Task("detect"))
+    answer = engine.run([request], [np.zeros((1, tile, tile, 3), np.uint8)])[0]
+    assert answer.generated_tokens > 0
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    whole = Plan(Path("unused"), samples=100_000, lr=1.0, batch=100)
+    assert learning_rate(whole, 0) == pytest.approx(0.1 / 3)
+    assert learning_rate(whole, 10_000) == learning_rate(whole, 69_000) == 1.0
+    assert learning_rate(whole, 85_000) == pytest.approx(0.5)
+    assert learning_rate(whole, 100_000) == 0.0

@@ -1,0 +1,103 @@
+"""Scenes: boxes are the truth, splits share nothing, a seed is a scene."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from argus_ros.training import scenes
+from argus_ros.training.things import COLOURS, KINDS
+
+DRAWINGS = [(label, variant) for label, kind in KINDS.items() for variant in range(kind.variants)]
+
+
+@pytest.mark.parametrize(("label", "variant"), DRAWINGS)
+@pytest.mark.parametrize("colour", ["red", "black", "white"])
+def test_every_drawing_fills_its_box(label: str, variant: int, colour: str) -> None:
+    canvas = np.full((120, 120, 3), 97, np.uint8)
+    untouched = canvas.copy()
+    scenes.paint(canvas, np.random.default_rng(1), label, colour, (20, 25, 100, 95), "train", variant)
+    rows, columns = np.where((canvas != untouched).any(-1))
+    extent = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    np.testing.assert_allclose(extent, (20, 25, 100, 95), atol=1)
+
+
+def test_a_seed_is_a_scene() -> None:
+    first, again, other = scenes.render(5), scenes.render(5), scenes.render(6)
+    assert first.things == again.things
+    assert np.array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("split", scenes.SPLITS)
+def test_things_lie_in_the_picture_largest_first(split: str) -> None:
+    for seed in range(60):
+        scene = scenes.render(seed, split, (200, 150))
+        assert scene.image.shape == (150, 200, 3)
+        assert scene.image.dtype == np.uint8
+        areas = [thing.area for thing in scene.things]
+        assert areas == sorted(areas, reverse=True)
+        for thing in scene.things:
+            x0, y0, x1, y1 = thing.box
+            assert 0 <= x0 < x1 <= 200
+            assert 0 <= y0 < y1 <= 150
+            assert thing.label in scenes.CLASSES
+            assert thing.colour in COLOURS
+
+
+def test_counts_sizes_and_classes_vary() -> None:
+    everything = [scenes.render(seed, size=(160, 120)).things for seed in range(300)]
+    assert {len(things) for things in everything} == set(range(7))
+    assert {t.label for things in everything for t in things} == set(scenes.CLASSES)
+    sides = [(t.area / (160 * 120)) ** 0.5 for things in everything for t in things]
+    assert min(sides) < 0.1
+    assert max(sides) > 0.5
+
+
+def test_nothing_is_hidden_by_more_than_a_third_of_another() -> None:
+    for seed in range(60):
+        boxes = [t.box for t in scenes.render(seed, size=(160, 120)).things]
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                smaller = min((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b))
+                bigger = max((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b))
+                # Either is in front: it hides at most 0.34 of the other one.
+                assert scenes.overlap(a, b) <= max(0.35 * bigger, 0.35 * smaller) + 1
+
+
+def test_splits_share_neither_drawings_nor_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, set[object]] = {}
+    split = ""
+
+    def note(what: object) -> None:
+        drawn.setdefault(split, set()).add(what)
+
+    def noting(label: str, kind: object) -> object:
+        def draw(brush: object, variant: int) -> None:
+            note((label, variant))
+            KINDS_BEFORE[label].draw(brush, variant)
+
+        return replace(kind, draw=draw)
+
+    KINDS_BEFORE = dict(KINDS)
+    monkeypatch.setattr(scenes, "KINDS", {label: noting(label, kind) for label, kind in KINDS.items()})
+    makers = scenes.BACKGROUNDS
+
+    def background(number: int) -> object:
+        def make(*arguments: object) -> np.ndarray:
+            note(number)
+            return makers[number](*arguments)
+
+        return make
+
+    monkeypatch.setattr(scenes, "BACKGROUNDS", tuple(background(i) for i in range(len(makers))))
+    for split in scenes.SPLITS:
+        for seed in range(150):
+            scenes.render(seed, split, (80, 60))
+    assert drawn["train"] == drawn["val"]
+    assert not drawn["train"] & drawn["heldout"]
+    assert len(drawn["train"] | drawn["heldout"]) == len(DRAWINGS) + len(makers)
+
+
+def test_train_and_val_scenes_differ_for_one_seed() -> None:
+    assert not np.array_equal(scenes.render(1, "train").image, scenes.render(1, "val").image)
