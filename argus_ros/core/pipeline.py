@@ -34,8 +34,8 @@ from argus_ros.core.types import Answer, Outcome, StageTimes, Status, Task
 
 log = logging.getLogger(__name__)
 
-#: The engine counts as hung after this many times the predicted time, if that is more than its least.
-HANG_FACTOR = 20.0
+#: Seconds the first frames may take, while nothing is known of the engine's speed.
+FIRST_PATIENCE = 60.0
 #: Seconds before a frame's deadline at which generation stops, so that the answer can be published.
 PUBLISH_MARGIN = 0.005
 
@@ -84,12 +84,13 @@ class _Job:
 class Pipeline:
     """Cameras in, reports out.
 
-    ``on_result`` gets the report of each frame that is to be published, in time; ``on_report`` that of
-    every frame offered, exactly once, after its publication if there was one; ``on_event`` the engine's
-    changes of state; ``on_warning`` a sentence about the clocks. Callbacks come from threads of the
-    pipeline, reports never two at a time. ``hang_seconds`` is the least time after which an engine that
-    does not answer is killed and started again. Other options are ``EngineClient``'s. Raises
-    PolicyError, and ValueError for an unknown preset.
+    ``on_result`` gets the report of each frame that is to be published; ``on_report`` that of every frame
+    offered, exactly once, after its publication if there was one; ``on_event`` the engine's changes of
+    state; ``on_warning`` a sentence about the clocks. Callbacks come from threads of the pipeline,
+    reports never two at a time. An engine that takes ``hang_factor`` times what is predicted for a frame,
+    and more than ``hang_seconds``, is killed and started again. With ``publish_late``, which may be set
+    at any time, answers past their deadline are published too, marked LATE. Other options are
+    ``EngineClient``'s. Raises PolicyError, and ValueError for an unknown preset.
     """
 
     def __init__(
@@ -104,18 +105,21 @@ class Pipeline:
         on_warning: Callable[[str], None] = log.warning,
         levels: Sequence[Level] = (Level(),),
         max_clock_skew: float = 5.0,
-        hang_seconds: float = 10.0,
+        hang_factor: float = 20.0,
+        hang_seconds: float = 5.0,
+        publish_late: bool = False,
         **engine_options: Any,
     ) -> None:
         ahead = 1 if recipes.preset(config.preset).overlap else 0
-        if config.slots <= ahead:
-            raise ValueError(f"slots is {config.slots}; preset {config.preset} needs {ahead + 1} at least")
+        if config.slots < ahead + 2:  # one runs, one more may be prepared than waits
+            raise ValueError(f"slots is {config.slots}; preset {config.preset} needs {ahead + 2} at least")
         self.tiling = tiling
+        self.publish_late = publish_late
+        self.hang_factor, self.hang_seconds = hang_factor, hang_seconds
         self.engine = EngineClient(
             config,
             on_answer=self._answered,
             on_event=self._engine_event,
-            hang_seconds=hang_seconds,
             **engine_options,
         )
         self._on_result, self._on_report = on_result, on_report
@@ -130,8 +134,9 @@ class Pipeline:
         )
         self._clock = StampClock(max_clock_skew)
         self._running: dict[int, Frame] = {}  # given to the engine, by request id
+        self._counts: dict[str, Counter[Outcome]] = {}
         self._stopping = False
-        self._reporting = threading.Lock()
+        self._reporting = threading.RLock()  # also guards the counts
         self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
 
     # --- life -----------------------------------------------------------------------------------
@@ -169,23 +174,33 @@ class Pipeline:
             del self._cameras[name]
             self._changed.notify_all()
 
-    def offer(self, camera: str, image: Image, header: Any, stamp: int, ros_now: int) -> None:
-        """Take an image stamped ``stamp`` (ROS nanoseconds) that has just arrived; returns at once.
+    def offer(
+        self,
+        camera: str,
+        image: Image,
+        header: Any,
+        stamp: int,
+        ros_now: int,
+        arrival: float | None = None,
+    ) -> None:
+        """Take an image stamped ``stamp``; returns at once.
 
-        ``header`` comes back untouched with the report. Raises KeyError for an unknown camera.
+        ``ros_now`` is the time on the clock of its stamp (both in nanoseconds) when it arrived, ``arrival``
+        that on the steady clock; without it that is now. ``header`` comes back untouched with the report.
+        Raises KeyError for an unknown camera.
         """
-        now = time.monotonic()
+        now = time.monotonic() if arrival is None else arrival
         with self._changed:
             job = _Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
-            arrival = self._clock.arrive(camera, stamp, ros_now, now)
-            for cleared in arrival.clear:
+            stamped = self._clock.arrive(camera, stamp, ros_now, now)
+            for cleared in stamped.clear:
                 self._scheduler.clear("time went back", cleared)
-            self._scheduler.offer(camera, arrival.born, now, job)
+            self._scheduler.offer(camera, stamped.born, now, job)
             self._changed.notify_all()
             nobody = self._stopping or self._thread.ident is None
             ended = self._take_ended() if nobody else []
-        if arrival.warning:
-            self._on_warning(arrival.warning)
+        if stamped.warning:
+            self._on_warning(stamped.warning)
         if ended:
             self._report(ended)
 
@@ -196,9 +211,9 @@ class Pipeline:
             self._changed.notify_all()
 
     def counts(self) -> dict[str, Counter[Outcome]]:
-        """Frames ended so far, per camera ever known and outcome."""
-        with self._changed:
-            return {camera: Counter(counts) for camera, counts in self._scheduler.counts.items()}
+        """Frames reported so far, per camera ever seen and outcome."""
+        with self._reporting:
+            return {camera: Counter(counts) for camera, counts in self._counts.items()}
 
     def load(self) -> Load:
         with self._changed:
@@ -259,7 +274,7 @@ class Pipeline:
             return
         requests = tuple(self._request(frame) for frame in frames)
         predicted = self._scheduler.latency.predict("run", frames[0].level, len(frames))
-        patience = max(self.engine.hang_seconds, HANG_FACTOR * predicted)
+        patience = max(self.hang_seconds, self.hang_factor * predicted) if predicted else FIRST_PATIENCE
         try:
             self.engine.submit(requests, patience)
         except EngineDownError as error:
@@ -327,7 +342,16 @@ class Pipeline:
             for end in ended:
                 started = time.monotonic()
                 report = self._describe(end, started)
-                if end.outcome is Outcome.PUBLISHED:
+                if (
+                    self.publish_late
+                    and report.answer
+                    and end.frame.doom is None
+                    and end.outcome is Outcome.WITHHELD
+                ):
+                    late = replace(report.answer, status=Status.LATE)
+                    report = replace(report, outcome=Outcome.PUBLISHED, answer=late)
+                self._counts.setdefault(report.camera, Counter())[report.outcome] += 1
+                if report.outcome is Outcome.PUBLISHED:
                     self._call(self._on_result, report)
                     now = time.monotonic()
                     times = replace(report.times, publish=now - started, total=now - end.frame.arrived)
