@@ -5,7 +5,7 @@ then once more for the global tile: three Lanczos passes. Here each tile is scal
 camera's own pixels (``direct_resize``: area averaging down, cubic up), as uint8; normalisation is
 the engine's. The grid is the stock one. Pixels differ from the stock ones by at most 1/255 on average in
 SmolVLM's tiles; where fine detail is squeezed into one small tile, which the stock chain softens first,
-by 2/255.
+by about 2/255.
 """
 
 from __future__ import annotations
