@@ -1,0 +1,102 @@
+"""What the demo makes of answers: the bag keeps the truth, and the summary counts by it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from argus_ros.core.matching import Truth
+from argus_ros.core.types import Detection
+from argus_ros.tools import camera_bag, demo
+from argus_ros.tools.camera_bag import Picture
+from argus_ros.tools.demo import Record, score, summarise
+from argus_ros.training.walks import Walk, film
+
+WALK = Walk(seed=3, seconds=1.0, rate=5.0, width=160, height=120)
+CAR = Truth("car", (0.0, 0.0, 40.0, 20.0))
+HALF_HIDDEN = Truth("box", (50.0, 0.0, 70.0, 20.0))
+PICTURE = Picture(0, b"", (CAR,), (HALF_HIDDEN,))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "camera_bag"
+    assert camera_bag.write(folder, {"front": WALK}) == 5
+    return folder
+
+
+def test_the_bag_holds_the_film_and_its_truth(bag: Path) -> None:
+    pictures = list(camera_bag.read(bag, "front"))
+    shots = list(film(WALK))
+    assert len(pictures) == len(shots) == 5
+    for picture, shot in zip(pictures, shots, strict=True):
+        assert abs(picture.rgb().astype(int) - shot.image).mean() < 6  # JPEG
+        assert [t.description for t in picture.truths] == [
+            f"{s.colour} {s.label}" for s in shot.seen if s.counts
+        ]
+        assert len(picture.ignored) == sum(not s.counts for s in shot.seen)
+    assert [p.stamp_ns - camera_bag.START_NS for p in pictures] == [i * 200_000_000 for i in range(5)]
+
+
+def test_the_same_film_makes_the_same_bag(bag: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    camera_bag.write(again, {"front": WALK})
+    assert list(camera_bag.read(again, "front")) == list(camera_bag.read(bag, "front"))
+
+
+def test_a_bag_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no bag at"):
+        list(camera_bag.read(tmp_path / "nothing", "front"))
+
+
+def answer(picture: Picture, latency: float, found: list[Truth]) -> dict[str, Any]:
+    detections = [
+        {
+            **dict(zip(("x_min", "y_min", "x_max", "y_max"), t.box, strict=True)),
+            **{"label": t.label, "score": 0.9, "description": "", "track_id": ""},
+        }
+        for t in found
+    ]
+    stamp = dict(zip(("sec", "nanosec"), divmod(picture.stamp_ns, 1_000_000_000), strict=True))
+    return {"header": {"stamp": stamp}, "camera": "front", "latency": latency, "detections": detections}
+
+
+def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
+    pictures = list(camera_bag.read(bag, "front"))
+    record = Record()
+    record.hear("detections", answer(pictures[0], 0.1, list(pictures[0].truths)))
+    record.hear("detections", answer(pictures[2], 0.3, []))
+    for outcome in (0, 0, 1):
+        record.hear("timing", {"outcome": outcome})
+    summary = summarise(bag, {"front": record}, {"front": 5})
+    assert summary["frames_sent"] == 5
+    assert summary["frames_processed"] == 2
+    assert summary["dropped"] == {"superseded": 1, "lost_on_the_way": 2}
+    assert summary["latency"]["max"] == 0.3
+    assert summary["precision"] == 1.0
+    expected = len(pictures[0].truths) / (len(pictures[0].truths) + len(pictures[2].truths))
+    assert summary["recall"] == pytest.approx(expected)
+
+
+def test_nothing_heard_is_a_summary_too(bag: Path) -> None:
+    summary = summarise(bag, {}, {"front": 5})
+    assert summary["frames_processed"] == 0
+    assert summary["dropped"] == {"lost_on_the_way": 5}
+
+
+def test_a_find_of_what_is_half_hidden_is_neither_hit_nor_false_alarm() -> None:
+    found = [Detection(t.label, 0.9, *t.box) for t in (CAR, HALF_HIDDEN)]
+    counts = score(found, PICTURE)
+    assert (counts.hits, counts.false_alarms, counts.misses) == (1, 0, 0)
+    wrong = score([Detection("ball", 0.9, *HALF_HIDDEN.box)], PICTURE)
+    assert (wrong.hits, wrong.false_alarms, wrong.misses) == (0, 1, 1)
+
+
+def test_video_and_log_are_written(bag: Path, tmp_path: Path) -> None:
+    pictures = list(camera_bag.read(bag, "front"))
+    record = Record()
+    record.hear("detections", answer(pictures[0], 0.1, list(pictures[0].truths)))
+    demo._write(tmp_path, bag, {"front": record}, summarise(bag, {"front": record}, {"front": 5}))
+    assert (tmp_path / "front.mp4").stat().st_size > 1000
+    assert (tmp_path / "front.png").exists()
+    assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 1

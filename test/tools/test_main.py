@@ -1,0 +1,32 @@
+"""The program `argus`: its commands are there, and complaints are one line."""
+
+import importlib
+
+import pytest
+
+from argus_ros.tools.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_a_module_with_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"argus_ros.tools.{command}")
+    assert callable(module.run)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert COMMANDS[command].split()[0] in capsys.readouterr().out
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+def test_a_mistake_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--checkpoint", "no-such-model"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no-such-model" in error
+    assert "argus-nano" in error or "folder" in error
