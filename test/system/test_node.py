@@ -1,0 +1,367 @@
+"""The node in its two processes, driven over real topics and services as a robot would."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from argus_ros.msg import DetectionArray, FrameTiming
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParametersAtomically
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
+
+
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint. Made by another process, so that this one does not load torch."""
+    folder = tmp_path_factory.mktemp("blank")
+    code = "import pathlib; from argus_ros.training import blank; blank.write_checkpoint(pathlib.Path('.'))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+    return folder
+
+
+class Robot:
+    """Another process's node: a camera, a planner and an operator in one."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("robot", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._news = threading.Condition()
+        self._heard: dict[str, list[Any]] = {}
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 100) -> None:
+        heard = self._heard.setdefault(topic, [])
+
+        def take(message: Any) -> None:
+            with self._news:
+                heard.append(message)
+                self._news.notify_all()
+
+        self.node.create_subscription(kind, topic, take, qos)
+
+    def heard(self, topic: str) -> list[Any]:
+        with self._news:
+            return list(self._heard[topic])
+
+    def forget(self, topic: str) -> None:
+        with self._news:
+            self._heard[topic].clear()
+
+    def wait(self, topic: str, fits: Callable[[Any], Any] = bool, timeout: float = WAIT) -> Any:
+        """The first message heard on a topic that fits."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found[:] = [message for message in self._heard[topic] if fits(message)]
+            return bool(found)
+
+        with self._news:
+            assert self._news.wait_for(look, timeout), (topic, self._heard[topic][-3:])
+            return found[0]
+
+    def call(self, kind: type, service: str, **request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        assert client.wait_for_service(WAIT)
+        answered = threading.Event()
+        future = client.call_async(kind.Request(**request))
+        future.add_done_callback(lambda _: answered.set())
+        assert answered.wait(WAIT)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def set(self, **values: Any) -> tuple[bool, str]:
+        """Set parameters, all or nothing; ``__`` stands for a dot. Success and reason."""
+        parameters = [Parameter(n.replace("__", "."), value=v).to_parameter_msg() for n, v in values.items()]
+        result = self.call(SetParametersAtomically, "/argus/set_parameters_atomically", parameters=parameters)
+        return result.result.successful, result.result.reason
+
+    def change(self, transition: int) -> bool:
+        return self.call(ChangeState, "/argus/change_state", transition=Transition(id=transition)).success
+
+    def state(self) -> int:
+        return self.call(GetState, "/argus/get_state").current_state.id
+
+    def camera(self, kind: type = Image, topic: str = "/front/image_raw") -> Any:
+        return self.node.create_publisher(kind, topic, qos_profile_sensor_data)
+
+    def show(self, camera: Any, message: Any, until: Callable[[], Any]) -> None:
+        """Publish an image, stamped anew, ten times a second until something has come about."""
+        done = threading.Event()
+        for _ in range(int(10 * WAIT)):
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            camera.publish(message)
+            if until():
+                return
+            done.wait(0.1)
+        raise AssertionError("it did not come about")
+
+    def status(self, name: str, fits: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
+        """The first status of this name that fits, from now on."""
+        self.forget("/diagnostics")
+
+        def statuses(message: DiagnosticArray) -> list[DiagnosticStatus]:
+            return [status for status in message.status if status.name.endswith(name) and fits(status)]
+
+        return statuses(self.wait("/diagnostics", statuses))[0]
+
+    def close(self) -> None:
+        rclpy.shutdown(context=self.context)
+        self._thread.join()
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
+
+
+@pytest.fixture
+def robot(ros: Any) -> Iterator[Robot]:
+    robot = Robot()
+    robot.listen(DetectionArray, "/argus/detections")
+    robot.listen(FrameTiming, "/argus/timing")
+    robot.listen(DiagnosticArray, "/diagnostics")
+    yield robot
+    robot.close()
+
+
+@pytest.fixture
+def start(ros: Any, blank: Path) -> Callable[..., Any]:
+    """Start the node with parameters: ``start(deadline=1.0)``; ``__`` stands for a dot."""
+
+    def start(**parameters: object) -> Any:
+        defaults = {"model": blank, "threads": 1, "score_threshold": 0.0, "camera__front__deadline": 30.0}
+        given = [f"{name.replace('__', '.')}:={value}" for name, value in (defaults | parameters).items()]
+        program = Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node")
+        arguments = [part for one in given for part in ("-p", one)]
+        return ros.start("argus", sys.executable, program, "--ros-args", *arguments)
+
+    return start
+
+
+def picture(width: int = 160, height: int = 120) -> Image:
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    image.data = array.array("B", pixels.tobytes())
+    image.header.frame_id = "front camera, optical frame"
+    return image
+
+
+def jpeg() -> CompressedImage:
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    return CompressedImage(format="jpeg", data=array.array("B", cv2.imencode(".jpg", pixels)[1].tobytes()))
+
+
+def engine_pid(robot: Robot) -> int:
+    status = robot.status("engine", lambda s: s.level == DiagnosticStatus.OK)
+    return int(next(v.value for v in status.values if v.key == "process"))
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_images_in_detections_out(robot: Robot, start: Callable[..., Any]) -> None:
+    start()
+    camera, image = robot.camera(), picture()
+    sent: set[bytes] = set()
+
+    def arrived() -> bool:
+        sent.add(bytes(serialize_message(image.header)))
+        return any(d.detections for d in robot.heard("/argus/detections"))
+
+    robot.show(camera, image, arrived)
+    found = next(d for d in robot.heard("/argus/detections") if d.detections)
+    assert bytes(serialize_message(found.header)) in sent
+    assert (found.camera, found.task, found.image_width, found.image_height) == ("front", "detect", 160, 120)
+    assert found.status in (DetectionArray.OK, DetectionArray.TRUNCATED)
+    assert found.latency > 0
+    assert found.age >= found.latency
+    for one in found.detections:
+        assert one.label in ("cone", "ball", "box")
+        assert 0 <= one.x_min < one.x_max <= 160
+        assert 0 <= one.y_min < one.y_max <= 120
+    timing = robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.PUBLISHED)
+    assert timing.total > timing.prepare > 0
+
+    # Parameters change while it runs: nothing scores 1, and silence would mean trouble.
+    assert robot.set(score_threshold=1.0) == (True, "")
+    robot.forget("/argus/detections")
+    robot.show(camera, image, lambda: any(not d.detections for d in robot.heard("/argus/detections")))
+
+    # Refused, with a reason, all or nothing.
+    done, reason = robot.set(score_threshold=0.5, classes=["unicorn"])
+    assert not done
+    assert "unicorn" in reason
+    assert "cone, ball, box" in reason
+    values = robot.call(GetParameters, "/argus/get_parameters", names=["score_threshold", "classes"]).values
+    assert (values[0].double_value, list(values[1].string_array_value)) == (1.0, [""])
+    done, reason = robot.set(model="other")
+    assert not done
+    assert "unconfigured" in reason
+    assert not robot.set(camera__front__weight=-1.0)[0]
+    assert not robot.set(camera__front__region=[1, 2, 3])[0]
+
+    assert robot.set(score_threshold=0, classes=["box"], camera__front__region=[80, 60, 0, 0]) == (True, "")
+    robot.forget("/argus/detections")
+
+    def boxes() -> list[Any]:
+        return [one for d in robot.heard("/argus/detections") for one in d.detections if one.x_min >= 80]
+
+    robot.show(camera, image, boxes)
+    assert {one.label for one in boxes()} == {"box"}
+
+
+def test_bad_images_are_dropped_and_compressed_ones_taken(robot: Robot, start: Callable[..., Any]) -> None:
+    process = start()
+    engine_pid(robot)
+    camera = robot.camera(CompressedImage, "/front/image_raw/compressed")
+    broken = CompressedImage(format="jpeg", data=array.array("B", b"no picture"))
+    robot.show(
+        camera,
+        broken,
+        lambda: any(t.outcome == FrameTiming.UNDECODABLE for t in robot.heard("/argus/timing")),
+    )
+    process.wait_for("neither JPEG nor PNG")
+    robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR and "undecodable" in s.message)
+    robot.listen(CompressedImage, "/argus/annotated/compressed")
+    robot.show(camera, jpeg(), lambda: robot.heard("/argus/annotated/compressed"))
+    drawn = robot.heard("/argus/annotated/compressed")[0]
+    assert cv2.imdecode(np.frombuffer(drawn.data, np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
+
+
+def test_an_engine_that_dies_or_hangs_is_reported_and_replaced(
+    robot: Robot, start: Callable[..., Any]
+) -> None:
+    process = start(engine_hang_seconds=1.0)
+    first = engine_pid(robot)
+    camera, image = robot.camera(), picture()
+    robot.show(camera, image, lambda: robot.heard("/argus/detections"))
+
+    os.kill(first, signal.SIGKILL)
+    robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR and "SIGKILL" in s.message)
+    second = engine_pid(robot)
+    assert second != first
+    robot.forget("/argus/detections")
+    robot.show(camera, image, lambda: robot.heard("/argus/detections"))
+
+    os.kill(second, signal.SIGSTOP)
+    robot.show(camera, image, lambda: "hung: no answer" in process.output)
+    assert engine_pid(robot) not in (first, second)
+    robot.forget("/argus/detections")
+    robot.show(camera, image, lambda: robot.heard("/argus/detections"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
+    robot: Robot, start: Callable[..., Any], number: signal.Signals
+) -> None:
+    process = start()
+    engine = engine_pid(robot)
+    camera, image = robot.camera(), picture()
+    robot.show(camera, image, lambda: robot.heard("/argus/detections"))
+    os.kill(engine, signal.SIGSTOP)  # an inference that never ends
+    robot.forget("/argus/timing")
+    robot.show(  # one is with the engine now, so others are superseded
+        camera, image, lambda: any(t.outcome == FrameTiming.SUPERSEDED for t in robot.heard("/argus/timing"))
+    )
+    process.signal(number)
+    assert process.wait(2.0) == 0
+    assert gone(engine)
+    assert "Traceback" not in process.output
+
+
+def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None:
+    start(autostart="false", model="no-such-model")
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert not robot.change(Transition.TRANSITION_CONFIGURE)
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+    robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR and "no-such-model" in s.message)
+    assert not robot.set(model="nor-this-one")[0]
+    assert robot.set(model=str(blank), cameras=["left", "right"]) == (True, "")
+    assert robot.set(camera__left__topic="/left", camera__right__topic="/right") == (True, "")
+
+    assert robot.change(Transition.TRANSITION_CONFIGURE)
+    engine = engine_pid(robot)
+    assert robot.node.count_subscribers("/left") == 0
+    robot.camera(topic="/left")
+    assert robot.change(Transition.TRANSITION_ACTIVATE)
+    robot.status("camera left", lambda s: s.level == DiagnosticStatus.ERROR and "/left" in s.message)
+    assert robot.node.count_subscribers("/left") == 1
+    assert robot.change(Transition.TRANSITION_DEACTIVATE)
+    robot.status("camera left", lambda s: s.message == "inactive")
+    assert not gone(engine)
+    assert robot.change(Transition.TRANSITION_CLEANUP)
+    assert gone(engine)
+    assert robot.change(Transition.TRANSITION_CONFIGURE)
+    assert robot.change(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    assert robot.state() == State.PRIMARY_STATE_FINALIZED
+
+
+def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: Callable[..., Any]) -> None:
+    process = start(camera__front__reliability="reliable", camera__front__transport="raw")
+    status = robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "nobody publishes it" in status.message
+    robot.camera()
+    line = process.wait_for("offers a QoS that does not fit")
+    assert "reliability" in line
+    assert "/front/image_raw" in line
+    robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR and "reliability" in s.message)
+
+
+def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> None:
+    start(autostart="false", score_treshold=0.5).wait_for("did you mean 'score_threshold'?")
+    names = ["autostart", "score_threshold", "camera.front.region"]
+    descriptors = robot.call(DescribeParameters, "/argus/describe_parameters", names=names).descriptors
+    assert descriptors[0].read_only
+    assert descriptors[1].floating_point_range[0].to_value == 1.0
+    assert descriptors[2].type == ParameterType.PARAMETER_INTEGER_ARRAY
+    assert all(descriptor.description for descriptor in descriptors)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"score_threshold": 2.0}, "score_threshold"),
+        ({"task": "sing"}, "detect, ground"),
+        ({"threads": "many"}, "threads"),
+        ({"cameras": "['a b']"}, "'a b'"),
+    ],
+)
+def test_a_wrong_parameter_at_start_ends_it_with_a_reason(
+    start: Callable[..., Any], given: dict[str, object], reason: str
+) -> None:
+    process = start(**given)
+    assert process.wait(WAIT) == 1
+    assert process.output.startswith("argus_node: ")
+    assert reason in process.output
+    assert "Traceback" not in process.output
