@@ -57,7 +57,7 @@ def set_up() -> None:
     torch = os.environ.get("TORCH") or DEFAULT_TORCH
     sourced = sourced_ros()
     if sourced:
-        if os.environ.get("ROS", sourced) != sourced:
+        if os.environ.get("ROS") not in (None, "", sourced):
             raise SetupError(
                 f"ROS={distro}, but ROS 2 {sourced} is sourced: use a shell without it, or drop ROS="
             )
@@ -149,7 +149,7 @@ def install(venv: Path, packages: list[str], torch: str, wheels: list[str]) -> N
     trouble = "packages could not be installed; is the package index reachable?"
 
     say("Python packages")
-    run([*pip, "--no-deps", *requirements(venv, "python", packages)], trouble)
+    run([*pip, "--no-deps", "--ignore-installed", *requirements(venv, "python", packages)], trouble)
     say(f"torch {torch}, the large download")
     wanted = [f"torch=={torch}"] if torch[0].isdigit() else shlex.split(torch)
     run([*pip, *wanted], f"torch could not be installed as TORCH={torch}", show=True)
