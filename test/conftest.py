@@ -4,8 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 HERE = Path(__file__).parent
+
+settings.register_profile("argus", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("argus")
 
 if find_spec("rclpy") is None:  # a machine for the model alone
     collect_ignore = ["ros", "system"]
