@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -260,16 +259,6 @@ def test_a_failing_callback_does_not_end_the_watch() -> None:
 
 
 # --- the real one ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint, made in a process of its own so that this one stays free of torch."""
-    pytest.importorskip("transformers", reason="the engine needs torch and transformers")
-    folder = tmp_path_factory.mktemp("checkpoint") / "blank"
-    script = "import sys; from argus_ros.training.blank import *; write_checkpoint(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
-    return folder
 
 
 @pytest.mark.slow

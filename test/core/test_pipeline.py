@@ -7,7 +7,6 @@ import itertools
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -377,21 +376,18 @@ def test_offline_without_a_model() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_engine_live_and_offline_agree(watch: Callable[..., Watched], tmp_path: Path) -> None:
-    pytest.importorskip("transformers", reason="the engine needs torch and transformers")
-    script = "import sys; from argus_ros.training.blank import *; write_checkpoint(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "blank")], check=True)
+def test_a_real_engine_live_and_offline_agree(watch: Callable[..., Watched], checkpoint: Path) -> None:
     real = (sys.executable, "-m", "argus_ros.vlm.worker")
     tiling = Tiling(64)
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     image = Image(noise, "rgb8", 64, 48, 192)
-    watched = watch({"front": asking("", "cone")}, str(tmp_path / "blank"), tiling=tiling, command=real)
+    watched = watch({"front": asking("", "cone")}, str(checkpoint), tiling=tiling, command=real)
     watched.ready()
     watched.offer(image)
     live = watched.report()
     assert live.outcome is Outcome.PUBLISHED
     assert live.answer is not None
-    with Offline(EngineConfig(str(tmp_path / "blank"), device="cpu"), tiling, command=real) as engine:
+    with Offline(EngineConfig(str(checkpoint), device="cpu"), tiling, command=real) as engine:
         answer = engine.run(image, Task("detect", ("cone",)))
     offline, alive = ([(d.label, d.x_min, d.y_max) for d in a.detections] for a in (answer, live.answer))
     assert offline == alive
