@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+
+from argus_ros.core.resources import share
 
 #: Fast DDS 3 (Kilted and later) reads the first, Fast DDS 2 (Humble, Jazzy) the second.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -20,14 +21,6 @@ def with_large_images(environment: Mapping[str, str] | None = None) -> dict[str,
     """
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in _CHOSEN):
-        result |= dict.fromkeys(PROFILE_VARIABLES, str(profile(result)))
+        profile = str(share("config", "fastdds_large_images.xml"))
+        result |= dict.fromkeys(PROFILE_VARIABLES, profile)
     return result
-
-
-def profile(environment: Mapping[str, str] = os.environ) -> Path:
-    """The profile's file: in the installed package's share folder, else in the checkout."""
-    prefixes = environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
-    folders = [Path(prefix, "share", "argus_ros") for prefix in prefixes if prefix]
-    folders.append(Path(__file__).resolve().parents[2])
-    files = [folder / "config" / "fastdds_large_images.xml" for folder in folders]
-    return next((file for file in files if file.is_file()), files[-1])
