@@ -141,7 +141,7 @@ class FrameScheduler:
 
     ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
     the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
-    At most ``ahead + 1 + max_batch`` frames are between ``next_prepare`` and their end at any time.
+    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their end at any time.
     The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
     camera's deadline is shorter than the fastest level takes.
     """
@@ -288,8 +288,13 @@ class FrameScheduler:
         if frame.doom or camera is None or camera.preparing is not frame:
             self._end(frame, *(frame.doom or (Outcome.STALE, "its camera was removed")))
             return
-        camera.preparing, camera.prepared = None, frame
+        old, camera.preparing, camera.prepared = camera.prepared, None, frame
         frame.state = State.PREPARED
+        if old:
+            frame.charge, frame.turn, old.charge = old.charge, old.turn, 0.0
+            self._end(old, Outcome.SUPERSEDED, "a newer frame was prepared in time to take its place")
+        elif not frame.charge:  # it was to replace one that has run in the meantime
+            self._pay(camera, frame)
 
     def next_run(self, now: float) -> list[Frame]:
         """The frames to run now, as one batch; empty while the engine is busy or nothing is prepared."""
@@ -363,10 +368,11 @@ class FrameScheduler:
     # --- decisions ------------------------------------------------------------------------------
 
     def _candidate(self, room: int, now: float, free: float) -> tuple[_Camera | None, Frame | None]:
-        """The camera whose waiting frame to prepare, and its prepared one that this replaces, if any.
+        """The camera whose waiting frame to prepare, and its prepared one that this is to replace, if any.
 
         One frame more than there is room for may overtake all that wait for the engine; and a newer
-        frame may replace a prepared one. Either only if it is prepared before the engine is free.
+        frame may replace a prepared one, which is kept until then. Either only if it is prepared
+        before the engine is free.
         """
         in_time = now + self.latency.predict("prepare", self._load.level) < free
         ready = [c for c in self._waiting.values() if not c.preparing and not c.prepared]
@@ -374,10 +380,11 @@ class FrameScheduler:
             camera = self._first(ready)
             if len(self._selected) < room or camera.turn < min(f.turn for f in self._selected):
                 return camera, None
-        if in_time:
+        if in_time and len(self._selected) < room + 2:
             for frame in self._selected:
-                if frame.state is State.PREPARED and frame.camera in self._waiting:
-                    return self._cameras[frame.camera], frame
+                newer = self._waiting.get(frame.camera)
+                if newer and newer.prepared is frame and not newer.preparing:
+                    return newer, frame
         return None, None
 
     def _first(self, ready: list[_Camera]) -> _Camera:
@@ -437,18 +444,19 @@ class FrameScheduler:
         """Hand a waiting frame to preparation and let its camera pay for it."""
         self._waiting.pop(camera.name)
         camera.waiting, camera.preparing, camera.level = None, frame, frame.level
-        if old:
-            frame.charge, frame.turn, old.charge = old.charge, old.turn, 0.0
-            self._end(old, Outcome.SUPERSEDED, "a newer frame came, and there is time to prepare that")
-        else:
-            frame.charge = self._engine_seconds(frame.level) / camera.policy.weight
-            frame.turn = camera.turn
-            camera.vtime += frame.charge
+        if not old:
+            self._pay(camera, frame)
         if not frame.probe:
             order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
             frame.reason = f"{order}, level {self.levels[frame.level].name}"
         frame.state, frame.prepare_started = State.PREPARING, now
         self._selected.append(frame)
+
+    def _pay(self, camera: _Camera, frame: Frame) -> None:
+        """Charge a camera for a frame that is to run; what was too much comes back when it has."""
+        frame.charge = self._engine_seconds(frame.level) / camera.policy.weight
+        camera.vtime += frame.charge
+        frame.turn = camera.vtime if self._load.overloaded else frame.due
 
     def _engine_free(self, now: float) -> float:
         if not self._running:

@@ -429,8 +429,9 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
     """Seconds of both stages per (level, batch), scaled to ``--load`` where that is given."""
     sizes = range(1, args.max_batch + 1)
     if args.latency:
-        measured = json.loads(args.latency.read_text())
+        text = args.latency.read_text()
         try:
+            measured = json.loads(text)
             prepare, engine = (
                 {
                     (int(level), int(batch)): [float(s) for s in seconds]
@@ -439,14 +440,14 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
                 }
                 for stage in ("prepare", "run")
             )
-            levels = range(len(measured["run"]))
-            missing = [(n, b) for n in levels for b in sizes if not engine.get((n, b))]
-            missing += [(n, 1) for n in levels if not prepare.get((n, 1))]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{args.latency}: expected {{stage: {{level: {{batch: [seconds, …]}}}}}} with the stages "
                 "'prepare' and 'run' and levels from 0"
             ) from None
+        levels = range(max(1, len(measured["run"])))
+        missing = [(n, b) for n in levels for b in sizes if not engine.get((n, b))]
+        missing += [(n, 1) for n in levels if not prepare.get((n, 1))]
         if missing:
             raise ValueError(f"{args.latency}: no seconds for (level, batch) {missing[0]}")
     else:

@@ -92,13 +92,34 @@ def test_a_prepared_frame_is_replaced_while_there_is_time_to_prepare_a_newer_one
     first = prepare(s, 1.033)
     newer = s.offer("front", 1.066, 1.066)
     assert s.next_prepare(1.066) is newer
-    assert ends(s) == [("front", Outcome.SUPERSEDED)]
+    assert s.take_ended() == [], "the older one is there until the newer is prepared"
     s.prepared(newer, 1.071)
+    assert ends(s) == [("front", Outcome.SUPERSEDED)]
     s.offer("front", 1.102, 1.102)
     assert s.next_prepare(1.102) is None, "too late to prepare another before the engine is free"
     assert s.finished(running, 1.105)
     assert s.next_run(1.105) == [newer]
     assert first.state is State.ENDED
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_an_engine_free_early_takes_the_older_frame_and_so_it_does_if_the_newer_is_broken(well):
+    s = scheduler("front", prior={("prepare", 0, 1): 0.005, ("run", 0, 1): 0.1})
+    s.offer("front", 1.0, 1.0)
+    running = prepare(s, 1.0)
+    s.next_run(1.005)
+    s.offer("front", 1.033, 1.033)
+    older = prepare(s, 1.033)
+    s.offer("front", 1.066, 1.066)
+    newer = s.next_prepare(1.066)
+    if not well:
+        s.drop(newer, Outcome.UNDECODABLE, "no image", 1.067)
+    assert s.finished(running, 1.068)
+    assert s.next_run(1.068) == [older]
+    if well:
+        s.prepared(newer, 1.071)
+        assert s.finished(older, 1.1)
+        assert s.next_run(1.1) == [newer]
 
 
 def test_without_overlap_nothing_is_prepared_while_the_engine_runs():
@@ -590,7 +611,7 @@ class Events(RuleBasedStateMachine):
         assert Counter((f.camera, o) for f, o in self.ended.items()) == {
             (camera, outcome): n for camera, counts in self.s.counts.items() for outcome, n in counts.items()
         }
-        assert len(self.out) <= self.s.ahead + 1 + self.s.max_batch
+        assert len(self.out) <= self.s.ahead + 2 + self.s.max_batch
 
     def teardown(self):
         """Whatever happened: let go of everything and no frame is left."""
@@ -717,7 +738,7 @@ def test_every_decision_keeps_the_promises(scenario):
     ids = [ended.frame.id for _, ended in trace.ended]
     assert len(ids) == len(set(ids))
     assert trace.offered == len(ids) + trace.held
-    assert trace.held <= len(scenario.cameras) + scenario.ahead + 1 + scenario.max_batch
+    assert trace.held <= len(scenario.cameras) + scenario.ahead + 2 + scenario.max_batch
     assert sum(sum(counts.values()) for counts in watched.s.counts.values()) == len(ids)
 
 
