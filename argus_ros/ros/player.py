@@ -1,0 +1,175 @@
+"""Plays a rosbag2 bag (MCAP or sqlite3) on its topics at recorded speed, where no ``ros2 bag`` is at hand.
+
+    python -m argus_ros.ros.player BAG [--rate 2.0] [--clock] [--loop] [--topics /front/image_raw ...]
+
+Messages are published as the bytes that were recorded. It first waits until somebody subscribes to every
+image topic, so that no frame is played to nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.utilities import remove_ros_args
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.rosbag2 import Reader, ReaderError
+from rosgraph_msgs.msg import Clock
+
+CLOCK_INTERVAL = 0.01  #: steady seconds between two messages on /clock
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+
+class PlayerError(ValueError):
+    """A bag that cannot be played as asked."""
+
+
+class Player:
+    """Publishes what is in a bag; a context manager that holds it open. Raises PlayerError."""
+
+    def __init__(self, node: Node, bag: Path, topics: Sequence[str] = (), clock: bool = False) -> None:
+        self._node = node
+        try:
+            self._reader = Reader(bag)
+            self._reader.open()
+        except (ReaderError, OSError) as error:
+            raise PlayerError(f"{bag} cannot be read as a rosbag2 bag: {error}") from None
+        present = sorted(self._reader.topics)
+        if missing := [topic for topic in topics if topic not in present]:
+            raise PlayerError(f"{bag} has no {', '.join(missing)}; it has {', '.join(present)}")
+        self._publishers: dict[int, Publisher] = {}  # by the connection's id
+        for connection in self._reader.connections:
+            if connection.topic in (topics or present):
+                self._advertise(connection)
+        if not self._publishers:
+            raise PlayerError(f"{bag} has nothing that can be published here")
+        self._clock = node.create_publisher(Clock, "/clock", 10) if clock else None
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def wait_for_subscribers(self, timeout: float) -> bool:
+        """Until every image topic (any topic, in a bag without) has one; False if the time was up first."""
+        images = [self._publishers[c.id] for c in self._connections if c.msgtype in IMAGES]
+        awaited, enough = (images, all) if images else (list(self._publishers.values()), any)
+        end = time.monotonic() + timeout
+        while not enough(publisher.get_subscription_count() for publisher in awaited):
+            if time.monotonic() >= end or not self._node.context.ok():
+                return False
+            self._tick(self._reader.start_time)  # who waits for the time to begin gets it
+            time.sleep(0.05)
+        return True
+
+    def play(self, rate: float = 1.0) -> int:
+        """Publish everything once, at ``rate`` times recorded speed; returns how many messages."""
+        count = 0
+        begin, started = self._reader.start_time, time.monotonic()
+        for publisher, stamp, message in self._messages():
+            due = started + (stamp - begin) * 1e-9 / rate
+            while (left := due - time.monotonic()) > 0 and self._node.context.ok():
+                self._tick(stamp - round(left * rate * 1e9))
+                time.sleep(min(left, CLOCK_INTERVAL))
+            if not self._node.context.ok():
+                break
+            self._tick(stamp)
+            publisher.publish(message)
+            count += 1
+        return count
+
+    def drain(self, seconds: float = 0.5) -> None:
+        """Let the last messages reach their subscribers before this process ends."""
+        if self._node.context.ok():
+            for publisher in self._publishers.values():
+                publisher.wait_for_all_acked(Duration(seconds=seconds))
+            time.sleep(seconds)  # best effort acknowledges nothing
+
+    def _messages(self) -> Iterator[tuple[Publisher, int, bytes]]:
+        try:
+            for connection, stamp, raw in self._reader.messages(self._connections):
+                yield self._publishers[connection.id], stamp, bytes(raw)
+        except ReaderError as error:
+            raise PlayerError(f"the bag ends early, it is damaged: {error}") from None
+
+    @property
+    def _connections(self) -> list[Connection]:
+        """Those that are played."""
+        return [c for c in self._reader.connections if c.id in self._publishers]
+
+    def _advertise(self, connection: Connection) -> None:
+        package, _, name = connection.msgtype.partition("/msg/")
+        try:
+            kind = getattr(importlib.import_module(f"{package}.msg"), name)
+        except (ImportError, AttributeError):
+            self._node.get_logger().warning(
+                f"{connection.topic} is not played: {connection.msgtype} is not installed here"
+            )
+            return
+        qos = QoSProfile(depth=10)
+        recorded = (
+            connection.ext.offered_qos_profiles if isinstance(connection.ext, ConnectionExtRosbag2) else []
+        )
+        if any(offered.durability is QosDurability.TRANSIENT_LOCAL for offered in recorded):
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        self._publishers[connection.id] = self._node.create_publisher(kind, connection.topic, qos)
+
+    def _tick(self, stamp: int) -> None:
+        if self._clock:
+            message = Clock()
+            message.clock.sec, message.clock.nanosec = divmod(stamp, 1_000_000_000)
+            self._clock.publish(message)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("player", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("bag", type=Path, help="folder of a rosbag2 bag, or an .mcap file")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="times recorded speed")
+    parser.add_argument("--clock", action="store_true", help="publish /clock")
+    parser.add_argument("--loop", action="store_true", help="play it again and again")
+    parser.add_argument("--topics", nargs="+", default=(), help="play only these")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds to wait for subscribers; then play all the same"
+    )
+    words = sys.argv if arguments is None else ["player", *arguments]
+    options = parser.parse_args(remove_ros_args(words)[1:])
+    signal.signal(signal.SIGINT, lambda *_: None)  # rclpy's handler ends the context, and with it the playing
+    rclpy.init(args=words)
+    node = rclpy.create_node("player")
+    try:
+        with Player(node, options.bag, options.topics, options.clock) as player:
+            if not player.wait_for_subscribers(options.timeout) and rclpy.ok():
+                node.get_logger().warning(f"nobody subscribed within {options.timeout:g} s; playing")
+            count = player.play(options.rate)
+            while options.loop and rclpy.ok():
+                count += player.play(options.rate)
+            player.drain()
+            node.get_logger().info(f"played {count} messages")
+    except PlayerError as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0.0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
