@@ -24,7 +24,7 @@ ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "pytho
 #: Used where they are installed, and not required.
 OPTIONAL = {"vision_msgs", "cv_bridge"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
-FROM_PIP = {"torch", "transformers", "tokenizers", "safetensors", "rosbags", "rich", "matplotlib", "PIL"}
+FROM_PIP = {"torch", "transformers", "tokenizers", "safetensors", "rosbags", "rich", "matplotlib", "PIL", "norfair"}
 
 
 def message(name: str) -> str:
