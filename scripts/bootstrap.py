@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,24 +72,27 @@ def set_up() -> None:
     if sourced:
         packages = [line for line in packages if line.split("==")[0] not in ROS_OWN]
 
-    environment = digest(
-        REVISION, sys.version, sys.base_prefix, str(ROOT), torch, sourced, *packages, *wheels
-    )
     fcntl.flock(os.open(ROOT, os.O_RDONLY), fcntl.LOCK_EX)  # two at once would build into the same folders
-    if stamped(venv) != environment:
-        require_tools(wheels=bool(wheels))
-        install(venv, packages, torch, wheels)
-        write_entry_points(venv, workspace, wheels=bool(wheels))
-        shutil.rmtree(workspace, ignore_errors=True)
-        stamp(venv, environment)
-
+    environment = digest(REVISION, sys.version, sys.base_prefix, str(ROOT), sourced)
+    once(venv, "environment", environment, lambda: make_environment(venv, workspace, sourced))
+    once(venv, "packages", digest(*packages), lambda: install_packages(venv, packages, sourced))
+    once(venv, "torch", torch, lambda: install_torch(venv, torch))
+    once(venv, "ros", digest(*wheels), lambda: install_ros(venv, wheels))
     # The sources are linked into the workspace: an edited module needs no build, a new one does.
     linked = [p for name in ("argus_ros", "config", "launch", "scripts") for p in files(ROOT / name)]
     built = [ROOT / "CMakeLists.txt", ROOT / "package.xml", *files(ROOT / "msg")]
-    package = digest(environment, *map(str, linked), *(f"{p} {p.read_text()}" for p in built))
-    if stamped(workspace) != package:
-        build(venv, workspace, wheels=bool(wheels))
-        stamp(workspace, package)
+    package = digest(environment, *wheels, *map(str, linked), *(f"{p} {p.read_text()}" for p in built))
+    once(workspace, "build", package, lambda: build(venv, workspace, wheels=bool(wheels)))
+
+
+def once(folder: Path, step: str, inputs: str, action: Callable[[], None]) -> None:
+    """Take a step, unless it was taken with the same inputs; ``folder`` remembers."""
+    stamp = folder / f"setup-{step}.stamp"
+    if stamp.is_file() and stamp.read_text() == inputs:
+        return
+    stamp.unlink(missing_ok=True)
+    action()
+    stamp.write_text(inputs)
 
 
 # --- what is there ------------------------------------------------------------------------------
@@ -133,12 +136,37 @@ def require_tools(wheels: bool) -> None:
 # --- the environment ----------------------------------------------------------------------------
 
 
-def install(venv: Path, packages: list[str], torch: str, wheels: list[str]) -> None:
+def make_environment(venv: Path, workspace: Path, sourced: str) -> None:
+    require_tools(wheels=not sourced)
     say(f"virtual environment {venv.name}, Python {platform.python_version()}")
-    shutil.rmtree(venv, ignore_errors=True)
-    options = [] if wheels else ["--system-site-packages"]
+    for folder in (venv, workspace):
+        shutil.rmtree(folder, ignore_errors=True)
+    options = ["--system-site-packages"] if sourced else []
     run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be made")
-    pip: Command = [
+    write_entry_points(venv, workspace, wheels=not sourced)
+
+
+def install_packages(venv: Path, packages: list[str], sourced: str) -> None:
+    say("Python packages")
+    options = ["--ignore-installed"] if sourced else []  # ours go into the environment all the same
+    pip(venv, "--no-deps", *options, "-r", requirements(venv, "python", packages))
+
+
+def install_torch(venv: Path, torch: str) -> None:
+    say(f"torch {torch}, the large download")
+    wanted = [f"torch=={torch}"] if torch[0].isdigit() else shlex.split(torch)
+    pip(venv, *wanted, trouble=f"torch could not be installed as TORCH={torch}", show=True)
+
+
+def install_ros(venv: Path, wheels: list[str]) -> None:
+    if wheels:
+        say("ROS 2 wheels")
+        pip(venv, "--no-deps", "-r", requirements(venv, "ros", wheels))
+        relocate(venv)
+
+
+def pip(venv: Path, *arguments: str | Path, trouble: str = "", show: bool = False) -> None:
+    command: Command = [
         venv / "bin" / "python",
         "-m",
         "pip",
@@ -146,23 +174,14 @@ def install(venv: Path, packages: list[str], torch: str, wheels: list[str]) -> N
         "install",
         "--no-compile",
     ]
-    trouble = "packages could not be installed; is the package index reachable?"
-
-    say("Python packages")
-    run([*pip, "--no-deps", "--ignore-installed", *requirements(venv, "python", packages)], trouble)
-    say(f"torch {torch}, the large download")
-    wanted = [f"torch=={torch}"] if torch[0].isdigit() else shlex.split(torch)
-    run([*pip, *wanted], f"torch could not be installed as TORCH={torch}", show=True)
-    if wheels:
-        say("ROS 2 wheels")
-        run([*pip, "--no-deps", *requirements(venv, "ros", wheels)], trouble)
-        relocate(venv)
+    trouble = trouble or "packages could not be installed; is the package index reachable?"
+    run([*command, *arguments], trouble, show=show)
 
 
-def requirements(venv: Path, name: str, pins: list[str]) -> list[str | Path]:
+def requirements(venv: Path, name: str, pins: list[str]) -> Path:
     file = venv / f"requirements-{name}.txt"
     file.write_text("\n".join(pins))
-    return ["-r", file]
+    return file
 
 
 def relocate(venv: Path) -> None:
@@ -259,15 +278,6 @@ def files(folder: Path) -> Iterator[Path]:
 
 def digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def stamped(folder: Path) -> str:
-    file = folder / "setup.stamp"
-    return file.read_text() if file.is_file() else ""
-
-
-def stamp(folder: Path, value: str) -> None:
-    (folder / "setup.stamp").write_text(value)
 
 
 if __name__ == "__main__":
