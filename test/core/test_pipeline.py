@@ -64,8 +64,8 @@ class Watched:
         )
 
     def ready(self) -> None:
-        while self.states.get(timeout=PATIENCE) is not EngineState.READY:
-            pass
+        while (state := self.states.get(timeout=PATIENCE)) is not EngineState.READY:
+            assert state is not EngineState.FAILED, self.pipeline.engine.last_error
 
     def offer(self, image: Image | None = None, camera: str = "front", age: float = 0.0) -> int:
         header = next(self._headers)
