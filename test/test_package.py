@@ -22,9 +22,9 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 #: Where a Python module's rosdep key is not its own name.
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 #: Used where they are installed, and not required.
-OPTIONAL = {"cv_bridge", "norfair", "vision_msgs"}
+OPTIONAL = {"cv_bridge", "vision_msgs"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
-FROM_PIP = {"torch", "transformers", "tokenizers", "safetensors", "rosbags", "rich", "matplotlib", "PIL", "norfair"}
+FROM_PIP = set("torch transformers tokenizers safetensors rosbags rich matplotlib PIL norfair".split())
 
 
 def message(name: str) -> str:
