@@ -31,7 +31,9 @@ class Recipes:
         "fused weights, static KV buffers, only the output rows the grammar can use", "exact"
     )
     device_loop: bool = _recipe("mask, argmax and stop test stay on the device, read in chunks", "exact")
-    compiled_step: bool = _recipe("CUDA graphs, or torch.compile on the CPU, per shape", "exact")
+    compiled_step: bool = _recipe(
+        "decode steps without a call per operation: CUDA graphs, numpy on the CPU", "exact"
+    )
     jump_forward: bool = _recipe("tokens that the grammar forces are appended without a step each", "exact")
     last_frame_draft: bool = _recipe(
         "the camera's previous answer is verified in one pass as a draft", "exact"

@@ -70,7 +70,8 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
     if vision.image % vision.patch or vision.side % vision.unshuffle or vision.width % vision.heads:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'}: sizes do not divide: "
-            f"image {vision.image}, patch {vision.patch}, scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
+            f"image {vision.image}, patch {vision.patch}, scale_factor {vision.unshuffle}, "
+            f"width {vision.width}, heads {vision.heads}"
         )
     return shapes
 

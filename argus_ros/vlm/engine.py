@@ -32,6 +32,13 @@ MAX_NEW_TOKENS = 64
 KEPT = 64
 
 
+#: Recipes without an implementation.
+NOT_YET = ("device_resize", "pinned_async", "device_loop", "last_frame_draft", "camera_batch")
+CUDA_ONLY = ("device_resize", "pinned_async", "device_loop")
+#: Recipes of the native backend's own modules.
+NATIVE_ONLY = ("uint8_transfer", "prefix_kv", "fixed_shapes", "device_loop", "compiled_step", "jump_forward")
+
+
 class EngineError(ValueError):
     """An engine that cannot be had as configured, with what can be done."""
 
@@ -60,7 +67,7 @@ class Engine:
             torch.set_num_threads(config.threads)
         if config.backend == "transformers":
             wanted = Recipes()
-        self.recipes = _in_force(wanted, device)
+        self.recipes = _in_force(wanted, device, dtype)
         self._vision, self._text = architecture.read(self.checkpoint)
         self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
         self._model = self._load(device, dtype)
@@ -116,7 +123,10 @@ class Engine:
             )
 
     def run(self, requests: Sequence[FrameRequest], tiles: Sequence[np.ndarray]) -> list[Answer]:
-        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8, are of ``requests[i]``. Raises TaskError."""
+        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8 RGB, are those of ``requests[i]``.
+
+        Raises TaskError, before anything is run, when one of them cannot be.
+        """
         for request, picture in zip(requests, tiles, strict=True):
             self.check(request, picture)
         return [self._answer(request, picture) for request, picture in zip(requests, tiles, strict=True)]
@@ -192,27 +202,16 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def _in_force(wanted: Recipes, device: torch.device) -> Recipes:
+def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype) -> Recipes:
     """What of ``wanted`` can be had here; the rest is named once and off."""
-    out = [name for name in wanted.names if name in NOT_YET]
+    reasons = dict.fromkeys(NOT_YET, "not implemented")
     if device.type != "cuda":
-        out += [name for name in ("pinned_async", "device_resize", "device_loop") if getattr(wanted, name)]
+        reasons |= dict.fromkeys(CUDA_ONLY, "needs CUDA")
+        if dtype != torch.float32:
+            reasons["compiled_step"] = "needs float32 on the CPU"
     if not wanted.lean_modules:
-        out += [name for name in NATIVE_ONLY if getattr(wanted, name)]
-    if out:
-        log.info("recipes off on %s: %s", device, ", ".join(dict.fromkeys(out)))
-    return wanted.without(out)
-
-
-#: Recipes without an implementation here.
-NOT_YET = (
-    "device_resize",
-    "pinned_async",
-    "device_loop",
-    "compiled_step",
-    "jump_forward",
-    "last_frame_draft",
-    "camera_batch",
-)
-#: Recipes that are part of, or work on, the native backend's modules.
-NATIVE_ONLY = ("uint8_transfer", "prefix_kv", "fixed_shapes", "device_loop", "compiled_step", "jump_forward")
+        reasons |= dict.fromkeys(NATIVE_ONLY, "needs lean_modules")
+    off = {name: reason for name, reason in reasons.items() if getattr(wanted, name)}
+    if off:
+        log.info("recipes that are off: %s", ", ".join(f"{name} ({reason})" for name, reason in off.items()))
+    return wanted.without(off)

@@ -15,12 +15,16 @@ from argus_ros.vlm import architecture
 from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.vision import Normalisation, VisionTower
 from argus_ros.vlm.weights import Weights
 
 #: Prompts and grammars whose tensors are kept on the device.
 KEPT = 32
+
+#: Normed hidden state of one token: (1, width) on the device, or (width,) on the host.
+Hidden = Tensor | np.ndarray
 
 
 class NativeModel:
@@ -41,40 +45,47 @@ class NativeModel:
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._prefix: tuple[int, ...] = ()  # whose keys and values stand at the front of the buffers
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._heads: dict[int, tuple[Grammar, Tensor, Tensor, bool]] = {}
+        self._heads: dict[int, Head] = {}
+        host = recipes.compiled_step and device.type == "cpu" and dtype == torch.float32
+        self._host = HostSteps(self.decoder) if host else None
 
     @torch.inference_mode()
+    @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
     def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated:
         watch = Stopwatch(self.device)
-        pixels = self._upload(tiles)
+        pixels = self.upload(tiles)
         watch.mark("transfer")
         visual = self.vision(pixels)
         watch.mark("vision")
-        tokens, head, whole = self._head(grammar)
-        logits = self._logits(self._prefill(prompt, visual, limits.max_tokens), tokens, head, whole)
+        head = self._head(grammar)
+        logits = head(self._prefill(prompt, visual, limits.max_tokens))
         watch.mark("prefill")
 
         cursor = Cursor(grammar, limits.max_objects)
         columns: list[int] = []
-        rows = np.empty((limits.max_tokens, len(grammar.tokens)), np.float32)
+        rows = np.full((limits.max_tokens, len(grammar.tokens)), -np.inf, np.float32)
         passes, truncated = 0, False
         while True:
-            row = np.where(cursor.allowed(), np.maximum(logits.cpu().numpy(), FLOOR), -np.inf)
-            column = int(row.argmax())
+            row = np.where(cursor.allowed(), np.maximum(logits, FLOOR), -np.inf)
+            rows[len(columns)] = row
+            new = [int(row.argmax())]
             if not columns:
                 watch.mark("first_token")
-            rows[len(columns)] = row
-            columns.append(column)
-            cursor.advance(column)
+            cursor.advance(new[0])
+            room = limits.max_tokens - len(columns) if self._recipes.jump_forward else 1
+            while len(new) < room and (forced := cursor.forced()) >= 0:
+                rows[len(columns) + len(new), forced] = 0
+                new.append(forced)
+                cursor.advance(forced)
+            columns += new
             if cursor.done:
                 break
-            if len(columns) == limits.max_tokens or (limits.deadline and time.monotonic() >= limits.deadline):
+            if len(columns) >= limits.max_tokens or (limits.deadline and time.monotonic() >= limits.deadline):
                 truncated = True
                 break
-            logits = self._logits(
-                self.decoder(self.decoder.embed(tokens[column : column + 1])), tokens, head, whole
-            )
-            passes += 1
+            hidden, count = self._append(grammar.tokens[new])
+            logits = head(hidden)
+            passes += count
         watch.mark("decode")
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
@@ -87,7 +98,8 @@ class NativeModel:
             visual_tokens=len(visual),
         )
 
-    def _upload(self, tiles: np.ndarray) -> Tensor:
+    def upload(self, tiles: np.ndarray) -> Tensor:
+        """Tiles (tiles, side, side, 3) uint8 as the vision tower takes them, on the device."""
         pixels = torch.from_numpy(np.ascontiguousarray(tiles))
         if not self._recipes.uint8_transfer:
             pixels = self._normalisation.apply(pixels)
@@ -134,21 +146,35 @@ class NativeModel:
             _keep(self._rests, prompt.rest, (ids.to(self.device), places.to(self.device)))
         return self._rests[prompt.rest]
 
-    def _head(self, grammar: Grammar) -> tuple[Tensor, Tensor, bool]:
-        """The grammar's token ids, the rows of the output layer to compute, and whether these are all."""
-        if id(grammar) not in self._heads:
-            tokens = torch.from_numpy(grammar.tokens).to(self.device)
-            # Rows are copied only where that leaves most of them out.
-            whole = 2 * len(tokens) > len(self.decoder.head)
-            head = self.decoder.head if whole else self.decoder.head[tokens]
-            _keep(self._heads, id(grammar), (grammar, tokens, head, whole))
-        return self._heads[id(grammar)][1:]
+    def _append(self, tokens: np.ndarray) -> tuple[Hidden, int]:
+        """Run tokens that were chosen; the last one's hidden state, and how many passes that took."""
+        if self._host:
+            return [self._host(token) for token in tokens][-1], len(tokens)
+        return self.decoder(self.decoder.embed(torch.from_numpy(tokens).to(self.device)))[-1:], 1
 
-    @staticmethod
-    def _logits(hidden: Tensor, tokens: Tensor, head: Tensor, whole: bool) -> Tensor:
-        """(1, width) to (columns,) float32."""
-        logits = (hidden @ head.t())[0]
-        return (logits[tokens] if whole else logits).float()
+    def _head(self, grammar: Grammar) -> Head:
+        if id(grammar) not in self._heads:
+            _keep(self._heads, id(grammar), Head(grammar, self.decoder.head))
+        return self._heads[id(grammar)]
+
+
+class Head:
+    """The output layer for one grammar."""
+
+    def __init__(self, grammar: Grammar, weight: Tensor) -> None:
+        self.grammar = grammar
+        # Only the rows that the grammar can use are computed, where that is worth their copy.
+        self._all = 2 * len(grammar.tokens) > len(weight)
+        used = torch.from_numpy(grammar.tokens).to(weight.device)
+        self._weight = weight.t() if self._all else weight[used].t().contiguous()
+
+    def __call__(self, hidden: Hidden) -> np.ndarray:
+        """Hidden state of one token to logits by column, float32, on the host."""
+        if isinstance(hidden, np.ndarray):
+            logits = hidden @ self._weight.numpy()
+        else:
+            logits = (hidden @ self._weight)[0].float().cpu().numpy()
+        return logits[self.grammar.tokens] if self._all else logits
 
 
 def _keep(cache: dict[Any, Any], key: object, value: object) -> None:

@@ -144,7 +144,7 @@ def test_truncated_answers_keep_whole_objects(tokens: Tokens, grammars: dict[str
 
 
 def test_scores(tokens: Tokens, grammars: dict[str, Grammar]) -> None:
-    """Sure words and coordinates score 1; a coordinate between neighbouring bins is as good, a flat one not."""
+    """Sure words and bins score 1; a coordinate spread over neighbouring bins is as good, a flat one not."""
     g = grammars["one"]
     columns = [g.column[t] for t in tokens.encode("traffic light")] + [3, 4, 9, 12]
     rows = np.full((6, len(g.tokens)), -50, np.float32)
