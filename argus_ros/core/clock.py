@@ -38,7 +38,7 @@ class StampClock:
         age = (ros_now - stamp) * 1e-9
         if abs(age) <= self.max_clock_skew:
             return Arrival(now - max(age, 0.0), clear, warning)
-        if camera not in self._warned:
+        if ros_now and camera not in self._warned:  # at 0, a simulated time has not begun
             self._warned.add(camera)
             side = "behind" if age > 0 else "ahead of"
             skewed = (

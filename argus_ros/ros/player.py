@@ -27,6 +27,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosgraph_msgs.msg import Clock
 
 CLOCK_INTERVAL = 0.01  #: steady seconds between two messages on /clock
+CLOCK_PATIENCE = 1.0  #: seconds to wait for a subscriber of /clock, once there is one of the images
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -71,7 +72,17 @@ class Player:
                 return False
             self._tick(self._reader.start_time)  # who waits for the time to begin gets it
             time.sleep(0.05)
+        self._wait_for_clock()
         return True
+
+    def _wait_for_clock(self) -> None:
+        """Whoever takes the images takes the time too, but may be discovered a moment later."""
+        end = time.monotonic() + CLOCK_PATIENCE
+        while self._clock and time.monotonic() < end and self._node.context.ok():
+            self._tick(self._reader.start_time)
+            if self._clock.get_subscription_count():
+                end = min(end, time.monotonic() + 5 * CLOCK_INTERVAL)  # a few ticks on the new connection
+            time.sleep(CLOCK_INTERVAL)
 
     def play(self, rate: float = 1.0) -> int:
         """Publish everything once, at ``rate`` times recorded speed; returns how many messages."""

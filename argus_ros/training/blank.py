@@ -192,7 +192,9 @@ def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizer
     """Write model, tokenizer and processor the way transformers reads them, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     tile = {"longest_edge": model.config.vision_config.image_size}
-    images = Idefics3ImageProcessor(do_image_splitting=False, max_image_size=tile, size=tile)
+    # The stock processor scales to ``size`` before it squares: room enough that nothing is lost there.
+    room = {"longest_edge": 4 * tile["longest_edge"]}
+    images = Idefics3ImageProcessor(do_image_splitting=False, max_image_size=tile, size=room)
     side = tile["longest_edge"] // model.config.vision_config.patch_size // model.config.scale_factor
     processor = Idefics3Processor(images, tokenizer, image_seq_len=side * side)
     processor.save_pretrained(folder)

@@ -78,3 +78,9 @@ def test_a_looped_bag_without_its_clock_warns_of_both_in_one_line():
     assert back.clear == ("front",)
     assert back.born == 101.0
     assert back.warning.count("camera front") == 1, "the skew was said before"
+
+
+def test_a_simulated_time_that_has_not_begun_is_no_skew() -> None:
+    clock = StampClock()
+    assert clock.arrive("front", stamp=10**18, ros_now=0, now=1.0) == Arrival(1.0)
+    assert clock.arrive("front", stamp=10**18, ros_now=10**18 + 10**8, now=2.0) == Arrival(1.9)
