@@ -11,7 +11,7 @@ allow. Location bin ``i`` is column ``i``. So the output layer need not compute 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -169,6 +169,13 @@ def _free_text(tokens: Tokens) -> Grammar:
     following = np.full(allowed.shape, START, np.int32)
     following[:, : len(tokens.ends)] = DONE
     return Grammar(ids, allowed, following, 0, 0, len(tokens.ends), None)
+
+
+def without_end(grammar: Grammar) -> Grammar:
+    """Free text that goes on until the token limit, for measurements of a fixed length."""
+    allowed = grammar.allowed.copy()
+    allowed[START, grammar.bins : grammar.bins + grammar.ends] = False
+    return replace(grammar, allowed=allowed)
 
 
 class _Tables:
