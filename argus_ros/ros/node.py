@@ -39,6 +39,7 @@ from argus_ros.core.image import Image
 from argus_ros.core.pipeline import Camera as Promise
 from argus_ros.core.pipeline import Pipeline, Report
 from argus_ros.core.scheduler import PolicyError
+from argus_ros.core.tracking import Tracker, TrackingError
 from argus_ros.core.types import Outcome, Status
 from argus_ros.msg import DetectionArray, FrameTiming
 from argus_ros.ros import conversions, diagnostics, parameters
@@ -84,6 +85,7 @@ class ArgusNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._annotator: Annotator | None = None
         self._cameras: dict[str, Camera] = {}
+        self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._engine = diagnostics.EngineHealth()
         self._settings = self._declare_all()
@@ -120,7 +122,8 @@ class ArgusNode(LifecycleNode):
             self._settings = settings = Settings.of(self._values({}))
             settings.check_task()
             tiling = checkpoint.read(settings.engine.checkpoint).tiling
-        except (ParameterError, checkpoint.CheckpointError) as error:
+            self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
+        except (ParameterError, TrackingError, checkpoint.CheckpointError) as error:
             self._engine_event(EngineState.FAILED, str(error))
             return FAILURE
         self._create_outputs()
@@ -295,12 +298,15 @@ class ArgusNode(LifecycleNode):
     def _publish_result(self, report: Report) -> None:
         settings, ticket, answer = self._settings, report.header, report.answer
         assert answer is not None
+        detections = tuple(d for d in answer.detections if d.score >= settings.score_threshold)
+        if tracker := self._trackers.get(report.camera):
+            detections = tracker.update(detections, conversions.stamp_ns(ticket.header))
         message = conversions.to_detections(
             ticket.header,
             report.camera,
             (report.width, report.height),
             answer,
-            (d for d in answer.detections if d.score >= settings.score_threshold),
+            detections,
             model=checkpoint_name(settings),
             task=report.task,
             latency=report.times.total,

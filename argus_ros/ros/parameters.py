@@ -136,6 +136,12 @@ NODE = (
     Spec("prompt", "", "The phrase of task ground, the question of task ask."),
     Spec("score_threshold", 0.3, "Detections that score less are not published.", range=(0.0, 1.0)),
     Spec(
+        "tracking",
+        False,
+        "Give each object a track_id that it keeps from frame to frame; needs norfair-enough.",
+        Change.CONFIGURE,
+    ),
+    Spec(
         "publish_late",
         False,
         "Publish answers older than their camera's deadline, marked LATE, instead of withholding them.",
@@ -227,6 +233,7 @@ class Settings:
     engine: EngineConfig
     task: Task
     score_threshold: float
+    tracking: bool
     publish_late: bool
     max_clock_skew: float
     engine_hang_seconds: float
@@ -250,7 +257,10 @@ class Settings:
             cameras=tuple(_camera(name, values) for name in values["cameras"]),
             **{
                 name: values[name]
-                for name in ("score_threshold", "publish_late", "max_clock_skew", "engine_hang_seconds")
+                for name in (
+                    *("score_threshold", "tracking", "publish_late"),
+                    *("max_clock_skew", "engine_hang_seconds"),
+                )
             },
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,16 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterType
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParametersAtomically
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
+from argus_ros.ros.parameters import OWN_OF_RCLPY
+
+INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
 WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
 
 
@@ -241,6 +246,15 @@ def test_images_in_detections_out(robot: Robot, start: Callable[..., Any]) -> No
     assert {one.label for one in boxes()} == {"box"}
 
 
+def test_objects_keep_their_names_while_tracking_is_on(robot: Robot, start: Callable[..., Any]) -> None:
+    start(tracking=True)
+    robot.show(robot.camera(), picture(), lambda: len(robot.heard("/argus/detections")) >= 4)
+    names = [[one.track_id for one in d.detections] for d in robot.heard("/argus/detections")]
+    assert all(names[0])
+    assert len(set(names[0])) == len(names[0])
+    assert all(set(later) == set(names[0]) for later in names)
+
+
 def test_bad_images_are_dropped_and_compressed_ones_taken(robot: Robot, start: Callable[..., Any]) -> None:
     process = start()
     engine_pid(robot)
@@ -346,6 +360,28 @@ def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> No
     assert descriptors[1].floating_point_range[0].to_value == 1.0
     assert descriptors[2].type == ParameterType.PARAMETER_INTEGER_ARRAY
     assert all(descriptor.description for descriptor in descriptors)
+
+
+def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., Any]) -> None:
+    """docs/interface.md against the running node, both ways."""
+    start(autostart="false")
+    assert robot.change(Transition.TRANSITION_CONFIGURE)
+    document = INTERFACE.read_text()
+    topics = re.search(r"^Published.*?\n\n(.*?)\n\n", document, re.DOTALL | re.MULTILINE)
+    assert topics
+    documented = dict(re.findall(r"^\| `(\S+)` \| `(\S+)/(?:\S+)`", topics[1], re.MULTILINE))
+    if find_spec("vision_msgs") is None:
+        del documented["~/detections_2d"]
+    published = dict(robot.node.get_publisher_names_and_types_by_node("argus", "/"))
+    for every_node in ("/rosout", "/parameter_events"):
+        del published[every_node]
+    assert {name.replace("~", "/argus") for name in documented} == set(published)
+    names = robot.call(ListParameters, "/argus/list_parameters").result.names
+    tables = set(
+        re.findall(r"^\| `([a-zA-Z_.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE)
+    )
+    own = {name for name in names if not name.startswith(OWN_OF_RCLPY)}
+    assert {name.replace("NAME", "front") for name in tables} == own
 
 
 @pytest.mark.parametrize(
