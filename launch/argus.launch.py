@@ -13,9 +13,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
+from argus_ros.ros.parameters import all_specs
 
+CAMERA = all_specs(())["cameras"].default[0]
 ARGUMENTS = {
-    "camera": ("front", "Name of the camera: what DetectionArray.camera says."),
+    "camera": (CAMERA, "Name of the camera: what DetectionArray.camera says."),
     "camera_topic": ("", "Its images, raw or compressed; empty: CAMERA/image_raw."),
     "model": ("", "A shipped checkpoint's name or the path of a folder; empty: the node's default."),
     "params_file": ("", "A parameter file; config/argus.yaml of this package shows every parameter."),

@@ -1,0 +1,176 @@
+"""What cameras and the engine are reported as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
+
+from argus_ros.core.engine_client import EngineState
+from argus_ros.core.protocol import ModelInfo
+from argus_ros.core.types import Outcome
+from argus_ros.ros.diagnostics import (
+    ERROR,
+    OK,
+    PATIENCE,
+    WARN,
+    CameraHealth,
+    EngineHealth,
+    StampGaps,
+    to_diagnostics,
+)
+
+INTERFACE = (Path(__file__).parents[2] / "docs" / "interface.md").read_text()
+PERIOD = 33_333_333
+
+
+def gaps(stamps: list[int]) -> StampGaps:
+    counted = StampGaps()
+    for stamp in stamps:
+        counted.arrive(stamp)
+    return counted
+
+
+def test_no_gaps_no_loss() -> None:
+    jitter = [0, 2, -3, 1, -1, 3]
+    counted = gaps([i * PERIOD + jitter[i % 6] * 1_000_000 for i in range(100)])
+    assert counted.lost == 0
+    assert counted.period == pytest.approx(PERIOD * 1e-9, rel=0.1)
+
+
+def test_lost_images_are_counted() -> None:
+    assert gaps([i * PERIOD for i in range(100) if i < 20 or i % 10]).lost == 8
+
+
+def test_losing_half_is_no_slower_camera() -> None:
+    delivered = [i * PERIOD for i in range(200) if i % 3 or i % 2]
+    assert gaps(delivered).lost == pytest.approx(200 - len(delivered), abs=8)
+
+
+def test_a_pause_and_time_going_back_are_no_loss() -> None:
+    stamps = [i * PERIOD for i in range(30)]
+    assert gaps([*stamps, *(s + 10**11 for s in stamps), *stamps]).lost == 0
+
+
+def health(images: int = 0, outcome: Outcome = Outcome.PUBLISHED, error: str = "") -> CameraHealth:
+    """A camera at 10 Hz from second 0 on."""
+    camera = CameraHealth(deadline=0.2)
+    camera.activate(0.0)
+    for i in range(images):
+        camera.arrived(i * 100_000_000, i / 10)
+        camera.ended(outcome, i / 10, error)
+    return camera
+
+
+def test_a_camera_that_is_well() -> None:
+    camera = health(100)
+    camera.published(0.05, 9.9)
+    report = camera.report("/image", 9.95)
+    assert report.level == OK
+    assert report.values["images per second"] == "10.1"
+    assert report.values["age median [s]"] == "0.050"
+    assert report.values["published"] == 100
+
+
+def test_one_that_never_delivers() -> None:
+    camera = health()
+    assert camera.report("/image", PATIENCE - 0.1).level == OK
+    report = camera.report("/image", PATIENCE + 0.1, "nobody publishes it")
+    assert report.level == ERROR
+    assert "no image yet on /image: nobody publishes it" in report.message
+
+
+def test_one_that_stops() -> None:
+    report = health(10).report("/image", 10.0)
+    assert report.level == ERROR
+    assert "no image for 9 s" in report.message
+
+
+def test_a_mismatch_is_why() -> None:
+    camera = health()
+    camera.mismatch = "a QoS does not fit, by its reliability"
+    assert "reliability" in camera.report("/image", 9.0, "other").message
+    other = health(10)
+    other.mismatch = camera.mismatch
+    assert other.report("/image", 1.0).level == WARN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "text"),
+    [
+        (Outcome.UNDECODABLE, ERROR, "undecodable: bad"),
+        (Outcome.WITHHELD, ERROR, "deadline of 0.2 s; raise it"),
+        (Outcome.STALE, ERROR, "deadline"),
+        (Outcome.ENGINE_DOWN, WARN, "engine is not ready"),
+        (Outcome.SUPERSEDED, OK, "0 answers"),
+    ],
+)
+def test_what_becomes_of_images(outcome: Outcome, level: bytes, text: str) -> None:
+    report = health(20, outcome, "bad").report("/image", 2.0)
+    assert report.level == level
+    assert text in report.message
+
+
+def test_what_is_over_is_forgotten() -> None:
+    camera = health(20, Outcome.UNDECODABLE, "bad")
+    for i in range(150, 300):
+        camera.arrived(i * 100_000_000, i / 10)
+        camera.ended(Outcome.PUBLISHED, i / 10)
+    report = camera.report("/image", 30.0)
+    assert report.level == OK
+    assert report.values["undecodable"] == 20
+    assert report.values["last error"] == "bad"
+
+
+def test_losses_name_the_remedy() -> None:
+    camera = CameraHealth(0.2)
+    camera.activate(0.0)
+    for i in range(60):
+        if i < 20 or i % 3:
+            camera.arrived(i * 100_000_000, i / 10)
+            camera.ended(Outcome.PUBLISHED, i / 10)
+    report = camera.report("/image", 6.0)
+    assert report.level == WARN
+    assert "fastdds_large_images.xml" in report.message
+
+
+def test_an_inactive_camera_is_no_trouble() -> None:
+    camera = health(5)
+    camera.activate(None)
+    assert (camera.report("/image", 99.0).level, camera.report("/image", 99.0).message) == (OK, "inactive")
+
+
+INFO = ModelInfo("argus-nano", "cpu", "float32", ("detect",), (), 160, 1, 25, 4_500_000)
+
+
+def test_the_engine_from_start_to_death_to_recovery() -> None:
+    engine = EngineHealth()
+    assert engine.report(None, {}).level == OK
+    engine.changed(EngineState.LOADING, "importing torch")
+    assert (engine.report(None, {}).level, engine.report(None, {}).message) == (
+        WARN,
+        "loading: importing torch",
+    )
+    engine.changed(EngineState.READY, "argus-nano on cpu")
+    assert engine.report(INFO, {}).level == OK
+    engine.changed(EngineState.RESTARTING, "killed by SIGKILL")
+    engine.changed(EngineState.LOADING, "importing torch")
+    assert engine.report(INFO, {}).level == ERROR
+    assert engine.report(INFO, {}).message == "restarting: killed by SIGKILL"
+    engine.changed(EngineState.READY, "argus-nano on cpu")
+    assert engine.report(INFO, {}).level == OK
+    engine.changed(EngineState.FAILED, "no memory")
+    assert engine.report(INFO, {}).message == "failed: no memory"
+
+
+def test_values_are_documented_and_travel() -> None:
+    camera = health(20)
+    camera.published(0.1, 1.0)
+    reports = [camera.report("/image", 2.0), EngineHealth().report(INFO, {"restarts": 0})]
+    for report in reports:
+        assert [key for key in report.values if f"`{key}`" not in INTERFACE] == []
+    message = to_diagnostics(Time(sec=3), [report.status("argus: it", "cpu") for report in reports])
+    received = deserialize_message(serialize_message(message), type(message))
+    assert received == message

@@ -1,0 +1,140 @@
+"""The parameters' table: what it makes of values, what it refuses, and the documents made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from argus_ros.core.image import Region
+from argus_ros.core.scheduler import PolicyError
+from argus_ros.core.types import Task
+from argus_ros.ros import parameters
+from argus_ros.ros.parameters import CAMERA, NODE, ParameterError, Settings, all_specs, complaints
+
+ROOT = Path(__file__).parents[2]
+
+
+def values(cameras: tuple[str, ...] = ("front",), **changed: Any) -> dict[str, Any]:
+    specs = all_specs(cameras)
+    given = {name.replace("__", "."): value for name, value in changed.items()}
+    assert set(given) <= set(specs)
+    return {name: spec.value for name, spec in specs.items()} | {"cameras": list(cameras)} | given
+
+
+def test_settings_take_what_was_given() -> None:
+    given = values(
+        ("left", "right"),
+        classes=["cone", "traffic light"],
+        threads=2,
+        camera__left__region=[1, 2, 30, 40],
+        camera__right__deadline=0.1,
+    )
+    settings = Settings.of(given)
+    assert settings.task == Task("detect", ("cone", "traffic light"))
+    assert settings.engine.threads == 2
+    left, right = settings.cameras
+    assert (left.topic, right.topic) == ("left/image_raw", "right/image_raw")
+    assert left.region == Region(1, 2, 30, 40)
+    assert right.region == Region()
+    assert right.policy.deadline == 0.1
+
+
+def test_an_empty_class_means_all() -> None:
+    assert Settings.of(values()).task.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"task": "sing"}, "task is 'sing'; it has to be one of detect, ground"),
+        ({"backend": "magic"}, "backend"),
+        ({"cameras": []}, "at least one name"),
+        ({"cameras": ["front", "front"]}, "each once"),
+        ({"cameras": ["2nd"]}, "'2nd' cannot be a name"),
+        ({"camera__front__topic": ""}, "camera.front.topic is empty"),
+        ({"camera__front__transport": "pigeon"}, "one of auto, raw, compressed"),
+        ({"camera__front__region": [1, 2, 3]}, r"\[1, 2, 3\]"),
+        ({"camera__front__region": [-1, 0, 3, 3]}, "none negative"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_reason(changed: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ParameterError, match=reason):
+        Settings.of(values(**changed))
+
+
+def test_a_policy_refuses_by_itself() -> None:
+    with pytest.raises(PolicyError, match="deadline"):
+        Settings.of(values(camera__front__deadline=float("nan")))
+
+
+def test_a_model_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ParameterError, match="no checkpoint 'nowhere'"):
+        Settings.of(values(model="nowhere")).check_task()
+
+
+def test_numbers_are_taken_as_people_write_them() -> None:
+    specs = all_specs(("front",))
+    deadline = specs["camera.front.deadline"].coerce(1)
+    assert deadline == 1.0
+    assert isinstance(deadline, float)
+    assert specs["classes"].coerce([]) == [""]
+    assert specs["threads"].coerce("many") == "many"  # rclpy refuses the type, and says so
+    assert specs["score_threshold"].coerce(True) is True
+
+
+@pytest.mark.parametrize("spec", [*NODE, *CAMERA], ids=lambda spec: spec.name)
+def test_descriptors(spec: parameters.Spec) -> None:
+    descriptor = spec.descriptor
+    assert descriptor.description == spec.description
+    assert descriptor.read_only is (spec.change is parameters.Change.START)
+    ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+    assert len(ranges) == bool(spec.range)
+    for allowed in ranges:
+        assert allowed.from_value <= spec.default <= allowed.to_value
+    if spec.choices:
+        assert spec.default in spec.choices
+        assert all(choice in descriptor.additional_constraints for choice in spec.choices)
+
+
+def test_a_typing_error_is_told_the_nearest_name() -> None:
+    given = [
+        "use_sim_time",
+        "model",
+        "score_treshold",
+        "qos_overrides./a.subscription.depth",
+        "camera.front.toppic",
+    ]
+    said = list(complaints(given, all_specs(("front",))))
+    assert len(said) == 2
+    assert "did you mean 'score_threshold'?" in said[0]
+    assert "did you mean 'camera.front.topic'?" in said[1]
+
+
+def test_the_documents_are_those_of_the_table() -> None:
+    remedy = "write it anew: see argus_ros/ros/parameters.py"
+    assert (ROOT / "config" / "argus.yaml").read_text() == parameters.yaml(), remedy
+    interface = (ROOT / "docs" / "interface.md").read_text()
+    assert parameters.table(NODE) in interface, remedy
+    assert parameters.table(CAMERA, "camera.NAME.") in interface, remedy
+
+
+def parameter_file(name: str) -> dict[str, Any]:
+    return flat(yaml.safe_load((ROOT / "config" / name).read_text())["/**"]["ros__parameters"])
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def test_the_parameter_files_are_valid() -> None:
+    assert parameter_file("argus.yaml") == values()
+    example = parameter_file("cameras.example.yaml")
+    specs = all_specs(example["cameras"])
+    assert not list(complaints(example, specs))
+    assert len(Settings.of({name: spec.value for name, spec in specs.items()} | example).cameras) == 3
