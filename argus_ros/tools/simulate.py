@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import random
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from argus_ros.core.latency import LatencyModel
-from argus_ros.core.scheduler import CameraPolicy, Ended, Frame, FrameScheduler, Level, PolicyError, State
+from argus_ros.core.scheduler import CameraPolicy, Ended, Frame, FrameScheduler, Level, State
 from argus_ros.core.types import Outcome
+from argus_ros.tools.machine import describe
 
 FIFO_DEPTH = 10  #: the queue depth that ROS nodes commonly ask for
 COST_CAMERAS = (1, 2, 4, 8, 16, 32, 64)  #: numbers of cameras at which ``--cost`` measures
@@ -216,14 +216,12 @@ class Trace:
 
     def share_error(self) -> float:
         """Largest relative distance of a camera's share of engine time from its fair one."""
-        had = self.engine_seconds()
-        total = sum(had.values())
-        fair = self._fair_seconds(total)
+        had, fair = self.engine_seconds(), self.fair_seconds()
         return max((abs(had[name] / fair[name] - 1.0) for name in had if fair[name]), default=0.0)
 
-    def _fair_seconds(self, total: float) -> dict[str, float]:
+    def fair_seconds(self) -> dict[str, float]:
         """Engine time by weight, but to no camera more than it asks for."""
-        scenario = self.scenario
+        scenario, total = self.scenario, sum(self.engine_seconds().values())
         offers = Counter(ended.frame.camera for _, ended in self.ended)
         mean = total / max(1, sum(len(run.frames) for run in self.runs))
         asks = {name: offers[name] * mean for name in scenario.cameras}
@@ -257,7 +255,9 @@ class Trace:
         fair_period = frame * weights / scenario.cameras[camera].weight
         return {
             "max": max((b - a for a, b in itertools.pairwise(starts)), default=scenario.seconds),
-            "bound": 2.0 * fair_period + longest_batch + 1.0 / scenario.sources[camera].rate,
+            "bound": 2.0 * fair_period
+            + (1 + scenario.ahead) * longest_batch
+            + 1.0 / scenario.sources[camera].rate,
         }
 
     def summary(self) -> dict[str, Any]:
@@ -337,30 +337,30 @@ def simulate(scenario: Scenario, policy: Policy) -> Trace:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--cameras", type=int, default=8, metavar="N", help="1 to 64 cameras (default 8)")
-    add("--weights", default="1", help="of the cameras, such as 4:2:1; the last one repeats (default 1)")
-    add("--rate", type=float, default=30.0, help="images per second of each camera (default 30)")
-    add("--deadline", type=float, default=0.3, help="most seconds of age at publication (default 0.3)")
+    add("--cameras", type=int, default=8, metavar="N", help="1 to 64 cameras")
+    add("--weights", default="1", help="of the cameras, such as 4:2:1; the last one repeats")
+    add("--rate", type=float, default=30.0, help="images per second of each camera")
+    add("--deadline", type=float, default=0.3, help="most seconds of age at publication")
     add("--rate-cap", type=float, default=0.0, help="frames per second taken up from each camera; 0: all")
-    add("--load", type=float, help="engine time asked for, over what there is (default 3; see --latency)")
+    add("--load", type=float, help="engine time asked for, over what there is; 3 unless --latency is given")
     add("--latency", type=Path, metavar="FILE", help="measured seconds: {stage: {level: {batch: [seconds]}}}")
-    add("--levels", default="1", help="relative cost of the budget levels, such as 0.4:0.7:1 (default 1)")
-    add("--prepare", type=float, default=0.003, help="seconds to prepare a frame (default 0.003)")
-    add("--noise", type=float, default=0.05, help="relative spread of the stages' times (default 0.05)")
+    add("--levels", default="1", help="relative cost of the budget levels, such as 0.4:0.7:1")
+    add("--prepare", type=float, default=0.003, help="seconds to prepare a frame")
+    add("--noise", type=float, default=0.05, help="relative spread of the stages' times")
     add("--arrivals", choices=("periodic", "poisson"), default="periodic")
     add("--jitter", type=float, default=0.0, help="standard deviation of arrivals, seconds")
-    add("--burst", type=int, default=1, help="images that arrive together (default 1)")
+    add("--burst", type=int, default=1, help="images that arrive together")
     add("--delay", type=float, default=0.0, help="age of an image on arrival, seconds")
     add("--slow", default="1:0:0", help="FACTOR:FROM:TO, the engine slows down between two seconds")
     add(
         "--ahead",
         type=int,
         default=1,
-        help="frames prepared while the engine runs; 0: no overlap (default 1)",
+        help="frames prepared while the engine runs; 0: no overlap",
     )
-    add("--max-batch", type=int, default=1, help="frames of several cameras in one run (default 1)")
-    add("--batch-cost", type=float, default=0.5, help="cost of each further frame in a batch (default 0.5)")
-    add("--seconds", type=float, default=60.0, help="simulated time (default 60)")
+    add("--max-batch", type=int, default=1, help="frames of several cameras in one run")
+    add("--batch-cost", type=float, default=0.5, help="cost of each further frame in a batch")
+    add("--seconds", type=float, default=60.0, help="simulated time")
     add("--seed", type=int, default=0)
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--plot", type=Path, metavar="FILE", help="draw ages, shares and rates (PNG)")
@@ -368,23 +368,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        scenario = scenario_from(args)
-        costs = _costs(args) if args.cost else {}
-        policies = {} if args.cost else scenario.policies()
-    except (ValueError, PolicyError, OSError) as error:
-        print(f"argus simulate: {error}", file=sys.stderr)
-        return 2
-    traces = {name: simulate(scenario, policy) for name, policy in policies.items()}
+    """Simulate and show. Raises ValueError with what is wrong in the arguments."""
+    scenario = scenario_from(args)
+    costs, traces = {}, {}
     if args.cost:
+        costs = _costs(args)
         report: dict[str, Any] = {"decision_us": costs}
         _print_costs(costs)
     else:
+        traces = {name: simulate(scenario, policy) for name, policy in scenario.policies().items()}
         summaries = {name: trace.summary() for name, trace in traces.items()}
         report = summaries.pop("argus") | {"baselines": summaries}
         _print(scenario, {"argus": report, **summaries})
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
+        report |= describe()
         report["arguments"] = {k: v for k, v in vars(args).items() if isinstance(v, (int, float, str))}
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     if args.plot:
@@ -429,9 +427,8 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
     """Seconds of both stages per (level, batch), scaled to ``--load`` where that is given."""
     sizes = range(1, args.max_batch + 1)
     if args.latency:
-        text = args.latency.read_text()
         try:
-            measured = json.loads(text)
+            measured = json.loads(args.latency.read_text())
             prepare, engine = (
                 {
                     (int(level), int(batch)): [float(s) for s in seconds]
@@ -440,6 +437,8 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
                 }
                 for stage in ("prepare", "run")
             )
+        except OSError as error:
+            raise ValueError(f"{args.latency} cannot be read: {error.strerror}") from None
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{args.latency}: expected {{stage: {{level: {{batch: [seconds, …]}}}}}} with the stages "
@@ -542,7 +541,7 @@ def _plot(traces: Mapping[str, Trace], file: Path) -> None:
 
     scenario = next(iter(traces.values())).scenario
     cameras = list(scenario.cameras)
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     ages, shares, rates = figure.subplots(1, 3)
     place = np.arange(len(cameras))
     for i, (name, trace) in enumerate(traces.items()):
@@ -559,8 +558,8 @@ def _plot(traces: Mapping[str, Trace], file: Path) -> None:
         rates.step(edges[:-1], counts / 0.5, where="post", color=colour, label=label)
     ages.set(title="age of information (p50, p99 pale)", ylabel="s", yscale="log")
     ages.axhline(next(iter(scenario.cameras.values())).deadline, color="black", lw=0.8, ls=":")
-    weights = np.array([policy.weight for policy in scenario.cameras.values()])
-    shares.plot(place, weights / weights.sum(), "k_", ms=18, label="weight")
+    fair = np.array(list(traces["argus"].fair_seconds().values()))
+    shares.plot(place, fair / fair.sum(), "k_", ms=18, label="fair by weight")
     shares.set(title="share of engine time")
     rates.set(title="answers in time, per second", xlabel="s", ylim=(0, None))
     for axes in (ages, shares):
@@ -568,7 +567,7 @@ def _plot(traces: Mapping[str, Trace], file: Path) -> None:
         axes.set_xlabel("camera")
     for axes in (ages, shares, rates):
         axes.spines[["top", "right"]].set_visible(False)
-    shares.legend(frameon=False, fontsize=8)
+    figure.legend(*shares.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(file, dpi=90)
 
 

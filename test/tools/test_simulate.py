@@ -1,6 +1,5 @@
 """`argus simulate`, and what the scheduler reaches in simulated time."""
 
-import argparse
 import json
 import random
 import subprocess
@@ -10,13 +9,12 @@ import pytest
 
 from argus_ros.core.scheduler import CameraPolicy, Level
 from argus_ros.core.types import Outcome
-from argus_ros.tools.simulate import Scenario, Service, Source, add_arguments, run, simulate
+from argus_ros.tools.main import main
+from argus_ros.tools.simulate import Scenario, Service, Source, simulate
 
 
 def command(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return main(["simulate", *(str(word) for word in words)])
 
 
 def many(count, weights, rate, run_seconds, *, deadline, noise=0.0, **options):
