@@ -24,7 +24,8 @@ ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "pytho
 #: Used where they are installed, and not required.
 OPTIONAL = {"cv_bridge", "vision_msgs"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
-FROM_PIP = set("torch transformers tokenizers safetensors rosbags rich matplotlib PIL norfair".split())
+FROM_PIP = {"matplotlib", "norfair", "PIL", "rich", "rosbags", "safetensors", "tokenizers", "torch"}
+FROM_PIP |= {"transformers"}
 
 
 def message(name: str) -> str:

@@ -4,11 +4,13 @@ import json
 import time
 
 import rclpy
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Empty, UInt32
 
 DRAIN = 0.5  # seconds without an image after which none is under way any more
+# Deep enough for all of them: what is counted is the middleware's delivery, not how fast this process reads.
+QUEUE = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 rclpy.init()
 node = rclpy.create_node("receiver")
@@ -27,7 +29,7 @@ def on_image(image: Image) -> None:
         arrived.add(image.header.frame_id)
 
 
-node.create_subscription(Image, "image", on_image, qos_profile_sensor_data)
+node.create_subscription(Image, "image", on_image, QUEUE)
 latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 node.create_subscription(UInt32, "done", lambda count: sent.append(count.data), latched)
 
