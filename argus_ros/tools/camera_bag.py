@@ -1,7 +1,4 @@
-"""Camera bags: a rendered film written as a rosbag2 bag, and read back with its truth.
-
-Bags are written and read with `rosbags`, which needs no ROS.
-"""
+"""Camera bags: a rendered film written as a rosbag2 bag, and read back with its truth."""
 
 from __future__ import annotations
 
@@ -13,19 +10,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from argus_ros.core.matching import Truth
-from argus_ros.core.resources import share
+from argus_ros.tools.bag import COMPRESSED, Bag, BagError, stamp_ns, type_store
 from argus_ros.training.walks import Seen, Walk, film
 
 #: Stamp of the first frame: a fixed day, so that the same film makes the same bag.
 START_NS = 1_760_000_000 * 1_000_000_000
 JPEG_QUALITY = 90
-IMAGE = "sensor_msgs/msg/CompressedImage"
 TRUTH = "argus_ros/msg/DetectionArray"
 
 
@@ -53,14 +47,6 @@ def truth_topic(camera: str) -> str:
     return f"/{camera}/truth"
 
 
-def type_store() -> Typestore:
-    """The standard messages of ROS 2 and this package's own."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for file in sorted(share("msg").glob("*.msg")):
-        store.register(get_types_from_msg(file.read_text(), f"argus_ros/msg/{file.stem}"))
-    return store
-
-
 def write(folder: Path, walks: dict[str, Walk]) -> int:
     """Film every camera's walk into a new bag (MCAP); returns the number of pictures."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -70,7 +56,7 @@ def write(folder: Path, walks: dict[str, Walk]) -> int:
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
         topics = {
             camera: (
-                bag.add_connection(image_topic(camera), IMAGE, typestore=store),
+                bag.add_connection(image_topic(camera), COMPRESSED, typestore=store),
                 bag.add_connection(truth_topic(camera), TRUTH, typestore=store),
             )
             for camera in walks
@@ -82,7 +68,7 @@ def write(folder: Path, walks: dict[str, Walk]) -> int:
                 header = _header(store, stamp, camera)
                 bgr = cv2.cvtColor(shot.image, cv2.COLOR_RGB2BGR)
                 jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-                image = store.types[IMAGE](header, "rgb8; jpeg compressed bgr8", jpeg.ravel())
+                image = store.types[COMPRESSED](header, "rgb8; jpeg compressed bgr8", jpeg.ravel())
                 truth = _truth(store, header, camera, shot.image.shape[:2], shot.seen)
                 for topic, message in zip(topics[camera], (image, truth), strict=True):
                     bag.write(topic, stamp, store.serialize_cdr(message, topic.msgtype))
@@ -106,18 +92,15 @@ def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], se
 
 
 def read(folder: Path, camera: str) -> Iterator[Picture]:
-    """Pictures of a camera with their truth, in the order of the bag. Raises ValueError for another bag."""
-    if not folder.exists():
-        raise ValueError(f"no bag at {folder}")
+    """Pictures of a camera with their truth, in the order of the bag. Raises BagError for another bag."""
+    topics = (image_topic(camera), truth_topic(camera))
     pictures: dict[int, bytes] = {}
-    with AnyReader([folder], default_typestore=type_store()) as bag:
-        wanted = [c for c in bag.connections if c.topic in (image_topic(camera), truth_topic(camera))]
-        if len(wanted) != 2:
-            raise ValueError(f"{folder} lacks {image_topic(camera)} or {truth_topic(camera)}: no demo bag")
-        for connection, _, raw in bag.messages(wanted):
-            message: Any = bag.deserialize(raw, connection.msgtype)
-            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            if connection.msgtype == IMAGE:
+    with Bag(folder) as bag:
+        if not set(topics) <= bag.topics.keys():
+            raise BagError(f"{folder} lacks {topics[0]} or {topics[1]}: no demo bag")
+        for topic, _, message in bag.messages(topics):
+            stamp = stamp_ns(message.header)
+            if topic == topics[0]:
                 pictures[stamp] = bytes(message.data)
                 continue
             truths = [

@@ -45,7 +45,7 @@ def test_the_same_film_makes_the_same_bag(bag: Path, tmp_path: Path) -> None:
 
 
 def test_a_bag_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no bag at"):
+    with pytest.raises(ValueError, match="there is no bag"):
         list(camera_bag.read(tmp_path / "nothing", "front"))
 
 
