@@ -118,9 +118,13 @@ class _Camera:
     allowed: float = -math.inf  # when the rate cap lets the next one in
     probe_at: float = -math.inf
 
+    def quiet_after(self) -> float:
+        """Seconds without a frame after which it asks for nothing."""
+        return max(1.0, 3.0 * self.period)
+
     def rate(self, now: float) -> float:
         """Frames per second it asks for; 0 when it has gone quiet."""
-        if not self.period or now - self.offered > max(1.0, 3.0 * self.period):
+        if not self.period or now - self.offered > self.quiet_after():
             return 0.0
         rate = 1.0 / self.period
         return min(rate, self.policy.rate_cap) if self.policy.rate_cap else rate
@@ -247,6 +251,7 @@ class FrameScheduler:
         gap = now - known.offered
         known.offered = now
         if gap < math.inf:
+            gap = min(gap, known.quiet_after())  # a pause is no period
             known.period = gap if not known.period else known.period + 0.1 * (gap - known.period)
         if self._down:
             self._end(frame, Outcome.ENGINE_DOWN, self._down)
@@ -414,8 +419,6 @@ class FrameScheduler:
                 frame.level = level
                 return True
         frame.level = 0
-        if finish <= frame.due:  # only the slack to climb was missing
-            return True
         if self._probe(frame, now):
             return True
         late = finish - frame.due

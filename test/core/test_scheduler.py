@@ -234,6 +234,19 @@ def test_under_overload_a_heavy_camera_may_not_run_ahead_of_its_share():
     assert max(b - a for a, b in pairwise(light)) <= 7, "its runs are spread, not eight in a row"
 
 
+def test_the_load_follows_cameras_that_pause_and_come_back():
+    s = scheduler("front")
+    s.latency.observe = lambda *a, **k: None
+    run_for(s, rate=30, seconds=3)
+    assert s.load().load == pytest.approx(30 * RUN, rel=0.05)
+    s.next_prepare(5.5)
+    assert s.load().load == 0.0
+    run_for(s, rate=30, seconds=1, start=60.0)
+    assert s.load().load == pytest.approx(30 * RUN, rel=0.3)
+    run_for(s, rate=2, seconds=20, start=61.0)
+    assert s.load().load == pytest.approx(2 * RUN, rel=0.2)
+
+
 def test_a_camera_does_not_pay_for_frames_that_were_not_run():
     s = scheduler("broken", "sound")
     coin = itertools.cycle([True, True, False])
