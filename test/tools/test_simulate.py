@@ -31,10 +31,10 @@ def many(count, weights, rate, run_seconds, *, deadline, noise=0.0, **options):
 # --- to reach -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("noise", "ahead"), [(0.0, 1), (0.1, 1), (0.1, 2)])
+@pytest.mark.parametrize(("noise", "ahead"), [(0.0, 1), (0.1, 2)])
 def test_eight_cameras_on_a_third_of_the_engine_they_need(noise, ahead):
     weights = (4, 2, 1, 1, 1, 1, 1, 1)
-    scenario = many(8, weights, 30.0, 3.0 / 240, deadline=0.3, noise=noise, ahead=ahead, seconds=30.0)
+    scenario = many(8, weights, 30.0, 3.0 / 240, deadline=0.3, noise=noise, ahead=ahead, seconds=20.0)
     policies = scenario.policies()
     trace = simulate(scenario, policies["argus"])
     had = trace.engine_seconds()
@@ -249,7 +249,7 @@ def test_a_latency_file_of_another_shape_is_refused(content, tmp_path, capsys):
 
 def test_the_cost_of_a_decision_is_measured_for_1_to_64_cameras(tmp_path):
     file, plot = tmp_path / "cost.json", tmp_path / "cost.png"
-    assert command("--cost", "--seconds", 0.5, "--json", file, "--plot", plot) == 0
+    assert command("--cost", "--seconds", 0.2, "--json", file, "--plot", plot) == 0
     costs = json.loads(file.read_text())["decision_us"]
     assert list(costs) == ["1", "2", "4", "8", "16", "32", "64"]
     assert all(cost["p50"] > 0.0 for cost in costs.values())
