@@ -148,7 +148,7 @@ def make_environment(venv: Path, workspace: Path, sourced: str) -> None:
 
 def install_packages(venv: Path, packages: list[str], sourced: str) -> None:
     say("Python packages")
-    options = ["--ignore-installed"] if sourced else []  # ours go into the environment all the same
+    options = ["--force-reinstall"] if sourced else []  # whatever the system has of them
     pip(venv, "--no-deps", *options, "-r", requirements(venv, "python", packages))
 
 
