@@ -101,7 +101,7 @@ class CameraHealth:
     def activate(self, now: float | None) -> None:
         """Images are wanted from ``now`` on; None: no longer."""
         with self._lock:
-            self._active_since, self._last_image = now, None
+            self._active_since, self._last_image, self.mismatch = now, None, ""
             self._recent.clear()
             self._ages.clear()
 

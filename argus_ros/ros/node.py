@@ -50,7 +50,7 @@ from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-STOP_SECONDS = 1.0  #: for the engine's process to end in order, before it is killed
+STOP_SECONDS = 0.6  #: for the engine's process to end in order, before it is killed
 DIAGNOSTICS_INTERVAL = 1.0
 COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
 
@@ -87,6 +87,7 @@ class ArgusNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._outputs: dict[type, LifecyclePublisher] = {}
+        self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
         self._engine = diagnostics.EngineHealth()
         self._settings = self._declare_all()
         self.add_pre_set_parameters_callback(self._coerce)
@@ -112,7 +113,7 @@ class ArgusNode(LifecycleNode):
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._pipeline = self._annotator = None
-        self._cameras, self._outputs = {}, {}
+        self._cameras, self._outputs, self._mismatches = {}, {}, {}
 
     # --- lifecycle ------------------------------------------------------------------------------
 
@@ -226,14 +227,17 @@ class ArgusNode(LifecycleNode):
 
     def _take(self, changed: dict[str, Any]) -> None:
         values = self._values(changed)
+        specs = parameters.all_specs(values["cameras"])
+        if not specs.keys() & changed.keys():  # one of rclpy's own
+            return
         settings = Settings.of(values)
         if not self._pipeline:
             if "model" in changed:
                 checkpoint.read(settings.engine.checkpoint)
             self._settings = settings
             return
-        for name, spec in parameters.all_specs(values["cameras"]).items():
-            if name in changed and spec.change is Change.CONFIGURE:
+        for name in changed:
+            if name in specs and specs[name].change is Change.CONFIGURE:
                 raise ParameterError(
                     f"{name} can only be changed while the node is unconfigured: "
                     "deactivate it, clean it up, set this, and configure it again"
@@ -277,11 +281,11 @@ class ArgusNode(LifecycleNode):
     def _output(self, kind: type, topic: str, depth: int) -> None:
         def incompatible(event: Any) -> None:
             policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-            name = self.resolve_topic_name(topic)
-            self.get_logger().error(
-                f"a subscriber of {name} asks for a QoS that is not offered, by its {policy}, and receives "
-                "nothing: change the subscriber's, or set qos_overrides here"
+            self._mismatches[topic] = (
+                f"a subscriber of {self.resolve_topic_name(topic)} asks for a QoS that is not offered, by "
+                f"its {policy}, and receives nothing: change the subscriber's, or set qos_overrides here"
             )
+            self.get_logger().error(self._mismatches[topic])
 
         self._outputs[kind] = self.create_lifecycle_publisher(
             kind,
@@ -376,10 +380,18 @@ class ArgusNode(LifecycleNode):
         report = self._engine.report(engine.info if engine else None, values)
         name = self.get_fully_qualified_name().lstrip("/")
         statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
+        statuses.append(self._outputs_report().status(f"{name}: outputs"))
         for camera in list(self._cameras.values()):
             statuses.append(camera.report().status(f"{name}: camera {camera.settings.name}", camera.topic))
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_diagnostics(stamp, statuses))
+
+    def _outputs_report(self) -> diagnostics.Report:
+        outputs = list(self._outputs.values())
+        values = {f"subscribers of {o.topic_name}": o.get_subscription_count() for o in outputs}
+        mismatches = "; ".join(self._mismatches.values())
+        level = diagnostics.WARN if mismatches else diagnostics.OK
+        return diagnostics.Report(level, mismatches or f"{sum(values.values())} subscribers", values)
 
 
 def promises(settings: Settings) -> dict[str, Promise]:

@@ -1,6 +1,6 @@
 """Plays a rosbag2 bag (MCAP or sqlite3) on its topics at recorded speed, where no ``ros2 bag`` is at hand.
 
-    python -m argus_ros.ros.player BAG [--rate 2.0] [--clock] [--loop] [--topics /front/image_raw ...]
+    python -m argus_ros.ros.player BAG [--rate 2.0] [--clock] [--loop [3]] [--topics /front/image_raw ...]
 
 Messages are published as the bytes that were recorded. It first waits until somebody subscribes to every
 image topic, so that no frame is played to nobody.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import signal
 import sys
 import time
@@ -148,7 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bag", type=Path, help="folder of a rosbag2 bag, or an .mcap file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="times recorded speed")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
-    parser.add_argument("--loop", action="store_true", help="play it again and again")
+    parser.add_argument(
+        "--loop", type=int, nargs="?", const=0, default=1, help="play it so often; without a number, for ever"
+    )
     parser.add_argument("--topics", nargs="+", default=(), help="play only these")
     parser.add_argument(
         "--timeout", type=float, default=60.0, help="seconds to wait for subscribers; then play all the same"
@@ -162,9 +165,11 @@ def main(arguments: list[str] | None = None) -> int:
         with Player(node, options.bag, options.topics, options.clock) as player:
             if not player.wait_for_subscribers(options.timeout) and rclpy.ok():
                 node.get_logger().warning(f"nobody subscribed within {options.timeout:g} s; playing")
-            count = player.play(options.rate)
-            while options.loop and rclpy.ok():
+            count = 0
+            for _ in itertools.repeat(None, options.loop) if options.loop else itertools.repeat(None):
                 count += player.play(options.rate)
+                if not rclpy.ok():
+                    break
             player.drain()
             node.get_logger().info(f"played {count} messages")
     except PlayerError as error:

@@ -28,7 +28,7 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -187,6 +187,11 @@ def engine_pid(robot: Robot) -> int:
     return int(next(v.value for v in status.values if v.key == "process"))
 
 
+def crowding() -> float:
+    """How many times slower than alone a process gets on, where others want this machine too."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 def gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -309,7 +314,7 @@ def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
         camera, image, lambda: any(t.outcome == FrameTiming.SUPERSEDED for t in robot.heard("/argus/timing"))
     )
     process.signal(number)
-    assert process.wait(2.0) == 0
+    assert process.wait(2.0 * crowding()) == 0
     assert gone(engine)
     assert "Traceback" not in process.output
 
@@ -345,6 +350,9 @@ def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: C
     process = start(camera__front__reliability="reliable", camera__front__transport="raw")
     status = robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR)
     assert "nobody publishes it" in status.message
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    robot.listen(DetectionArray, "/argus/detections", latched)
+    robot.status("outputs", lambda s: s.level == DiagnosticStatus.WARN and "durability" in s.message)
     robot.camera()
     line = process.wait_for("offers a QoS that does not fit")
     assert "reliability" in line
