@@ -17,6 +17,9 @@ from transformers import Idefics3ForConditionalGeneration
 
 from argus_ros.training.examples import Example
 
+#: Of a patch without an object in the dense loss: five in six are.
+BACKGROUND_WEIGHT = 0.2
+
 
 @dataclass
 class Batch:
@@ -105,7 +108,9 @@ class Learner(nn.Module):
         """Class and colour by cross entropy, box by distance and overlap, over the patches on objects."""
         out = self.dense(features).float()
         logits, colour, sides = out.split([self.classes + 1, self.colours, 4], -1)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.patch_class.flatten())
+        weight = logits.new_ones(self.classes + 1)
+        weight[-1] = BACKGROUND_WEIGHT
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.patch_class.flatten(), weight)
         hit = batch.patch_class < self.classes
         if not hit.any():
             return loss
