@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -34,11 +35,9 @@ def _processor() -> str:
 
 
 def _gpu() -> str:
-    try:
-        import torch
-    except ImportError:
-        return ""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    """Name of the GPU, where torch is in use: a command without it has used none."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
 
 
 def _versions() -> dict[str, str]:
