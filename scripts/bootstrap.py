@@ -221,6 +221,7 @@ def write_entry_points(venv: Path, workspace: Path, wheels: bool) -> None:
 def build(venv: Path, workspace: Path, wheels: bool) -> None:
     say(f"colcon build into {workspace.name}")
     environment = {**os.environ, "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
+    environment["MAKEFLAGS"] = f"-j{os.cpu_count()}"  # colcon's own choice waits for a quiet machine
     if wheels:
         environment |= {"AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv)}
     # By way of a link: CMake refuses what lies below the source folder, as the environment's numpy would.
