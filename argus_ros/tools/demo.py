@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +21,12 @@ from rich.live import Live
 from rich.table import Table
 
 from argus_ros.core.drawing import draw
-from argus_ros.core.fastdds import with_large_images
 from argus_ros.core.matching import Tally, box_of, iou, match
 from argus_ros.core.types import Detection, Outcome
-from argus_ros.tools import camera_bag
+from argus_ros.tools import camera_bag, live
 from argus_ros.tools.camera_bag import Picture
 from argus_ros.training.walks import Walk
 
-NODE = "/argus"
 #: Recall under which the demo counts as failed.
 LEAST_RECALL = 0.4
 #: What each camera of the demo does.
@@ -67,7 +57,7 @@ class Record:
 
     def hear(self, topic: str, message: dict[str, Any]) -> None:
         if topic == "detections":
-            self.answers[_stamp(message)] = message
+            self.answers[live.stamp(message)] = message
         else:
             self.outcomes[Outcome(message["outcome"]).name.lower()] += 1
 
@@ -112,96 +102,24 @@ def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
     console.print(f"camera bag: {count} pictures in {bag}")
 
 
-# --- the processes ----------------------------------------------------------------------------
-
-
 def _play(
     bag: Path, walks: dict[str, Walk], options: argparse.Namespace, console: Console, frames: int
 ) -> dict[str, Record]:
     """Run node, planner and player until every frame has been accounted for."""
-    environment = with_large_images({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ})
     records: dict[str, Record] = defaultdict(Record)
-    with ExitStack() as stack:
-        said = _listen(stack.enter_context(_process("listener", NODE, environment=environment, pipe=True)))
-        parameters = [
-            *("use_sim_time:=true", f"model:={options.model}", f"cameras:={json.dumps(list(walks))}"),
-            *(f"camera.{camera}.deadline:={options.deadline}" for camera in walks),
-        ]
-        arguments = [word for p in parameters for word in ("-p", p)]
-        stack.enter_context(_process("node", "--ros-args", *arguments, environment=environment))
-        with console.status("starting the node and loading the model"):
-            _wait_for_engine(said)
-        player = stack.enter_context(_process("player", str(bag), "--clock", environment=environment))
-        with Live(_table(records), console=console, refresh_per_second=4) as live:
-            quiet_since = time.monotonic()
-            while sum(r.outcomes.total() for r in records.values()) < frames:
-                try:
-                    topic, message = said.get(timeout=0.5)
-                except queue.Empty:
-                    if player.poll() is not None and time.monotonic() - quiet_since > 3.0:
-                        break  # the rest was lost on the way
-                    continue
-                quiet_since = time.monotonic()
-                if topic in ("detections", "timing"):
-                    records[message["camera"]].hear(topic, message)
-                    live.update(_table(records))
+    parameters = {
+        "model": options.model,
+        "cameras": list(walks),
+        **{f"camera.{camera}.deadline": options.deadline for camera in walks},
+    }
+    with (
+        live.playing(bag, parameters, frames, console) as messages,
+        Live(_table(records), console=console, refresh_per_second=4) as shown,
+    ):
+        for topic, message in messages:
+            records[message["camera"]].hear(topic, message)
+            shown.update(_table(records))
     return dict(records)
-
-
-@contextmanager
-def _process(
-    module: str, *arguments: str, environment: dict[str, str], pipe: bool = False
-) -> Iterator[subprocess.Popen[str]]:
-    """A module of ``argus_ros.ros`` in a process of its own, ended with SIGINT."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE if pipe else None,
-        text=True,
-        start_new_session=True,  # a Ctrl-C is passed on below, once
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _listen(listener: subprocess.Popen[str]) -> queue.Queue[tuple[str, dict[str, Any]]]:
-    """The listener's messages (topic, message), as they come."""
-    said: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
-
-    def read() -> None:
-        assert listener.stdout is not None
-        for line in listener.stdout:
-            entry = json.loads(line)
-            said.put((entry["topic"], entry["message"]))
-
-    threading.Thread(target=read, daemon=True).start()
-    return said
-
-
-def _wait_for_engine(said: queue.Queue[tuple[str, dict[str, Any]]], timeout: float = 120.0) -> None:
-    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
-    end = time.monotonic() + timeout
-    last = "nothing was heard from the node"
-    while time.monotonic() < end:
-        try:
-            topic, message = said.get(timeout=1.0)
-        except queue.Empty:
-            continue
-        for status in message["status"] if topic == "diagnostics" else ():
-            if status["name"].endswith("engine"):
-                last = status["message"]
-                if status["level"] == 0:
-                    return
-                if status["level"] == 2:
-                    raise ValueError(f"the engine cannot be started: {last}")
-    raise ValueError(f"the engine was not up after {timeout:.0f} s: {last}")
 
 
 # --- what is made of it -----------------------------------------------------------------------
@@ -246,11 +164,6 @@ def _ignored(detection: Detection, picture: Picture) -> bool:
     return bool(same) and float(iou([box_of(detection)], same).max()) > 0.3
 
 
-def _stamp(message: dict[str, Any]) -> int:
-    stamp = message["header"]["stamp"]
-    return stamp["sec"] * 1_000_000_000 + stamp["nanosec"]
-
-
 def _detections(message: dict[str, Any]) -> list[Detection]:
     return [Detection(**detection) for detection in message["detections"]]
 
@@ -260,7 +173,7 @@ def _write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, 
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     with (out / "detections.jsonl").open("w") as log:
         answers = [answer for record in records.values() for answer in record.answers.values()]
-        for answer in sorted(answers, key=_stamp):
+        for answer in sorted(answers, key=live.stamp):
             log.write(json.dumps(answer) + "\n")
     for camera, record in records.items():
         _film(out / f"{camera}.mp4", camera_bag.read(bag, camera), record)

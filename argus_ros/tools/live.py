@@ -1,0 +1,135 @@
+"""A bag on real topics: a player, the node and a planner's ears, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from argus_ros.core.fastdds import with_large_images
+
+NODE = "/argus"
+#: Seconds the node may take to load its model, and to stay silent once everything has been played.
+LOADING, SILENCE = 120.0, 3.0
+
+Message = tuple[str, dict[str, Any]]  #: name of an output of the node, and what was heard on it
+Heard = queue.Queue[Message]
+
+
+@contextmanager
+def playing(
+    bag: Path,
+    parameters: Mapping[str, Any],
+    frames: int,
+    console: Console,
+    player_options: Sequence[str] = (),
+) -> Iterator[Iterator[Message]]:
+    """Play a rosbag2 bag to a node with these parameters.
+
+    Gives what the node says, as it comes: (``detections`` or ``timing``, message), until ``frames`` images
+    are accounted for. Raises ValueError where ROS is missing or the node does not come up.
+    """
+    if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
+        raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
+    environment = with_large_images({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ})
+    given = {"use_sim_time": True, **parameters}
+    arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    with ExitStack() as stack:
+        heard = _listen(stack.enter_context(_process("listener", NODE, environment=environment, pipe=True)))
+        node = stack.enter_context(_process("node", "--ros-args", *arguments, environment=environment))
+        with console.status("starting the node and loading the model"):
+            _wait_for_engine(heard, node)
+        options = ("--clock", *player_options)
+        player = stack.enter_context(_process("player", str(bag), *options, environment=environment))
+        yield _messages(heard, player, frames)
+
+
+def stamp(message: dict[str, Any]) -> int:
+    """Of its header, in nanoseconds."""
+    time = message["header"]["stamp"]
+    return time["sec"] * 1_000_000_000 + time["nanosec"]
+
+
+def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Iterator[Message]:
+    last = time.monotonic()
+    while frames:
+        try:
+            topic, message = heard.get(timeout=0.5)
+        except queue.Empty:
+            if player.poll() is not None and time.monotonic() - last > SILENCE:
+                return  # the rest was lost on the way
+            continue
+        if topic in ("detections", "timing"):
+            last = time.monotonic()
+            frames -= topic == "timing"  # which comes last
+            yield topic, message
+
+
+@contextmanager
+def _process(
+    module: str, *arguments: str, environment: dict[str, str], pipe: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """A module of ``argus_ros.ros`` in a process of its own, ended with SIGINT."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE if pipe else None,
+        text=True,
+        start_new_session=True,  # a Ctrl-C is passed on below, once
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listen(listener: subprocess.Popen[str]) -> Heard:
+    """The listener's messages (topic, message), as they come."""
+    heard: Heard = queue.Queue()
+
+    def read() -> None:
+        assert listener.stdout is not None
+        for line in listener.stdout:
+            entry = json.loads(line)
+            heard.put((entry["topic"], entry["message"]))
+
+    threading.Thread(target=read, daemon=True).start()
+    return heard
+
+
+def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
+    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
+    end = time.monotonic() + LOADING
+    last = "nothing was heard from the node"
+    while time.monotonic() < end:
+        if node.poll() is not None:
+            raise ValueError("the node ended; its own words are above")
+        try:
+            topic, message = heard.get(timeout=1.0)
+        except queue.Empty:
+            continue
+        for status in message["status"] if topic == "diagnostics" else ():
+            if status["name"].endswith("engine"):
+                last = status["message"]
+                if status["level"] == 0:
+                    return
+                if status["level"] == 2:
+                    raise ValueError(f"the engine cannot be started: {last}")
+    raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")
