@@ -7,12 +7,12 @@ from typing import Any
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 
-FAMILIES = ("idefics3", "smolvlm")
+FAMILIES = ("idefics3", "smolvlm", "internvl")
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A SigLIP-style ViT and the pixel-unshuffle behind it."""
+    """A vision transformer and the pixel-unshuffle behind it."""
 
     width: int
     layers: int
@@ -22,6 +22,7 @@ class VisionShape:
     patch: int
     unshuffle: int  #: patches per side that become one token
     eps: float
+    qkv_bias: bool = True
 
     @property
     def side(self) -> int:
@@ -36,7 +37,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """A Llama-style decoder."""
+    """A Llama-style decoder; Qwen2 has biases in its attention."""
 
     width: int
     layers: int
@@ -48,6 +49,7 @@ class TextShape:
     context: int
     eps: float
     rope_theta: float
+    qkv_bias: bool = False
 
 
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
@@ -59,14 +61,14 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
         )
     config = checkpoint.config
     try:
-        shapes = _vision(config), _text(config.get("text_config", {}))
+        vision = _intern(config) if checkpoint.family == "internvl" else _siglip(config)
+        shapes = vision, _text(config.get("text_config", {}))
         for shape in shapes:
             for name, value in asdict(shape).items():
-                if not isinstance(value, (int, float)) or value <= 0:
+                if not isinstance(value, (int, float)) or (value <= 0 and value is not False):
                     raise ValueError(f"{name} is {value!r}, which is no size")
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.path / 'config.json'}: {error}") from None
-    vision = shapes[0]
     if vision.image % vision.patch or vision.side % vision.unshuffle or vision.width % vision.heads:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'}: sizes do not divide: "
@@ -76,7 +78,7 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
     return shapes
 
 
-def _vision(config: dict[str, Any]) -> VisionShape:
+def _siglip(config: dict[str, Any]) -> VisionShape:
     vision = config.get("vision_config", {})
     _require(vision, "hidden_act", "gelu_pytorch_tanh")
     return VisionShape(
@@ -91,8 +93,38 @@ def _vision(config: dict[str, Any]) -> VisionShape:
     )
 
 
+def _intern(config: dict[str, Any]) -> VisionShape:
+    vision = config.get("vision_config", {})
+    for key, value in (
+        ("hidden_act", "gelu"),
+        ("norm_type", "layer_norm"),
+        ("use_qk_norm", False),
+        ("use_mean_pooling", True),
+        ("use_absolute_position_embeddings", True),
+    ):
+        _require(vision, key, value)
+    _require(config, "projector_hidden_act", "gelu")
+    _require(config, "vision_feature_layer", -1)
+    _require(config, "vision_feature_select_strategy", "default")
+    return VisionShape(
+        width=vision.get("hidden_size", 1024),
+        layers=vision.get("num_hidden_layers", 24),
+        heads=vision.get("num_attention_heads", 16),
+        mlp=vision.get("intermediate_size", 4096),
+        image=_side(vision.get("image_size", 448)),
+        patch=_side(vision.get("patch_size", 14)),
+        unshuffle=round(1 / config.get("downsample_ratio", 0.5)),
+        eps=vision.get("layer_norm_eps", 1e-6),
+        qkv_bias=vision.get("attention_bias", False),
+    )
+
+
 def _text(text: dict[str, Any]) -> TextShape:
-    _require(text, "model_type", "llama")
+    qwen = text.get("model_type") == "qwen2"
+    if qwen:
+        _require(text, "use_sliding_window", False)
+    else:
+        _require(text, "model_type", "llama")
     _require(text, "hidden_act", "silu")
     _require(text, "attention_bias", False)
     _require(text, "mlp_bias", False)
@@ -110,6 +142,7 @@ def _text(text: dict[str, Any]) -> TextShape:
         context=text.get("max_position_embeddings", 2048),
         eps=text.get("rms_norm_eps", 1e-6),
         rope_theta=rope.get("rope_theta") or text.get("rope_theta", 10000.0),
+        qkv_bias=qwen,
     )
 
 

@@ -18,6 +18,7 @@ class _Layer:
 
     norm1: Tensor
     qkv: Tensor  #: (width, (heads + 2 * kv_heads) * head_dim)
+    qkv_bias: Tensor
     out: Tensor
     norm2: Tensor
     gate_up: Tensor  #: (width, 2 * mlp)
@@ -30,10 +31,11 @@ class Decoder:
     def __init__(self, weights: Weights, shape: TextShape) -> None:
         self.shape = shape
         d = shape.width
-        prefix = "model.text_model."
+        prefixes = "model.text_model.", "model.language_model.", "language_model.model."
+        prefix = next((p for p in prefixes if p + "norm.weight" in weights), prefixes[0])
         self.embedding = weights.take(prefix + "embed_tokens.weight", shape.vocabulary, d)
-        tied = "lm_head.weight" not in weights
-        self.head = self.embedding if tied else weights.take("lm_head.weight", shape.vocabulary, d)
+        heads = [name for name in ("lm_head.weight", "language_model.lm_head.weight") if name in weights]
+        self.head = weights.take(heads[0], shape.vocabulary, d) if heads else self.embedding
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
         self.length = 0
@@ -42,16 +44,17 @@ class Decoder:
     def _layer(self, weights: Weights, prefix: str) -> _Layer:
         s, d = self.shape, self.shape.width
         rows = s.heads * s.head_dim, s.kv_heads * s.head_dim, s.kv_heads * s.head_dim
+        qkv = [f"{prefix}self_attn.{n}_proj." for n in "qkv"]
+        zero = self.embedding.new_zeros(sum(rows))
+        bias = weights.cat([n + "bias" for n in qkv], *[(r,) for r in rows]) if s.qkv_bias else zero
+        gate_up = [f"{prefix}mlp.{n}_proj.weight" for n in ("gate", "up")]
         return _Layer(
             norm1=weights.take(prefix + "input_layernorm.weight", d),
-            qkv=_turn(
-                weights.cat([f"{prefix}self_attn.{n}_proj.weight" for n in "qkv"], *[(r, d) for r in rows])
-            ),
+            qkv=_turn(weights.cat([n + "weight" for n in qkv], *[(r, d) for r in rows])),
+            qkv_bias=bias,
             out=_turn(weights.take(prefix + "self_attn.o_proj.weight", d, rows[0])),
             norm2=weights.take(prefix + "post_attention_layernorm.weight", d),
-            gate_up=_turn(
-                weights.cat([f"{prefix}mlp.{n}_proj.weight" for n in ("gate", "up")], *[(s.mlp, d)] * 2)
-            ),
+            gate_up=_turn(weights.cat(gate_up, *[(s.mlp, d)] * 2)),
             down=_turn(weights.take(prefix + "mlp.down_proj.weight", d, s.mlp)),
         )
 
@@ -91,7 +94,7 @@ class Decoder:
         rotated, heads = s.heads + s.kv_heads, (s.heads, s.kv_heads, s.kv_heads)
         for i, layer in enumerate(self.layers):
             h = F.rms_norm(x, (s.width,), layer.norm1, s.eps)
-            qkv = (h @ layer.qkv).view(count, sum(heads), s.head_dim)
+            qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(count, sum(heads), s.head_dim)
             qk = qkv[:, :rotated]
             qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin)
             keys, values = self.keys[i, :, :end], self.values[i, :, :end]

@@ -34,7 +34,6 @@ KEPT = 64
 
 #: Recipes without an implementation.
 NOT_YET = ("device_resize", "pinned_async", "device_loop", "last_frame_draft", "camera_batch")
-CUDA_ONLY = ("device_resize", "pinned_async", "device_loop")
 #: Recipes of the native backend's own modules.
 NATIVE_ONLY = ("uint8_transfer", "prefix_kv", "fixed_shapes", "device_loop", "compiled_step", "jump_forward")
 
@@ -205,10 +204,10 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype) -> Recipes:
     """What of ``wanted`` can be had here; the rest is named once and off."""
     reasons = dict.fromkeys(NOT_YET, "not implemented")
-    if device.type != "cuda":
-        reasons |= dict.fromkeys(CUDA_ONLY, "needs CUDA")
-        if dtype != torch.float32:
-            reasons["compiled_step"] = "needs float32 on the CPU"
+    if device.type == "cuda":
+        reasons["compiled_step"] = "not implemented for CUDA"
+    elif dtype != torch.float32:
+        reasons["compiled_step"] = "needs float32 on the CPU"
     if not wanted.lean_modules:
         reasons |= dict.fromkeys(NATIVE_ONLY, "needs lean_modules")
     off = {name: reason for name, reason in reasons.items() if getattr(wanted, name)}

@@ -33,8 +33,8 @@ class HostSteps:
         grouped = shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim
         half, scale = shape.head_dim // 2, np.float32(shape.head_dim**-0.5)
         x = self._embedding[token].copy()
-        for i, (norm1, qkv, out, norm2, gate_up, down) in enumerate(self._layers):
-            h = (self._normed(x, norm1) @ qkv).reshape(-1, shape.head_dim)
+        for i, (norm1, qkv, bias, out, norm2, gate_up, down) in enumerate(self._layers):
+            h = (self._normed(x, norm1) @ qkv + bias).reshape(-1, shape.head_dim)
             qk = h[:heads]
             rotated[:, :half], rotated[:, half:] = qk[:, half:], qk[:, :half]
             qk = qk * cos + rotated * sin

@@ -38,7 +38,7 @@ class NativeModel:
         self._normalisation = Normalisation.read(checkpoint)
         with Weights(checkpoint, device, dtype) as weights:
             self.vision = VisionTower(
-                weights, vision, text.width, self._normalisation, recipes.uint8_transfer
+                weights, checkpoint.family, vision, text.width, self._normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
             self.parameters = weights.parameters

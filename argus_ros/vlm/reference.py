@@ -47,20 +47,21 @@ class TransformersModel:
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"transformers cannot load {checkpoint.path}: {error}") from None
         self.model.to(device).eval()
+        self._intern = checkpoint.family == "internvl"
+        self._projector = self.model.model.get_submodule(
+            "multi_modal_projector" if self._intern else "connector"
+        )
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     @torch.inference_mode()
     def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated:
         watch = Stopwatch(self.device)
-        pixels = (
-            self._normalisation.apply(torch.from_numpy(np.array(tiles)))
-            .permute(0, 3, 1, 2)[None]
-            .to(self.device)
-        )
+        pixels = self._normalisation.apply(torch.from_numpy(np.array(tiles))).permute(0, 3, 1, 2)
+        pixels = (pixels if self._intern else pixels[None]).to(self.device)
         ids = torch.tensor([prompt.ids], device=self.device)
         watch.mark("transfer")
         processor = GrammarProcessor(grammar, limits.max_objects, len(prompt.ids), watch)
-        hook = self.model.model.connector.register_forward_hook(lambda *_: watch.mark("vision"))
+        hook = self._projector.register_forward_hook(lambda *_: watch.mark("vision"))
         try:
             output = self._greedy(
                 {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels},
@@ -90,7 +91,7 @@ class TransformersModel:
         """
         if not hasattr(self, "_processor"):
             self._processor = AutoProcessor.from_pretrained(self.checkpoint.path, local_files_only=True)
-        text = prompts.full_text(task, self.checkpoint.vocabulary)
+        text = prompts.full_text(task, self.checkpoint.vocabulary, self.checkpoint.family)
         inputs = self._processor(text=text, images=[image], return_tensors="pt").to(self.device)
         return self._greedy(dict(inputs), max_new_tokens).tolist()
 

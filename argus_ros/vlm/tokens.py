@@ -37,7 +37,7 @@ class Tokens:
             raise CheckpointError(f"{path} cannot be read: {error}") from None
         self.checkpoint = checkpoint
         self.size = min(self._tokenizer.get_vocab_size(), vocabulary_size)
-        self.image = checkpoint.config.get("image_token_id", 128257)
+        self.image = self._known(prompts.placeholder(checkpoint.family))
         self.ends = self._ends()
         bins = checkpoint.vocabulary.bins if checkpoint.vocabulary else 0
         self.locations = tuple(self._known(prompts.location_token(i)) for i in range(bins))
@@ -89,10 +89,11 @@ class Tokens:
         for words in (task.prompt, *task.classes):
             if self._control.intersection(self.encode(words)):
                 raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
-        text = prompts.full_text(task, self.checkpoint.vocabulary)
-        text = text.replace(prompts.IMAGE, prompts.image_text(rows, columns))
+        family, picture = self.checkpoint.family, prompts.placeholder(self.checkpoint.family)
+        expanded = prompts.image_text(family, rows, columns)
+        text = prompts.full_text(task, self.checkpoint.vocabulary, family).replace(picture, expanded)
         ids = self._tokenizer.encode(text).ids
         # Added tokens split the text, so placeholders can be repeated after tokenising as well as before.
-        start = ids.index(self.image) - 2
+        start = ids.index(self.image) - len(self.encode(expanded.split(picture)[0]))
         rest = [i for token in ids[start:] for i in [token] * (tokens_per_tile if token == self.image else 1)]
         return Prompt(tuple(ids[:start]), tuple(rest), self.image)

@@ -1,7 +1,12 @@
-"""The eyes: a SigLIP-style ViT on uint8 tiles, pixel-unshuffle and a projection to the decoder's width."""
+"""The eyes: a vision transformer on uint8 tiles, pixel-unshuffle and a projection to the decoder's width.
+
+SigLIP as in SmolVLM and Idefics3, and InternViT as in InternVL3, differ in little: a class token, scaled
+residuals, the exact GELU, no last norm, a deeper projection.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,15 +41,33 @@ class Normalisation:
         mean, std = (torch.tensor(v, device=tiles.device) for v in (self.mean, self.std))
         return (tiles.float() * self.scale - mean) / std
 
+    def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch embedding of normalised pixels, (width, patch, patch, 3), to one of pixels as they are."""
+        mean, std = (torch.tensor(v, device=bias.device) for v in (self.mean, self.std))
+        return weight * (self.scale / std), bias - (weight * (mean / std)).sum((1, 2, 3))
+
 
 @dataclass(frozen=True)
 class _Layer:
     norm1: tuple[Tensor, Tensor]
-    qkv: tuple[Tensor, Tensor]
+    qkv: tuple[Tensor, Tensor | None]
     out: tuple[Tensor, Tensor]
     norm2: tuple[Tensor, Tensor]
     up: tuple[Tensor, Tensor]
     down: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a family's tower is made of."""
+
+    patch: tuple[Tensor, Tensor]  #: float32, (width, patch, patch, 3) and (width,)
+    position: Tensor  #: (patches, width), row by row
+    layers: list[_Layer]
+    project: Callable[[Tensor], Tensor]  #: (…, width * unshuffle²) to (…, text width)
+    gelu: str
+    norm: tuple[Tensor, Tensor] | None = None
+    first: Tensor | None = None  #: (1, width) class token with its position
 
 
 class VisionTower:
@@ -58,60 +81,32 @@ class VisionTower:
     def __init__(
         self,
         weights: Weights,
+        family: str,
         shape: VisionShape,
         text_width: int,
         normalisation: Normalisation,
         folded: bool,
     ) -> None:
         self.shape = shape
-        width, patch = shape.width, shape.patch
-        prefix = "model.vision_model."
-        name = prefix + "embeddings.patch_embedding."
-        embedding = weights.take(name + "weight", width, 3, patch, patch, dtype=torch.float32).permute(
-            0, 2, 3, 1
-        )
-        bias = weights.take(name + "bias", width, dtype=torch.float32)
-        if folded:
-            mean, std = (torch.tensor(v, device=bias.device) for v in (normalisation.mean, normalisation.std))
-            bias = bias - (embedding * (mean / std)).sum((1, 2, 3))
-            embedding = embedding * (normalisation.scale / std)
-        self.patch_weight = embedding.reshape(width, -1).contiguous()
-        self.patch_bias = bias
-        table = weights.take(prefix + "embeddings.position_embedding.weight", shape.side**2, width)
-        self.position = table[self._block_order(position_ids(shape.side)).flatten().to(table.device)]
-        self.layers = [self._layer(weights, f"{prefix}encoder.layers.{i}.") for i in range(shape.layers)]
-        self.norm = _affine(weights, prefix + "post_layernorm", width)
-        self.projection = weights.take(
-            "model.connector.modality_projection.proj.weight", text_width, width * shape.unshuffle**2
-        )
-
-    def _layer(self, weights: Weights, prefix: str) -> _Layer:
-        d, mlp = self.shape.width, self.shape.mlp
-        qkv = [f"{prefix}self_attn.{n}_proj" for n in "qkv"]
-        return _Layer(
-            norm1=_affine(weights, prefix + "layer_norm1", d),
-            qkv=(
-                weights.cat([n + ".weight" for n in qkv], *[(d, d)] * 3),
-                weights.cat([n + ".bias" for n in qkv], *[(d,)] * 3),
-            ),
-            out=_affine(weights, prefix + "self_attn.out_proj", d, d),
-            norm2=_affine(weights, prefix + "layer_norm2", d),
-            up=_affine(weights, prefix + "mlp.fc1", mlp, d),
-            down=_affine(weights, prefix + "mlp.fc2", d, mlp),
+        self.parts = parts = (_intern if family == "internvl" else _siglip)(weights, shape, text_width)
+        weight, bias = normalisation.fold(*parts.patch) if folded else parts.patch
+        self._patch = weight.reshape(shape.width, -1).contiguous(), bias
+        self._position = self._block_order(parts.position.unflatten(0, (shape.side, shape.side))).flatten(
+            0, 1
         )
 
     def _block_order(self, grid: Tensor) -> Tensor:
         """(side, side, …) to (blocks, unshuffle², …): the patches that become one token stand together."""
-        s, u = self.shape.side, self.shape.unshuffle
+        blocks, u = self.shape.side // self.shape.unshuffle, self.shape.unshuffle
         return (
-            grid.unflatten(0, (s // u, u))
-            .unflatten(2, (s // u, u))
+            grid.unflatten(0, (blocks, u))
+            .unflatten(2, (blocks, u))
             .transpose(1, 2)
             .flatten(2, 3)
             .flatten(0, 1)
         )
 
-    def patches(self, tiles: Tensor) -> Tensor:
+    def _patches(self, tiles: Tensor) -> Tensor:
         """(T, side, side, 3) to (T, patches, patch * patch * 3) float32, in block order."""
         count, patch, u = len(tiles), self.shape.patch, self.shape.unshuffle
         blocks = self.shape.side // u
@@ -119,25 +114,27 @@ class VisionTower:
         return grid.permute(0, 1, 4, 2, 5, 3, 6).reshape(count, self.shape.side**2, -1).float()
 
     def __call__(self, tiles: Tensor) -> Tensor:
-        s = self.shape
-        x = (
-            F.linear(self.patches(tiles), self.patch_weight, self.patch_bias).to(self.position.dtype)
-            + self.position
-        )
-        tiles_, patches, width = x.shape
-        for layer in self.layers:
+        s, parts = self.shape, self.parts
+        x = F.linear(self._patches(tiles), *self._patch).to(self._position.dtype) + self._position
+        if parts.first is not None:
+            x = torch.cat([parts.first.expand(len(tiles), 1, -1), x], 1)
+        count, patches, width = x.shape
+        for layer in parts.layers:
             h = F.layer_norm(x, (width,), *layer.norm1, s.eps)
-            q, k, v = F.linear(h, *layer.qkv).view(tiles_, patches, 3, s.heads, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = F.linear(h, *layer.qkv).view(count, patches, 3, s.heads, -1).permute(2, 0, 3, 1, 4)
             h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
             x = x + F.linear(h, *layer.out)
             h = F.layer_norm(x, (width,), *layer.norm2, s.eps)
-            x = x + F.linear(F.gelu(F.linear(h, *layer.up), approximate="tanh"), *layer.down)
-        x = F.layer_norm(x, (width,), *self.norm, s.eps)
-        return F.linear(x.view(tiles_ * s.tokens, -1), self.projection)
+            x = x + F.linear(F.gelu(F.linear(h, *layer.up), approximate=parts.gelu), *layer.down)
+        if parts.first is not None:
+            x = x[:, 1:]
+        if parts.norm is not None:
+            x = F.layer_norm(x, (width,), *parts.norm, s.eps)
+        return parts.project(x.reshape(count * s.tokens, -1))
 
 
 def position_ids(side: int) -> Tensor:
-    """(side, side) rows of the position table for a full tile.
+    """(side, side) rows of SigLIP's position table for a full tile.
 
     The stock models find them by bucketing fractions in float32, whose rounding moves some of them at some
     sizes; the weights were trained so, hence the same arithmetic.
@@ -146,6 +143,81 @@ def position_ids(side: int) -> Tensor:
     fractions = torch.arange(side, dtype=torch.float32) * (1.0 / torch.tensor(side))
     bucket = torch.bucketize(fractions.clamp(max=1.0 - 1e-6), boundaries, right=True)
     return bucket[:, None] * side + bucket[None, :]
+
+
+def _siglip(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
+    d, mlp = shape.width, shape.mlp
+    prefix = "model.vision_model."
+    table = weights.take(prefix + "embeddings.position_embedding.weight", shape.side**2, d)
+    projection = weights.take(
+        "model.connector.modality_projection.proj.weight", text_width, d * shape.unshuffle**2
+    )
+
+    def layer(name: str) -> _Layer:
+        return _Layer(
+            norm1=_affine(weights, name + "layer_norm1", d),
+            qkv=_qkv(weights, name + "self_attn.", d, True),
+            out=_affine(weights, name + "self_attn.out_proj", d, d),
+            norm2=_affine(weights, name + "layer_norm2", d),
+            up=_affine(weights, name + "mlp.fc1", mlp, d),
+            down=_affine(weights, name + "mlp.fc2", d, mlp),
+        )
+
+    return _Parts(
+        patch=_patch(weights, prefix + "embeddings.patch_embedding", shape),
+        position=table[position_ids(shape.side).flatten().to(table.device)],
+        layers=[layer(f"{prefix}encoder.layers.{i}.") for i in range(shape.layers)],
+        project=lambda x: F.linear(x, projection),
+        gelu="tanh",
+        norm=_affine(weights, prefix + "post_layernorm", d),
+    )
+
+
+def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
+    d, mlp, wide = shape.width, shape.mlp, shape.width * shape.unshuffle**2
+    root = "model." if "model.vision_tower.embeddings.cls_token" in weights else ""
+    prefix, projector = root + "vision_tower.", root + "multi_modal_projector."
+    table = weights.take(prefix + "embeddings.position_embeddings", 1, shape.side**2 + 1, d)[0]
+    norm = _affine(weights, projector + "layer_norm", wide)
+    first = _affine(weights, projector + "linear_1", text_width, wide)
+    second = _affine(weights, projector + "linear_2", text_width, text_width)
+
+    def scaled(scale: str, name: str, width: int) -> tuple[Tensor, Tensor]:
+        """A residual's scale is part of the matrix before it."""
+        by = weights.take(scale, d)
+        weight, bias = _affine(weights, name, d, width)
+        return by[:, None] * weight, by * bias
+
+    def layer(name: str) -> _Layer:
+        return _Layer(
+            norm1=_affine(weights, name + "layernorm_before", d),
+            qkv=_qkv(weights, name + "attention.", d, shape.qkv_bias),
+            out=scaled(name + "lambda_1", name + "attention.projection_layer", d),
+            norm2=_affine(weights, name + "layernorm_after", d),
+            up=_affine(weights, name + "mlp.fc1", mlp, d),
+            down=scaled(name + "lambda_2", name + "mlp.fc2", mlp),
+        )
+
+    return _Parts(
+        patch=_patch(weights, prefix + "embeddings.patch_embeddings.projection", shape),
+        position=table[1:],
+        layers=[layer(f"{prefix}encoder.layer.{i}.") for i in range(shape.layers)],
+        project=lambda x: F.linear(F.gelu(F.linear(F.layer_norm(x, (wide,), *norm), *first)), *second),
+        gelu="none",
+        first=weights.take(prefix + "embeddings.cls_token", 1, 1, d)[0] + table[:1],
+    )
+
+
+def _patch(weights: Weights, name: str, shape: VisionShape) -> tuple[Tensor, Tensor]:
+    size = shape.width, 3, shape.patch, shape.patch
+    weight = weights.take(name + ".weight", *size, dtype=torch.float32).permute(0, 2, 3, 1)
+    return weight, weights.take(name + ".bias", shape.width, dtype=torch.float32)
+
+
+def _qkv(weights: Weights, prefix: str, width: int, bias: bool) -> tuple[Tensor, Tensor | None]:
+    names = [f"{prefix}{n}_proj" for n in "qkv"]
+    weight = weights.cat([n + ".weight" for n in names], *[(width, width)] * 3)
+    return weight, weights.cat([n + ".bias" for n in names], *[(width,)] * 3) if bias else None
 
 
 def _affine(weights: Weights, name: str, *shape: int) -> tuple[Tensor, Tensor]:

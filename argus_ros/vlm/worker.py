@@ -5,10 +5,15 @@ loads, says ``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Sh
 soon as the other end of the connection is closed, also in the middle of an inference.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
-import argparse
 import os
+
+# numpy multiplies one row at a time here, which further threads of its own would only spin beside.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
 import queue
 import signal
 import threading

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
+import torch
+import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -66,11 +69,21 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
     path.write_text(json.dumps(value))
 
 
-def write_chat(folder: Path) -> Path:
-    """A checkpoint as SmolVLM's: byte-level BPE, pictures cut into tiles, no Argus section."""
+def byte_level(special: Sequence[str], **named: Any) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on two sentences."""
     bpe = tokenizers.Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=list(special), initial_alphabet=alphabet)
+    bpe.train_from_iterator(
+        ["User:Describe this image briefly.\n\n\nAssistant: a cone and a ball.\n\n"] * 9, trainer
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, clean_up_tokenization_spaces=False, **named)
+
+
+def write_chat(folder: Path) -> Path:
+    """A checkpoint as SmolVLM's: byte-level BPE, pictures cut into tiles, no Argus section."""
     special = [
         "<pad>",
         prompts.BEGIN,
@@ -80,28 +93,53 @@ def write_chat(folder: Path) -> Path:
         prompts.IMAGE,
     ]
     special += [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    bpe.train_from_iterator(
-        ["User:Describe this image briefly.\n\n\nAssistant: a cone and a ball.\n\n"] * 9, trainer
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        pad_token="<pad>",
-        bos_token=prompts.BEGIN,
-        eos_token=prompts.END,
-        clean_up_tokenization_spaces=False,
-    )
-    vocabulary = Vocabulary(tasks=("caption",), bins=2)
-    config = blank.make_config(blank.TINY, vocabulary, tokenizer)
+    tokenizer = byte_level(special, pad_token="<pad>", bos_token=prompts.BEGIN, eos_token=prompts.END)
+    config = blank.make_config(blank.TINY, Vocabulary(tasks=("caption",), bins=2), tokenizer)
     del config.argus
-    folder.mkdir()
-    model = blank.Idefics3ForConditionalGeneration(config)
+    model = transformers.Idefics3ForConditionalGeneration(config)
     for weight in model.parameters():
         weight.data *= 2
     blank.save(model, tokenizer, folder)
     cut_pictures(folder)
+    return folder
+
+
+def write_intern(folder: Path) -> Path:
+    """A checkpoint as InternVL3's in transformers' format."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
+    tokenizer = byte_level(special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    config = transformers.InternVLConfig(
+        image_token_id=special.index("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        tie_word_embeddings=False,
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "eos_token_id": 2,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "attention_bias": True,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+    )
+    torch.manual_seed(0)
+    model = transformers.InternVLForConditionalGeneration(config)
+    for weight in model.parameters():
+        weight.data += torch.randn(weight.shape) * 0.15
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
 
 
@@ -138,6 +176,11 @@ def unbounded(folder: Path) -> Path:
 def chat(folder: Path) -> Path:
     """No Argus checkpoint."""
     return write_chat(folder / "chat")
+
+
+@pytest.fixture(scope="session")
+def intern(folder: Path) -> Path:
+    return write_intern(folder / "intern")
 
 
 @pytest.fixture(scope="session")

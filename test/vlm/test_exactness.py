@@ -18,6 +18,8 @@ from argus_ros.core.types import Task
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Generated
 
+pytestmark = pytest.mark.slow
+
 TIE = 1e-4
 FRAMES = 50
 
@@ -84,6 +86,10 @@ def test_open_vocabulary(unbounded: Path) -> None:
 
 def test_without_argus_section(chat: Path) -> None:
     compare(chat, [(3, 2)], 5)
+
+
+def test_intern(intern: Path) -> None:
+    compare(intern, [(0, 0), (2, 1)], 4)
 
 
 @pytest.mark.skipif("argus-nano" not in checkpoints.shipped(), reason="argus-nano is not in this checkout")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoProcessor
+from transformers import AutoProcessor, AutoTokenizer
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.types import Task
@@ -24,9 +24,10 @@ SPLITS = 3  # tiles along the longest edge
 def stock_ids(path: Path, task: Task, image: np.ndarray) -> tuple[list[int], int]:
     """Token ids and tiles that the stock processor makes."""
     processor = AutoProcessor.from_pretrained(path)
-    text = prompts.full_text(task, checkpoints.read(path).vocabulary)
+    checkpoint = checkpoints.read(path)
+    text = prompts.full_text(task, checkpoint.vocabulary, checkpoint.family)
     inputs = processor(text=text, images=[image], return_tensors="pt")
-    return inputs["input_ids"][0].tolist(), inputs["pixel_values"].shape[1]
+    return inputs["input_ids"][0].tolist(), inputs["pixel_values"].shape[-4]
 
 
 def test_one_tile(tiny: Path, read_tokens: ReadTokens) -> None:
@@ -50,6 +51,17 @@ def test_tiles(tiled: Path, chat: Path, read_tokens: ReadTokens, height: int, wi
         prompt = read_tokens(path).prompt(task, rows, columns, TOKENS)
         assert list(prompt.ids) == ids
         assert prompt.rest.count(prompt.image_token) == tiles * TOKENS
+
+
+def test_intern(intern: Path, read_tokens: ReadTokens) -> None:
+    """The stock processor needs torchvision; what it does to the text is this."""
+    task = Task("ask", prompt="A cone?")
+    checkpoint = checkpoints.read(intern)
+    text = prompts.full_text(task, None, checkpoint.family)
+    for rows, columns in ((0, 0), (1, 2)):
+        expanded = f"<img>{'<IMG_CONTEXT>' * TOKENS * (rows * columns + 1)}</img>"
+        ids = AutoTokenizer.from_pretrained(intern)(text.replace("<IMG_CONTEXT>", expanded))["input_ids"]
+        assert list(read_tokens(intern).prompt(task, rows, columns, TOKENS).ids) == ids
 
 
 def test_prefix_is_all_static_text(tiny: Path, read_tokens: ReadTokens) -> None:
