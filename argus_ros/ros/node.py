@@ -2,9 +2,9 @@
 
 Callbacks only store: images are decoded in the pipeline's thread, the model runs in a process of its own.
 So one executor thread is enough to answer parameter and lifecycle services at any time. It is rclpy's
-SingleThreadedExecutor because the MultiThreadedExecutor takes twice the processor time per image and
-loses images under load, and the EventsExecutor of Jazzy does not end with its context. Image
-subscriptions have callback groups of their own all the same, for whoever composes the node differently.
+SingleThreadedExecutor because, on 1080p at 30 Hz, the MultiThreadedExecutor took twice its processor time
+and lost images, and Jazzy's experimental EventsExecutor delivered none and did not end with its context.
+Image subscriptions have callback groups of their own all the same, for whoever composes the node otherwise.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import array
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -40,11 +39,10 @@ WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
 
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint. Made by another process, so that this one does not load torch."""
-    folder = tmp_path_factory.mktemp("blank")
-    code = "import pathlib; from argus_ros.training import blank; blank.write_checkpoint(pathlib.Path('.'))"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
-    return folder
+    """An untrained checkpoint."""
+    from argus_ros.training.blank import write_checkpoint  # torch and transformers, only when it is needed
+
+    return write_checkpoint(tmp_path_factory.mktemp("blank"))
 
 
 class Robot:
