@@ -6,6 +6,7 @@ tested bound, *approximate* ones may change the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 
@@ -73,7 +74,16 @@ PRESETS = {
 
 
 def preset(name: str) -> Recipes:
-    """Recipes of a preset. Raises ValueError with the known names."""
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; presets are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    """Recipes of a preset, and of one changed: ``realtime-prefix_kv``, ``stock+direct_resize+prompt_cache``.
+
+    Raises ValueError with the known names.
+    """
+    base, *changes = re.split(r"([+-])", name)
+    if base not in PRESETS:
+        raise ValueError(f"unknown preset {base!r}; presets are {', '.join(PRESETS)}")
+    known = {f.name for f in fields(Recipes)}
+    unknown = [recipe for recipe in changes[1::2] if recipe not in known]
+    if unknown:
+        raise ValueError(f"unknown recipe {unknown[0]!r} in {name!r}; recipes are {', '.join(sorted(known))}")
+    signs = zip(changes[1::2], changes[::2], strict=True)
+    return replace(PRESETS[base], **{recipe: sign == "+" for recipe, sign in signs})

@@ -28,3 +28,14 @@ def test_unknown_preset_names_the_known() -> None:
 
 def test_without() -> None:
     assert PRESETS["paper"].without(["pinned_async"]).names == ("direct_resize", "prompt_cache")
+
+
+def test_a_preset_can_be_changed() -> None:
+    assert recipes.preset("stock+direct_resize+prompt_cache").names == ("direct_resize", "prompt_cache")
+    assert recipes.preset("paper-pinned_async") == PRESETS["paper"].without(["pinned_async"])
+
+
+@pytest.mark.parametrize("name", ["paper+", "paper+speed", "paper-", "+direct_resize", ""])
+def test_a_change_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        recipes.preset(name)
