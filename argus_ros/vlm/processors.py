@@ -1,0 +1,247 @@
+"""The preprocessing recipes for users of plain transformers: a drop-in for the stock image processors.
+
+    processor = fast_processor(AutoProcessor.from_pretrained("HuggingFaceTB/SmolVLM-256M-Instruct"))
+
+Same keys, shapes and dtypes. Pixels are scaled once by OpenCV instead of up to three times by PIL, and go
+from uint8 to normalised planes through a table. Whatever the stock processor is asked beyond that (float
+pictures, other filters, no normalisation) it does itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, InternVLProcessor
+from transformers.feature_extraction_utils import BatchFeature
+
+from argus_ros.core.checkpoint import Checkpoint, Tiling
+from argus_ros.core.image import Image, Pixels
+from argus_ros.core.preparation import prepare, scale
+
+Processor = TypeVar("Processor")
+
+#: PIL's filters that OpenCV's area averaging and cubic interpolation stand in for: Lanczos, bicubic.
+FILTERS = (1, 3)
+#: Longest side that the stock Idefics3 processor scales a picture to.
+LONGEST = 4096
+
+
+def fast_processor(processor: Processor) -> Processor:
+    """A copy of a SmolVLM, Idefics3 or InternVL processor (or of its image processor) that prepares fast.
+
+    It keeps its class and settings, and saves as the stock one. Raises TypeError for other processors.
+    """
+    if hasattr(processor, "image_processor"):
+        fast = copy.copy(processor)
+        fast.image_processor = fast_processor(processor.image_processor)
+        return fast
+    fast = copy.copy(processor)
+    stock: Any = type(processor)
+    fast.__class__ = _fast_class(stock)
+    return fast
+
+
+class ImagesOnly(InternVLProcessor):
+    """InternVL's processor without its part for videos, which needs torchvision."""
+
+    def __init__(
+        self, image_processor: Any, tokenizer: Any, image_seq_length: int = 256, chat_template: Any = None
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, image_seq_length, chat_template)
+
+
+ImagesOnly.__name__ = InternVLProcessor.__name__  # processors are saved under their class's name
+
+
+def stock_processor(checkpoint: Checkpoint) -> Any:
+    """The processor that transformers has for a checkpoint; of InternVL the part for pictures."""
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if checkpoint.family != "internvl":
+        return AutoProcessor.from_pretrained(checkpoint.path, **local)
+    images = AutoImageProcessor.from_pretrained(checkpoint.path, **local)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, **local)
+    return ImagesOnly(images, tokenizer, checkpoint.tiling.tokens_per_tile)
+
+
+@lru_cache
+def _fast_class(stock: Any) -> type:
+    """``stock`` with preprocessing of our own; by the same name, which is what processors are saved under."""
+    if issubclass(stock, _Fast):
+        return stock
+    names = {name.removesuffix("Pil") for name in (base.__name__ for base in stock.__mro__)}
+    for mixin in (_FastIdefics3, _FastInternVL):
+        if names & set(mixin.NAMES) and hasattr(stock, "_preprocess"):
+            return type(stock.__name__, (mixin, stock), {"__module__": stock.__module__, "stock": stock})
+    known = ", ".join((*_FastIdefics3.NAMES, *_FastInternVL.NAMES))
+    raise TypeError(f"no fast stand-in for {stock.__name__}; there is one for {known} of transformers 5")
+
+
+def _restore(stock: type, state: dict[str, Any]) -> object:
+    fast: Any = object.__new__(_fast_class(stock))
+    fast.__dict__.update(state)
+    return fast
+
+
+class _Fast:
+    """Comes before a stock image processor among the bases; takes over where it can, and else steps aside."""
+
+    NAMES: tuple[str, ...] = ()
+    stock: type
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.stock, self.__dict__)
+
+    def _preprocess(self, images: Any, **settings: Any) -> BatchFeature:
+        pictures = [p for each in images for p in (each if isinstance(each, (list, tuple)) else [each])]
+        if not pictures or not _usual(settings) or not all(map(_usual_picture, pictures)):
+            return super()._preprocess(images, **settings)  # type: ignore[misc]
+        return self._fast(images, _table(settings), settings)
+
+    def _fast(self, images: Any, table: np.ndarray, settings: dict[str, Any]) -> BatchFeature:
+        raise NotImplementedError
+
+
+class _FastIdefics3(_Fast):
+    """Tiles of one size, the last one the whole picture; samples with fewer tiles are padded with zeros."""
+
+    NAMES = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
+
+    def _fast(self, images: Any, table: np.ndarray, settings: dict[str, Any]) -> BatchFeature:
+        longest = settings["size"].longest_edge
+        if not settings["do_pad"] or not longest or longest > LONGEST:
+            return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
+        tile = settings["max_image_size"]["longest_edge"]
+        tiling = Tiling(tile, longest if settings["do_image_splitting"] else 0)
+        side = -(-longest // tile)
+        out = np.empty((side * side + 1, tile, tile, 3), np.uint8)
+        rows, columns, samples = [], [], []
+        for sample in images:
+            found = []
+            for picture in sample:
+                prepared = prepare(_image(picture), None, tiling, out)
+                found.append((prepared, _planes(out[: prepared.tiles], table)))
+            rows.append([p.rows for p, _ in found])
+            columns.append([p.columns for p, _ in found])
+            samples.append([tiles for _, tiles in found])
+        pixels, mask = _pad(samples, tile, settings["return_tensors"])
+        data = {"pixel_values": pixels, "pixel_attention_mask": mask}
+        encoding = BatchFeature(data, tensor_type=settings["return_tensors"])
+        if settings["return_row_col_info"]:
+            encoding["rows"], encoding["cols"] = rows, columns
+        return encoding
+
+
+class _FastInternVL(_Fast):
+    """A grid of tiles whose aspect ratio is nearest to the picture's, then the whole picture as a tile."""
+
+    NAMES = ("GotOcr2ImageProcessor",)
+
+    def _fast(self, images: Any, table: np.ndarray, settings: dict[str, Any]) -> BatchFeature:
+        size = settings["size"]
+        if size.height != size.width or not size.height:
+            return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
+        most = settings["max_patches"] if settings["crop_to_patches"] else 1
+        tiles = [_aspect_tiles(_rgb(p), size.height, settings["min_patches"], most) for p in images]
+        pixels = np.concatenate([_planes(t, table) for t in tiles])
+        counts = [len(t) for t in tiles]
+        data = {"pixel_values": pixels if settings["return_tensors"] else list(pixels), "num_patches": counts}
+        return BatchFeature(data, tensor_type=settings["return_tensors"])
+
+
+def aspect_grid(width: int, height: int, tile: int, least: int, most: int) -> tuple[int, int]:
+    """Rows and columns of ``least`` to ``most`` tiles, in a shape as near to the picture's as can be.
+
+    Among equally near ones a larger grid is taken while the picture has more than half its pixels.
+    """
+    best, nearest = (1, 1), float("inf")
+    shapes = [(r, c) for c in range(1, most + 1) for r in range(1, most + 1) if least <= r * c <= most]
+    for rows, columns in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
+        distance = abs(width / height - columns / rows)
+        if distance < nearest or (distance == nearest and width * height > tile * tile * rows * columns / 2):
+            best, nearest = (rows, columns), distance
+    return best
+
+
+def _aspect_tiles(rgb: np.ndarray, tile: int, least: int, most: int) -> np.ndarray:
+    """(height, width, 3) to (tiles, tile, tile, 3): the grid, then the whole picture if there is a grid."""
+    height, width = rgb.shape[:2]
+    rows, columns = aspect_grid(width, height, tile, least, most) if most > 1 else (1, 1)
+    grid = scale(Pixels(rgb, None), columns * tile, rows * tile)
+    tiles = grid.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
+    if len(tiles) == 1:
+        return tiles
+    return np.concatenate([tiles, scale(Pixels(rgb, None), tile, tile)[None]])
+
+
+def _usual(settings: dict[str, Any]) -> bool:
+    """Whether a picture is to be scaled smoothly and normalised, as it always is but on special request."""
+    resample = settings.get("resample")
+    resample = getattr(resample, "value", resample)
+    return (
+        all(settings[name] for name in ("do_resize", "do_rescale", "do_normalize"))
+        and resample in (*FILTERS, "lanczos", "bicubic")
+        and settings["return_tensors"] in (None, "np", "pt")
+    )
+
+
+def _usual_picture(picture: Any) -> bool:
+    """(3, height, width) uint8, not empty; torch or numpy."""
+    shape = tuple(picture.shape)
+    return len(shape) == 3 and shape[0] == 3 and min(shape) > 0 and str(picture.dtype).endswith("uint8")
+
+
+def _rgb(picture: Any) -> np.ndarray:
+    """(3, height, width) to contiguous (height, width, 3)."""
+    array = picture if isinstance(picture, np.ndarray) else picture.cpu().numpy()
+    return np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+def _image(picture: Any) -> Image:
+    rgb = _rgb(picture)
+    return Image(rgb, "rgb8", rgb.shape[1], rgb.shape[0], rgb.strides[0])
+
+
+def _table(settings: dict[str, Any]) -> np.ndarray:
+    """(3, 256) float32: what each level of each channel is normalised to."""
+    levels = np.arange(256, dtype=np.float32) * np.float32(settings["rescale_factor"])
+    mean, std = (
+        np.broadcast_to(np.asarray(settings[name], np.float32), 3) for name in ("image_mean", "image_std")
+    )
+    return (levels - mean[:, None]) / std[:, None]
+
+
+def _planes(tiles: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(tiles, side, side, 3) uint8 to (tiles, 3, side, side) float32."""
+    count, side = tiles.shape[:2]
+    pixels = np.empty((count, 3, side, side), np.float32)
+    for tile, planes in zip(tiles, pixels, strict=True):
+        for plane, levels, out in zip(cv2.split(tile), table, planes, strict=True):
+            cv2.LUT(plane, levels, dst=out)
+    return pixels
+
+
+def _pad(samples: Sequence[Sequence[np.ndarray]], tile: int, tensors: str | None) -> tuple[Any, Any]:
+    """Pixels (samples, tiles, 3, tile, tile) and their mask (samples, tiles, tile, tile) int64."""
+    counts = [sum(map(len, sample)) for sample in samples]
+    if len(samples) == 1 and len(samples[0]) == 1:
+        pixels = samples[0][0][None]
+    else:
+        pixels = np.zeros((len(samples), max(counts), 3, tile, tile), np.float32)
+        for sample, out in zip(samples, pixels, strict=True):
+            if sample:
+                np.concatenate(sample, out=out[: sum(map(len, sample))])
+    shape = (len(samples), max(counts), tile, tile)
+    if tensors == "pt" and min(counts) == max(counts):
+        import torch
+
+        # Nothing is padded: one number stands for the whole mask, which else is as large as the pixels.
+        return pixels, torch.ones((), dtype=torch.int64).expand(shape)
+    mask = np.zeros(shape, np.int64)
+    for count, out in zip(counts, mask, strict=True):
+        out[:count] = 1
+    return pixels, mask

@@ -1,0 +1,206 @@
+"""The fast processors against the stock ones they stand in for."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPImageProcessorPil,
+    GotOcr2ImageProcessorPil,
+    Idefics3ImageProcessorPil,
+    SmolVLMImageProcessorPil,
+)
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.vlm import configurations, fast_processor
+from argus_ros.vlm.processors import aspect_grid, stock_processor
+
+
+def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """(height, width, 3) uint8 with detail at every scale, a lens's blur and a sensor's noise."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), 128, np.float32)
+    for octave in range(1, 8):
+        cells = 2**octave
+        coarse = rng.normal(0, 40 / 2 ** (0.6 * octave), (cells * height // width + 2, cells + 2, 3))
+        picture += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.0) + rng.normal(0, 1, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def smolvlm(kind: type = Idefics3ImageProcessorPil, tile: int = 512, longest: int = 2048, **more: Any) -> Any:
+    return kind(max_image_size={"longest_edge": tile}, size={"longest_edge": longest}, **more)
+
+
+def internvl(tile: int = 448, **more: Any) -> Any:
+    return GotOcr2ImageProcessorPil(size={"height": tile, "width": tile}, **{"crop_to_patches": True, **more})
+
+
+def compare(stock: Any, images: Any, **asked: Any) -> float:
+    """Same keys, shapes, dtypes and all but pixels; returns the mean difference of the pixels, of 255."""
+    asked.setdefault("return_tensors", "pt")
+    wanted, found = stock(images, **asked), fast_processor(stock)(images, **asked)
+    assert list(found) == list(wanted)
+    for key in wanted:
+        assert type(found[key]) is type(wanted[key])
+        if key != "pixel_values" and hasattr(wanted[key], "shape"):
+            assert found[key].dtype == wanted[key].dtype
+            np.testing.assert_array_equal(found[key], wanted[key])
+        elif key != "pixel_values":
+            assert found[key] == wanted[key]
+    ours, theirs = (np.asarray(e["pixel_values"]) for e in (found, wanted))
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    std = np.reshape(np.broadcast_to(np.asarray(stock.image_std, np.float32), 3), (3, 1, 1))
+    return float((np.abs(ours - theirs) * std * 255).mean())
+
+
+STOCK = {
+    "idefics3": smolvlm,
+    "smolvlm": lambda: smolvlm(SmolVLMImageProcessorPil),
+    "whole": lambda: smolvlm(do_image_splitting=False),
+    "internvl": internvl,
+    "internvl-whole": lambda: internvl(crop_to_patches=False),
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("size", [(1280, 720), (480, 640)])
+def test_pixels_are_the_stock_ones_within_one_step(name: str, size: tuple[int, int]) -> None:
+    assert 0 < compare(STOCK[name](), photograph(*size)) <= 1.0
+
+
+AS: dict[str, Callable[[np.ndarray], Any]] = {
+    "PIL": PIL.Image.fromarray,
+    "numpy": lambda rgb: rgb,
+    "channels first": lambda rgb: np.ascontiguousarray(rgb.transpose(2, 0, 1)),
+    "tensor": lambda rgb: torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
+    "strided": lambda rgb: np.repeat(rgb, 2, 1)[:, ::2],
+    "padded rows": lambda rgb: np.pad(rgb, ((0, 0), (0, 5), (0, 0)))[:, :-5],
+}
+
+
+@pytest.mark.parametrize("kind", AS)
+@pytest.mark.parametrize("stock", [smolvlm(tile=64, longest=256), internvl(64)], ids=["smolvlm", "internvl"])
+def test_pictures_of_every_kind(stock: Any, kind: str) -> None:
+    assert compare(stock, AS[kind](photograph(300, 200))) <= 2.0  # tiny tiles hold squeezed detail
+
+
+@pytest.mark.parametrize("tensors", [None, "np", "pt"])
+@pytest.mark.parametrize("splitting", [True, False])
+def test_batches(tensors: str | None, splitting: bool) -> None:
+    one, wide, small = photograph(200, 200), photograph(400, 100), photograph(64, 64)
+    asked = {"return_tensors": tensors, "return_row_col_info": True, "do_image_splitting": splitting}
+    stock = smolvlm(tile=64, longest=256)
+    assert compare(stock, [[one, wide], [small], []], **asked) <= 2.0
+    assert compare(stock, [[one], [one]], **asked) <= 2.0
+    crop = {"return_tensors": tensors, "crop_to_patches": splitting}
+    assert compare(internvl(64), [one, wide, small], **crop) <= 2.0
+
+
+UNUSUAL: dict[str, tuple[Any, dict[str, Any]]] = {
+    "another filter": (photograph(90, 70), {"resample": PIL.Image.Resampling.NEAREST}),
+    "no normalisation": (photograph(90, 70), {"do_normalize": False}),
+    "no scaling": (photograph(64, 64), {"do_resize": False, "do_image_splitting": False}),
+    "floats": (photograph(90, 70) / np.float32(255), {"do_rescale": False}),
+    "no padding": (photograph(64, 64), {"do_pad": False, "do_image_splitting": False}),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_is_asked_beyond_is_left_to_the_stock_processor(name: str) -> None:
+    picture, asked = UNUSUAL[name]
+    assert compare(smolvlm(tile=64, longest=256), picture, **asked) == 0
+    if "pad" not in name:
+        asked = {key: value for key, value in asked.items() if key != "do_image_splitting"}
+        assert compare(internvl(64), picture, crop_to_patches="no" not in name, **asked) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 100), (100, 1), (1, 1), (7680, 4320)])
+def test_extreme_sizes(size: tuple[int, int]) -> None:
+    picture = PIL.Image.new("RGB", size, (20, 120, 220))  # an array so thin could be read either way
+    assert compare(smolvlm(tile=32, longest=128), picture) < 0.01
+    assert compare(internvl(32), picture) < 0.01
+
+
+@pytest.mark.parametrize("stock", [smolvlm(tile=64, longest=256), internvl(64)], ids=["smolvlm", "internvl"])
+def test_an_empty_picture_is_refused_as_by_the_stock_processor(stock: Any) -> None:
+    empty = np.zeros((0, 40, 3), np.uint8)
+    for processor in (stock, fast_processor(stock)):
+        with pytest.raises((ValueError, ZeroDivisionError)):
+            processor(empty, return_tensors="pt")
+
+
+def test_the_grid_is_internvls() -> None:
+    for width in range(40, 1400, 97):
+        for height in range(40, 1400, 89):
+            columns, rows = get_optimal_tiled_canvas((height, width), (448, 448), 1, 12)
+            assert aspect_grid(width, height, 448, 1, 12) == (rows, columns)
+
+
+def test_the_stock_processor_stays_as_it_is(chat: Path) -> None:
+    stock = AutoProcessor.from_pretrained(chat)
+    kind = type(stock.image_processor)
+    fast = fast_processor(stock)
+    assert type(stock.image_processor) is kind
+    assert isinstance(fast.image_processor, kind)
+    assert type(fast) is type(stock)
+
+
+def test_saved_pickled_and_made_fast_twice_it_is_the_same(chat: Path, tmp_path: Path) -> None:
+    stock = AutoProcessor.from_pretrained(chat)
+    fast = fast_processor(stock)
+    fast.save_pretrained(tmp_path)
+    assert AutoProcessor.from_pretrained(tmp_path).to_dict() == stock.to_dict()
+    picture = photograph(200, 100)
+    wanted = fast.image_processor(picture, return_tensors="np")["pixel_values"]
+    for other in (pickle.loads(pickle.dumps(fast.image_processor)), fast_processor(fast.image_processor)):
+        np.testing.assert_array_equal(other(picture, return_tensors="np")["pixel_values"], wanted)
+
+
+def test_another_processor_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(TypeError, match=r"no fast stand-in for CLIP.*Idefics3.*SmolVLM.*GotOcr2"):
+        fast_processor(CLIPImageProcessorPil())
+
+
+def write_internvl(folder: Path) -> Path:
+    text = {**configurations.QWEN, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    vision = {**configurations.INTERN_VIT, "hidden_size": 32, "intermediate_size": 64}
+    vision |= {"num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+    configurations.save(configurations.internvl(text, vision, tokens=600), folder, torch.float32)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["idefics3", "internvl"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_stock_generate_takes_what_it_makes(family: str, count: int, chat: Path, tmp_path: Path) -> None:
+    folder = chat if family == "idefics3" else write_internvl(tmp_path)
+    checkpoint = checkpoints.read(folder)
+    stock = stock_processor(checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    image = stock.image_token
+    pictures = [photograph(200, 150, seed) for seed in range(count)]
+    texts = [f"User:{image} what is this?" for _ in pictures]
+    asked = {"text": texts, "images": [[p] for p in pictures], "return_tensors": "pt", "padding": True}
+    if family == "internvl":
+        asked["images"] = pictures
+    wanted, found = stock(**asked), fast_processor(stock)(**asked)
+    assert list(found) == list(wanted)
+    for key in ("input_ids", "attention_mask"):
+        assert torch.equal(found[key], wanted[key])
+    tokens = model.generate(**found, max_new_tokens=5, do_sample=False)
+    assert tokens.shape[0] == count
+    with torch.inference_mode():
+        theirs, ours = (model(**inputs).logits for inputs in (wanted, found))
+    assert float((ours - theirs).abs().mean()) < 0.02 * float(theirs.std())
