@@ -1,0 +1,394 @@
+"""`argus bench`: what the recipes gain. Presets side by side on the same weights and frames, warm.
+
+Ratios are taken within a round, in which every preset answers the same frame, so that what else the machine
+does falls on all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.tools import machine
+
+if TYPE_CHECKING:
+    from argus_ros.tools.workload import EngineRunner, Runner, Sample, Setting
+
+PRESETS = ("stock", "paper", "realtime")
+#: The order in which the ladder adds recipes; what the paper did comes first.
+ORDER = (
+    "direct_resize",
+    "prompt_cache",
+    "pinned_async",
+    "lean_modules",
+    "fixed_shapes",
+    "uint8_transfer",
+    "device_resize",
+    "prefix_kv",
+    "device_loop",
+    "compiled_step",
+    "jump_forward",
+)
+#: Frames that a preset answers before it is measured.
+WARM = 3
+#: Different pictures that are gone through.
+PICTURES = 4
+METRICS = {"ttft": "ttft_ms", "total": "total_ms", "preprocess": "preprocess_ms"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--presets", default=",".join(PRESETS), help="presets to compare; stock comes along")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens of every answer")
+    parser.add_argument("--rounds", type=int, default=15, help="frames that each preset answers")
+    parser.add_argument("--ladder", action="store_true", help="also add the recipes one after the other")
+    parser.add_argument("--ablation", action="store_true", help="also take each away from realtime")
+    parser.add_argument("--only", choices=["preprocess"], help="measure nothing else, and load no model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures (.png, .svg or .pdf)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure, and where: shared with ``argus profile``."""
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--checkpoint", help="a shipped checkpoint's name, or a folder")
+    model.add_argument(
+        "--config",
+        help="random weights of real sizes: smolvlm-256m, smolvlm-500m, internvl3-2b, "
+        "argus-256m, argus-500m or argus-nano (the default)",
+    )
+    parser.add_argument(
+        "--size", type=_size, default="640x480", metavar="WxH", help="of the camera's pictures"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 640x480")
+    return int(match[1]), int(match[2])
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.rounds < 1 or options.tokens < 2:
+        raise ValueError("--rounds has to be at least 1 and --tokens at least 2")
+    with ExitStack() as stack:
+        folder = find(options, stack)
+        measured = preprocessing(options, folder) if options.only else everything(options, folder)
+    print(text(measured))
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if options.picture:
+        draw(measured, options.picture)
+    return 0
+
+
+def find(options: argparse.Namespace, stack: ExitStack) -> Path:
+    """The checkpoint's folder; one that is made for the occasion goes with ``stack``."""
+    if options.checkpoint:
+        return checkpoints.find(options.checkpoint)
+    from argus_ros.vlm import configurations
+
+    return stack.enter_context(configurations.temporary(options.config or "argus-nano"))
+
+
+# --- measuring --------------------------------------------------------------------------------------
+
+
+def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All presets, and the ladder and ablation where they are wanted."""
+    from argus_ros.tools import workload
+    from argus_ros.tools.workload import EngineRunner, Setting
+
+    presets = list(dict.fromkeys(["stock", *filter(None, options.presets.split(","))]))
+    setting = Setting(folder, options.tokens, options.device, options.dtype, options.threads)
+    everyone = workload.runners(setting, presets)
+    ladder, ablation = [], []
+    if options.ladder or options.ablation:
+        best = next((r for r in everyone.values() if isinstance(r, EngineRunner)), None)
+        usable = in_force(best or EngineRunner(setting, "realtime"))
+        ladder = steps(usable) if options.ladder else []
+        ablation = [f"realtime-{name}" for name in usable] if options.ablation else []
+        missing = [name for name in (*ladder, *ablation) if name not in everyone]
+        everyone |= workload.runners(setting, missing)
+    pictures = [workload.photograph(options.size, seed) for seed in range(PICTURES)]
+    samples = interleave(everyone, pictures, options.rounds)
+    memory = {name: workload.peak_bytes(runner, pictures[0]) for name, runner in everyone.items()}
+    figures = {
+        name: {
+            "recipes": list(everyone[name].recipes.names),
+            **statistics(samples[name], samples["stock"]),
+            "peak_memory_mb": round(memory[name] / 2**20, 1),
+        }
+        for name in everyone
+    }
+    engine = next((r for r in everyone.values() if isinstance(r, EngineRunner)), None)
+    floor = bottom(engine, setting, pictures[0], figures) if engine else {}
+    return {
+        **description(options, folder),
+        "tokens": options.tokens,
+        "rounds": options.rounds,
+        "device": str(everyone["stock"].device),
+        "dtype": everyone["stock"].dtype,
+        "presets": {name: figures[name] for name in presets},
+        "ladder": [{"adds": name.rpartition("+")[2] or "stock", **figures[name]} for name in ladder],
+        "ablation": [{"removes": name.rpartition("-")[2], **figures[name]} for name in ablation],
+        "floor": floor,
+    }
+
+
+def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Pixels to tiles and no further: the stock image processor, its drop-in, and the engine's own way."""
+    import cv2
+    import torch
+
+    from argus_ros.tools import workload
+    from argus_ros.vlm.processors import fast_processor, stock_processor
+    from argus_ros.vlm.vision import Normalisation
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+    checkpoint = checkpoints.read(folder)
+    stock = stock_processor(checkpoint).image_processor
+    fast, prepare = fast_processor(stock), workload.Preparation(checkpoint)
+    normalisation = Normalisation.read(checkpoint)
+    ways: dict[str, Callable[[np.ndarray], object]] = {
+        "stock": lambda frame: stock([frame], return_tensors="pt"),
+        "paper": lambda frame: normalisation.apply(torch.from_numpy(prepare(frame)[1])),
+        "fast_processor": lambda frame: fast([frame], return_tensors="pt"),
+        "realtime": prepare,
+    }
+    pictures = [workload.photograph(options.size, seed) for seed in range(PICTURES)]
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(-WARM, options.rounds):
+        for name in rotated(ways, turn):
+            started = time.perf_counter()
+            ways[name](pictures[turn % PICTURES])
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    figures = {}
+    for name, values in seconds.items():
+        ratio = ratios(values, seconds["stock"])
+        figures[name] = {
+            "preprocess_ms": spread(values),
+            "ratio_to_stock": {"preprocess": ratio["p50"]},
+            "ratio_spread": {"preprocess": [ratio["p10"], ratio["p90"]]},
+        }
+    tiles = len(prepare(pictures[0])[1])
+    return {**description(options, folder), "rounds": options.rounds, "tiles": tiles, "presets": figures}
+
+
+def description(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    return {**machine.describe(), "model": folder.name, "size": "{}x{}".format(*options.size)}
+
+
+def rotated(names: Mapping[str, object], turn: int) -> list[str]:
+    """The names from another one on each turn, so that none always comes after the same."""
+    order = list(names)
+    return order[turn % len(order) :] + order[: turn % len(order)]
+
+
+def interleave(
+    runners: Mapping[str, Runner], pictures: Sequence[np.ndarray], rounds: int
+) -> dict[str, list[Sample]]:
+    """Samples of every runner, one of each a round."""
+    for runner in runners.values():
+        for turn in range(WARM):
+            runner(pictures[turn % len(pictures)])
+    samples: dict[str, list[Sample]] = {name: [] for name in runners}
+    for turn in range(rounds):
+        for name in rotated(runners, turn):
+            samples[name].append(runners[name](pictures[turn % len(pictures)]))
+    return samples
+
+
+def in_force(best: EngineRunner) -> list[str]:
+    """Recipes that this device and model can have, in the ladder's order."""
+    return [name for name in ORDER if name in best.recipes.names]
+
+
+def steps(usable: Sequence[str]) -> list[str]:
+    """The ladder as presets: stock, and one recipe more each."""
+    return ["+".join(["stock", *usable[:count]]) for count in range(len(usable) + 1)]
+
+
+# --- figures ----------------------------------------------------------------------------------------
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and max in milliseconds."""
+    values = np.asarray(seconds) * 1e3
+    quantiles = {"p50": np.median(values), "p95": np.quantile(values, 0.95), "max": values.max()}
+    return {name: round(float(value), 3) for name, value in quantiles.items()}
+
+
+def ratios(seconds: Sequence[float], stock: Sequence[float]) -> dict[str, float]:
+    """How many times faster than stock, round by round: median and 10th and 90th percentile."""
+    values = np.asarray(stock) / np.asarray(seconds)
+    return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (10, 50, 90)}
+
+
+def statistics(samples: Sequence[Sample], stock: Sequence[Sample]) -> dict[str, Any]:
+    """Figures of one preset as they stand in the JSON."""
+    figures: dict[str, Any] = {}
+    ratio, between = {}, {}
+    for metric, key in METRICS.items():
+        ours, theirs = ([getattr(s, metric) for s in each] for each in (samples, stock))
+        figures[key] = spread(ours)
+        against = ratios(ours, theirs)
+        ratio[metric], between[metric] = against["p50"], [against["p10"], against["p90"]]
+    figures["ms_per_token"] = spread([s.per_token for s in samples])
+    figures["decode_passes"] = samples[0].passes
+    return {**figures, "ratio_to_stock": ratio, "ratio_spread": between}
+
+
+def bottom(
+    engine: EngineRunner, setting: Setting, picture: np.ndarray, figures: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The floor; adds to every figure the percentage of its speed limit that it reaches."""
+    import torch
+
+    from argus_ros.tools import floor
+    from argus_ros.vlm import architecture
+
+    vision, shape = architecture.read(engine.engine.checkpoint)
+    tiles, prompt, head = engine.work(picture)
+    dtype = getattr(torch, engine.engine.info.dtype)
+    step_bytes = floor.decoder_operations(shape)[0] // floor.MAC * dtype.itemsize
+    rates = floor.measure(engine.device, dtype, step_bytes)
+    least = floor.compute(vision, shape, tiles, prompt, setting.tokens, head, dtype.itemsize, rates)
+    limits = {"ttft_ms": least.ttft, "ms_per_token": least.step, "total_ms": least.total}
+    for figure in figures.values():
+        figure["percent_of_floor"] = {
+            key: round(100 * 1e3 * seconds / figure[key]["p50"], 1) for key, seconds in limits.items()
+        }
+    return {
+        "gflops": round(rates.operations / 1e9, 1),
+        "gbytes_per_second": round(rates.bandwidth / 1e9, 2),
+        "tiles": tiles,
+        "prompt_tokens": prompt,
+        "vision_ms": round(least.vision * 1e3, 4),
+        "prefill_ms": round(least.prefill * 1e3, 4),
+        **{key: round(seconds * 1e3, 4) for key, seconds in limits.items()},
+    }
+
+
+# --- showing ----------------------------------------------------------------------------------------
+
+
+def text(measured: dict[str, Any]) -> str:
+    """The figures as tables of plain text."""
+    gpu, cores = measured["machine"]["gpu"], measured["machine"]["cores"]
+    where = gpu or f"{measured['machine']['processor']}, {cores} cores"
+    lines = [f"{measured['model']}, {measured['size']}, on {where}"]
+    if "tokens" not in measured:
+        lines[0] += f": {measured['tiles']} tiles, {measured['rounds']} frames"
+        rows = [[name, *_cells(f, ["preprocess"])] for name, f in measured["presets"].items()]
+        return "\n".join([*lines, "", *table(["", "preprocess ms p50/p95/max", "x stock"], rows)])
+    lines[0] += f", {measured['dtype']}: {measured['tokens']} tokens, {measured['rounds']} frames"
+    header = ["", "preprocess ms", "TTFT ms", "ms/token", "total ms", "x stock", "memory MB", "of floor"]
+    sections = {
+        "presets (p50/p95/max)": [(name, f) for name, f in measured["presets"].items()],
+        "ladder: each added to those above": [(f"+ {f['adds']}", f) for f in measured["ladder"]],
+        "ablation: each taken from realtime": [(f"- {f['removes']}", f) for f in measured["ablation"]],
+    }
+    for title, entries in sections.items():
+        if entries:
+            lines += ["", title, *table(header, [_row(name, f) for name, f in entries])]
+    if floor := measured["floor"]:
+        lines += [
+            "",
+            f"floor: TTFT {floor['ttft_ms']:.2f} ms (vision {floor['vision_ms']:.2f}, "
+            f"prefill {floor['prefill_ms']:.2f}), {floor['ms_per_token']:.3f} ms per token, "
+            f"total {floor['total_ms']:.2f} ms; {floor['tiles']} tiles, {floor['prompt_tokens']} prompt "
+            f"tokens, at {floor['gflops']:.0f} GFLOP/s and {floor['gbytes_per_second']:.1f} GB/s as measured",
+        ]
+    return "\n".join(lines)
+
+
+def _row(name: str, figure: dict[str, Any]) -> list[str]:
+    keys = ("preprocess_ms", "ttft_ms", "ms_per_token", "total_ms")
+    cells = ["/".join(f"{figure[key][q]:.2f}" for q in ("p50", "p95", "max")) for key in keys]
+    low, high = figure["ratio_spread"]["total"]
+    ratio = f"{figure['ratio_to_stock']['total']:.2f} ({low:.2f}-{high:.2f})"
+    reached = figure.get("percent_of_floor", {}).get("total_ms")
+    return [
+        name,
+        *cells,
+        ratio,
+        f"{figure['peak_memory_mb']:.0f}",
+        f"{reached:.0f}%" if reached is not None else "",
+    ]
+
+
+def _cells(figure: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    cells = []
+    for metric in metrics:
+        low, high = figure["ratio_spread"][metric]
+        cells.append("/".join(f"{figure[METRICS[metric]][q]:.2f}" for q in ("p50", "p95", "max")))
+        cells.append(f"{figure['ratio_to_stock'][metric]:.2f} ({low:.2f}-{high:.2f})")
+    return cells
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the columns aligned; the first to the left."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def draw(measured: dict[str, Any], path: Path) -> None:
+    """A bar for each preset and step: preprocessing, the rest of the time to the first token, decoding."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = list(measured["presets"].items())
+    entries += [(f"+ {f['adds']}", f) for f in measured.get("ladder", ())]
+    entries += [(f"- {f['removes']}", f) for f in measured.get("ablation", ())]
+    figure = Figure(figsize=(9, 1.4 + 0.35 * len(entries)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places, left = np.arange(len(entries)), np.zeros(len(entries))
+    parts = {"preprocess": lambda f: f["preprocess_ms"]["p50"]}
+    if "tokens" in measured:
+        parts["to the first token"] = lambda f: f["ttft_ms"]["p50"] - f["preprocess_ms"]["p50"]
+        parts["the other tokens"] = lambda f: f["total_ms"]["p50"] - f["ttft_ms"]["p50"]
+    for (label, value), colour in zip(parts.items(), ("#d95f02", "#1b6ca8", "#74b3ce"), strict=False):
+        widths = np.array([max(value(f), 0.0) for _, f in entries])
+        axes.barh(places, widths, left=left, label=label, color=colour)
+        left += widths
+    metric = "total" if "tokens" in measured else "preprocess"
+    for place, end, (_, f) in zip(places, left, entries, strict=True):
+        axes.text(
+            float(end),
+            float(place),
+            f" {end:.1f} ms, {f['ratio_to_stock'][metric]:.1f}x",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_yticks(places, [name for name, _ in entries])
+    axes.invert_yaxis()
+    axes.set_xlim(0, left.max() * 1.2)
+    axes.set_xlabel("ms a frame (median)")
+    where = measured["machine"]["gpu"] or measured["machine"]["processor"]
+    axes.set_title(f"{measured['model']}, {measured['size']}, {where}", fontsize=10)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)

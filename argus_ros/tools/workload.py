@@ -1,0 +1,327 @@
+"""One frame from pixels to answer, the way each preset does it, on the same weights: what is measured.
+
+Every answer has the same number of tokens, whatever the weights say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core import recipes
+from argus_ros.core.checkpoint import Checkpoint
+from argus_ros.core.image import Image
+from argus_ros.core.preparation import Prepared, prepare
+from argus_ros.core.protocol import EngineConfig, FrameRequest
+from argus_ros.core.recipes import Recipes
+from argus_ros.core.types import Task
+from argus_ros.vlm import answers, prompts
+from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.generation import Limits
+from argus_ros.vlm.grammar import FULL, Grammar
+from argus_ros.vlm.processors import stock_processor
+from argus_ros.vlm.reference import TransformersModel
+from argus_ros.vlm.tokens import Prompt
+
+#: What a model with an open vocabulary is asked to detect.
+CLASSES = ("person", "car", "bicycle", "dog", "chair", "bottle", "door", "robot")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds that one frame took."""
+
+    preprocess: float  #: pixels to what the model takes, on the host
+    ttft: float  #: pixels to the first token
+    total: float  #: pixels to the answer
+    tokens: int
+    passes: int  #: forward passes after prefill
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def per_token(self) -> float:
+        return (self.total - self.ttft) / max(self.tokens - 1, 1)
+
+
+class Runner(Protocol):
+    """One way to answer a frame."""
+
+    recipes: Recipes
+    weight_bytes: int
+    device: torch.device
+    dtype: str
+
+    def __call__(self, frame: np.ndarray) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runners of a measurement have in common."""
+
+    checkpoint: Path
+    tokens: int
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+
+
+def photograph(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """(height, width, 3) uint8 RGB with detail at every scale, a lens's blur and a sensor's noise."""
+    (width, height), rng = size, np.random.default_rng(seed)
+    picture: np.ndarray = np.full((height, width, 3), 128, np.float32)
+    for octave in range(1, 8):
+        cells = 2**octave
+        coarse = rng.normal(0, 40 / 2 ** (0.6 * octave), (cells * height // width + 2, cells + 2, 3))
+        picture += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.0) + rng.normal(0, 1, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def task_of(checkpoint: Checkpoint) -> Task:
+    """What is asked: to detect where the model can, else for a caption."""
+    vocabulary = checkpoint.vocabulary
+    if vocabulary is None or "detect" not in vocabulary.tasks:
+        return Task("caption")
+    return Task("detect", vocabulary.classes or CLASSES)
+
+
+def endless(grammar: Grammar) -> Grammar:
+    """The grammar without an end, so that answers stop at the limit of tokens."""
+    allowed = grammar.allowed.copy()
+    allowed[:, grammar.bins : grammar.bins + grammar.ends] = False
+    allowed[FULL] = grammar.allowed[FULL]
+    return replace(grammar, allowed=allowed, max_objects=1 << 30)
+
+
+class Preparation:
+    """Pixels to uint8 tiles, into a buffer that is kept."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._tiling = checkpoint.tiling
+        side = -(-max(self._tiling.longest_edge, self._tiling.tile) // self._tiling.tile)
+        shape = (side * side + 1, self._tiling.tile, self._tiling.tile, 3)
+        self._tiles = np.empty(shape, np.uint8)
+
+    def __call__(self, frame: np.ndarray) -> tuple[Prepared, np.ndarray]:
+        height, width = frame.shape[:2]
+        prepared = prepare(Image(frame, "rgb8", width, height, 3 * width), None, self._tiling, self._tiles)
+        return prepared, self._tiles[: prepared.tiles]
+
+
+class EngineRunner:
+    """The engine on prepared tiles."""
+
+    def __init__(self, setting: Setting, preset: str) -> None:
+        config = EngineConfig(
+            str(setting.checkpoint),
+            device=setting.device,
+            dtype=setting.dtype,
+            preset=preset,
+            threads=setting.threads,
+        )
+        self.engine = Engine(config)
+        self.model = self.engine._model
+        self.device, self.recipes = self.model.device, self.engine.recipes
+        self.dtype = self.engine.info.dtype
+        self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
+        self._prepare = Preparation(self.engine.checkpoint)
+        self._tokens, self.task = setting.tokens, task_of(self.engine.checkpoint)
+        self._grammar: Grammar | None = None  # kept, because the model knows it by its identity
+
+    def __call__(self, frame: np.ndarray) -> Sample:
+        started = time.perf_counter()
+        prepared, tiles = self._prepare(frame)
+        height, width = frame.shape[:2]
+        prompt, grammar = self._question(prepared, width, height)
+        ready = time.perf_counter()
+        made = self.model.generate(prompt, grammar, tiles, Limits(self._tokens))
+        decoded = time.perf_counter()
+        vocabulary = self.engine.checkpoint.vocabulary
+        if grammar.bins and vocabulary:
+            answers.detections(
+                grammar,
+                made.columns,
+                made.logits,
+                self.engine.tokens,
+                vocabulary.temperature,
+                (width, height),
+            )
+        else:
+            answers.text(grammar, made.columns, self.engine.tokens)
+        ended = time.perf_counter()
+        times = made.times
+        stages = {name: getattr(times, name) for name in ("transfer", "vision", "prefill", "decode")}
+        return Sample(
+            preprocess=ready - started,
+            ttft=ready - started + times.first_token,
+            total=ended - started,
+            tokens=len(made.columns),
+            passes=made.passes,
+            stages={"prepare": ready - started, **stages, "parse": ended - decoded},
+        )
+
+    def _question(self, prepared: Prepared, width: int, height: int) -> tuple[Prompt, Grammar]:
+        request = FrameRequest(0, 0, prepared.rows, prepared.columns, width, height, self.task)
+        prompt, grammar = self.engine._prepare(request)
+        if self._grammar is None:
+            self._grammar = endless(grammar)
+        return prompt, self._grammar
+
+    def work(self, frame: np.ndarray) -> tuple[int, int, int]:
+        """Tiles of a frame, tokens of its prompt, and rows of the output layer that its grammar can use."""
+        prepared, _ = self._prepare(frame)
+        prompt, grammar = self._question(prepared, *frame.shape[1::-1])
+        return prepared.tiles, len(prompt.ids), len(grammar.tokens)
+
+
+class StockRunner:
+    """transformers: its processor or prepared tiles, and plain ``generate``, without any grammar."""
+
+    def __init__(self, setting: Setting, wanted: Recipes, reference: TransformersModel) -> None:
+        self.reference, self.model, self.device = reference, reference.model, reference.device
+        kept = ("direct_resize", "prompt_cache", *(["pinned_async"] if self.device.type == "cuda" else []))
+        self.recipes = Recipes(**{name: getattr(wanted, name) for name in kept})
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        self.checkpoint = reference.checkpoint
+        self.processor = stock_processor(self.checkpoint)
+        self.task, self._length = task_of(self.checkpoint), setting.tokens
+        self.model.generation_config.eos_token_id = None  # answers of one length
+        self._prepare = Preparation(self.checkpoint)
+        self._tile_tokens = self.checkpoint.tiling.tokens_per_tile
+        self._prompts: dict[tuple[int, int], torch.Tensor] = {}
+        self._text = prompts.full_text(self.task, self.checkpoint.vocabulary, self.checkpoint.family)
+
+    @torch.inference_mode()
+    def __call__(self, frame: np.ndarray) -> Sample:
+        first = FirstToken(self.device)
+        started = time.perf_counter()
+        inputs = self.inputs(frame)
+        ready = time.perf_counter()
+        moved = {name: self._move(value) for name, value in inputs.items()}
+        output = self.model.generate(
+            **moved,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=self._length,
+            logits_processor=LogitsProcessorList([first]),
+        )
+        new = output[0, inputs["input_ids"].shape[1] :].tolist()
+        self.processor.decode(new, skip_special_tokens=True)
+        ended = time.perf_counter()
+        return Sample(
+            preprocess=ready - started,
+            ttft=first.seconds(),
+            total=ended - started,
+            tokens=len(new),
+            passes=len(new) - 1,
+        )
+
+    def inputs(self, frame: np.ndarray) -> dict[str, torch.Tensor]:
+        """What ``generate`` takes of a frame."""
+        if not (self.recipes.direct_resize or self.recipes.prompt_cache):
+            return dict(self.processor(text=self._text, images=[frame], return_tensors="pt"))
+        if self.recipes.direct_resize:
+            prepared, tiles = self._prepare(frame)
+            layout = prepared.rows, prepared.columns
+            pixels = self.reference._normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
+            pixels = pixels if self.checkpoint.family == "internvl" else pixels[None]
+        else:
+            made = self.processor.image_processor([frame], return_tensors="pt", return_row_col_info=True)
+            layout, pixels = (made["rows"][0][0], made["cols"][0][0]), made["pixel_values"]
+        if layout not in self._prompts or not self.recipes.prompt_cache:
+            self._prompts[layout] = self._encode(layout)
+        ids = self._prompts[layout]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+
+    def _encode(self, layout: tuple[int, int]) -> torch.Tensor:
+        family = self.checkpoint.family
+        picture = prompts.placeholder(family)
+        tiles = prompts.image_text(family, *layout).replace(picture, picture * self._tile_tokens)
+        return self.processor.tokenizer(self._text.replace(picture, tiles), return_tensors="pt")["input_ids"]
+
+    def _move(self, value: torch.Tensor) -> torch.Tensor:
+        if self.recipes.pinned_async:
+            return value.pin_memory().to(self.device, non_blocking=True)
+        return value.to(self.device)
+
+
+class FirstToken(LogitsProcessor):
+    """Notes when the first token's logits are there; changes nothing and waits for nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[Any] = []
+        self._mark()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if len(self._marks) == 1:
+            self._mark()
+        return scores
+
+    def _mark(self) -> None:
+        if self._cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        """From when this was made to then; call it when the device has finished."""
+        start, end = self._marks
+        return start.elapsed_time(end) / 1e3 if self._cuda else end - start
+
+
+def runners(setting: Setting, presets: Sequence[str]) -> dict[str, Runner]:
+    """A runner for each preset; those on transformers' modules share one model."""
+    wanted = {name: recipes.preset(name) for name in presets}
+    made: dict[str, Runner] = {
+        name: EngineRunner(setting, name) for name, of in wanted.items() if of.lean_modules
+    }
+    if len(made) < len(wanted):
+        shared = reference(setting)
+        made |= {n: StockRunner(setting, of, shared) for n, of in wanted.items() if not of.lean_modules}
+    return {name: made[name] for name in presets}
+
+
+def reference(setting: Setting) -> TransformersModel:
+    """The checkpoint in transformers' modules."""
+    from argus_ros.vlm.engine import _device, _dtype
+
+    device = _device(setting.device)
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    checkpoint = checkpoints.read(setting.checkpoint)
+    return TransformersModel(checkpoint, device, _dtype(setting.dtype, device))
+
+
+def peak_bytes(runner: Runner, frame: np.ndarray) -> int:
+    """Weights and the most that a frame needs beside them; 0 where that cannot be known."""
+    if runner.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(runner.device)
+        before = torch.cuda.memory_allocated(runner.device)
+        runner(frame)
+        return runner.weight_bytes + torch.cuda.max_memory_allocated(runner.device) - before
+    status = Path("/proc/self/status")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+        before = _kilobytes(status, "VmRSS")
+        runner(frame)
+        return runner.weight_bytes + 1024 * max(_kilobytes(status, "VmHWM") - before, 0)
+    except OSError:
+        return 0
+
+
+def _kilobytes(status: Path, key: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])
