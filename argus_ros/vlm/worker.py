@@ -5,7 +5,6 @@ loads, says ``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Sh
 soon as the other end of the connection is closed, also in the middle of an inference.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import os

@@ -7,16 +7,21 @@ chosen, and the answers are compared up to there. Ties are printed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.vlm import grammar
 from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.generation import Generated
+from argus_ros.vlm.generation import Generated, Limits
+from argus_ros.vlm.native import NativeModel
+from argus_ros.vlm.reference import TransformersModel
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +116,27 @@ def test_stock_preset_gives_the_same_detections(tiny: Path) -> None:
             for a, b in zip(other.detections, stock.detections, strict=True):
                 assert a.score == pytest.approx(b.score, abs=1e-4)
                 assert (a.x_min, a.y_min, a.x_max, a.y_max) == (b.x_min, b.y_min, b.x_max, b.y_max)
+
+
+def test_the_stock_path_from_a_picture(tiny: Path) -> None:
+    """Stock processor and plain ``generate`` on a picture of a tile's size, beside a grammar without rules."""
+    native = Engine(EngineConfig(str(tiny), device="cpu", dtype="float32"))
+    reference = TransformersModel(native.checkpoint, torch.device("cpu"), torch.float32)
+    task = Task("detect")
+    end, size = native.tokens.ends[0], native.tokens.size
+    anything = grammar.build(Task("ask", prompt="how"), native.tokens)
+    columns = np.array([end, *(i for i in range(size) if i != end)])
+    anything = replace(
+        anything,
+        tokens=columns,
+        allowed=np.ones((len(anything.allowed), size), bool),
+        next=np.where(np.arange(size) == 0, grammar.DONE, grammar.START)[None].repeat(len(anything.next), 0),
+    )
+    model = NativeModel(native.checkpoint, native.recipes, torch.device("cpu"), torch.float32)
+    answers = set()
+    for tiles in frames(64, 1, 10):
+        stock = reference.stock(tiles[0], task, 20)
+        ours = model.generate(native.tokens.prompt(task, 0, 0, 4), anything, tiles, Limits(20))
+        assert [int(columns[c]) for c in ours.columns] == stock
+        answers.add(tuple(stock))
+    assert len(answers) > 3

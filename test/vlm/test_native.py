@@ -31,7 +31,7 @@ def test_no_recipe_changes_the_tokens(tiled: Path, off: str) -> None:
     checkpoint = checkpoints.read(tiled)
     tokens = Tokens(checkpoint, checkpoint.config["text_config"]["vocab_size"])
     passes = [0, 0]
-    for seed in range(10):
+    for seed in range(4):
         tiles = np.random.default_rng(seed).integers(0, 256, (3, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
         for task in (
             Task("detect", ("traffic light",)),
