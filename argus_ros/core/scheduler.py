@@ -7,7 +7,8 @@ clock. Whoever drives it holds one lock around it and, after every event, asks i
     batch = scheduler.next_run(now)                       # start the engine on these, if any
     while frame := scheduler.next_prepare(now): ...       # hand to the host's worker
     scheduler.prepared(frame, now)                        # the worker is done
-    publish = scheduler.finished(frame, now)              # the engine answered, about to publish
+    scheduler.answered(frame, now)                        # the engine is free for the next
+    publish = scheduler.finished(frame, now)              # about to publish that answer: is it in time?
     for ended in scheduler.take_ended(): ...              # every frame offered ends here, once
 
 docs/scheduling.md explains the policy.
@@ -70,6 +71,7 @@ class State(enum.Enum):
     PREPARING = enum.auto()
     PREPARED = enum.auto()
     RUNNING = enum.auto()
+    ANSWERED = enum.auto()
     ENDED = enum.auto()
 
 
@@ -173,6 +175,7 @@ class FrameScheduler:
         self._waiting: dict[str, _Camera] = {}  # cameras with a frame waiting
         self._selected: list[Frame] = []  # being prepared or prepared, in the order selected
         self._running: list[Frame] = []
+        self._answered: list[Frame] = []  # about to be published
         self._batch = 0  # size of the batch that runs
         self._ended: list[Ended] = []
         self._ids = itertools.count(1)
@@ -188,15 +191,11 @@ class FrameScheduler:
     def set_policy(self, camera: str, policy: CameraPolicy) -> None:
         """Add a camera or change what it is promised; frames already selected keep their deadline.
 
-        Raises PolicyError, and changes nothing, where the deadline cannot be met at any level.
+        Raises PolicyError, and changes nothing, where a deadline that is new cannot be met at any level.
         """
-        shortest = self.shortest_deadline()
-        if policy.deadline < shortest:
-            raise PolicyError(
-                f"camera {camera}: deadline {policy.deadline:.3f} s is shorter than the fastest level takes "
-                f"({self.levels[0].name}); the shortest that works is {math.ceil(shortest * 1e3) / 1e3:.3f} s"
-            )
         known = self._cameras.get(camera)
+        if known is None or policy.deadline != known.policy.deadline:  # else it may be the engine that is slow
+            self.check_deadline(camera, policy)
         if known is None:
             self._cameras[camera] = _Camera(camera, policy, level=self._load.level)
             self.counts.setdefault(camera, Counter())
@@ -206,6 +205,15 @@ class FrameScheduler:
         known.vtime = self._vnow
         if known.waiting:
             known.waiting.due = known.waiting.born + policy.deadline
+
+    def check_deadline(self, camera: str, policy: CameraPolicy) -> None:
+        """Raise PolicyError for a deadline that no level is predicted to meet, with the shortest that works."""
+        shortest = self.shortest_deadline()
+        if policy.deadline < shortest:
+            raise PolicyError(
+                f"camera {camera}: deadline {policy.deadline:.3f} s is shorter than the fastest level takes "
+                f"({self.levels[0].name}); the shortest that works is {math.ceil(shortest * 1e3) / 1e3:.3f} s"
+            )
 
     def shortest_deadline(self) -> float:
         """Seconds the lowest level is predicted to need; 0 while nothing is known."""
@@ -220,7 +228,8 @@ class FrameScheduler:
         """Drop what one camera or all hold, for time going back; answers still to come are withheld."""
         for frame in self._held():
             if camera in (None, frame.camera):
-                doom = Outcome.WITHHELD if frame.state is State.RUNNING else Outcome.STALE
+                ran = frame.state in (State.RUNNING, State.ANSWERED)
+                doom = Outcome.WITHHELD if ran else Outcome.STALE
                 self._doom(frame, doom, reason)
         for known in self._cameras.values():
             if camera in (None, known.name):
@@ -233,12 +242,12 @@ class FrameScheduler:
         self._down = ""
 
     def engine_down(self, reason: str) -> None:
-        """The engine is gone: frames held end as ENGINE_DOWN, and those offered until it is up."""
+        """The engine is gone: frames without an answer end as ENGINE_DOWN, and those offered until it is up."""
         self._down = reason
         for frame in self._held():
             if frame.state is State.RUNNING:
                 self._end(frame, Outcome.ENGINE_DOWN, reason)
-            else:
+            elif frame.state is not State.ANSWERED:
                 self._doom(frame, Outcome.ENGINE_DOWN, reason)
 
     # --- the way of a frame ---------------------------------------------------------------------
@@ -328,27 +337,37 @@ class FrameScheduler:
         self._running, self._batch = batch.copy(), len(batch)
         return batch
 
-    def finished(self, frame: Frame, now: float, *, truncated: bool = False) -> bool:
-        """The answer to a frame is about to be published: True if it is in time, else it is withheld.
+    def answered(self, frame: Frame, now: float, *, truncated: bool = False) -> None:
+        """There is an answer to a frame; ``finished`` is to follow just before it is published.
 
         ``truncated``: the engine stopped at the deadline, so the time taken is no measure. A frame
-        answered without the engine (an unchanged scene) may finish straight after its preparation.
+        answered without the engine (an unchanged scene) comes here straight after its preparation.
         """
-        if frame.state is State.ENDED:
+        if frame.state is State.RUNNING:
+            if len(self._running) == 1:  # the batch is complete
+                seconds = now - frame.run_started
+                self.latency.observe("run", frame.level, self._batch, seconds, at_least=truncated)
+        elif frame.state not in (State.PREPARING, State.PREPARED):
+            return
+        self._let_go(frame, now)
+        frame.state = State.ANSWERED
+        self._answered.append(frame)
+
+    def finished(self, frame: Frame, now: float, *, truncated: bool = False) -> bool:
+        """The answer to a frame is about to be published: True if it is in time, else it is withheld."""
+        self.answered(frame, now, truncated=truncated)
+        if frame.state is not State.ANSWERED:
             return False
-        if frame.state is State.RUNNING and len(self._running) == 1:  # the batch is complete
-            seconds = now - frame.run_started
-            self.latency.observe("run", frame.level, self._batch, seconds, at_least=truncated)
         if frame.doom:
-            self._end(frame, *frame.doom, now=now)
+            self._end(frame, *frame.doom)
             return False
         age = now - frame.born
         if now > frame.due:
-            self._end(frame, Outcome.WITHHELD, f"it came {now - frame.due:.3f} s late", now=now)
+            self._end(frame, Outcome.WITHHELD, f"it came {now - frame.due:.3f} s late")
             return False
         if frame.probe and frame.camera in self._cameras:  # good news: look again at once
             self._cameras[frame.camera].probe_at = now
-        self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {frame.reason}", now=now)
+        self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {frame.reason}")
         return True
 
     def drop(self, frame: Frame, outcome: Outcome, reason: str, now: float) -> None:
@@ -522,17 +541,24 @@ class FrameScheduler:
 
     def _held(self) -> list[Frame]:
         waiting = [c.waiting for c in self._waiting.values() if c.waiting]
-        return [*waiting, *self._selected, *self._running]
+        return [*waiting, *self._selected, *self._running, *self._answered]
 
     def _doom(self, frame: Frame, outcome: Outcome, reason: str) -> None:
         """End a frame, now or, where a worker still has it, when that lets go of it."""
-        if frame.state in (State.PREPARING, State.RUNNING):
+        if frame.state in (State.PREPARING, State.RUNNING, State.ANSWERED):
             frame.doom = (outcome, reason)
         else:
             self._end(frame, outcome, reason)
 
     def _end(self, frame: Frame, outcome: Outcome, reason: str, *, now: float | None = None) -> None:
-        """The one way out: free what holds the frame, settle its camera's account, keep count."""
+        """The one way out: free what holds the frame and keep count."""
+        self._let_go(frame, now)
+        frame.state, frame.reason = State.ENDED, reason
+        self.counts[frame.camera][outcome] += 1
+        self._ended.append(Ended(frame, outcome, reason))
+
+    def _let_go(self, frame: Frame, now: float | None) -> None:
+        """Free what holds the frame and settle its camera's account, for what the engine did until ``now``."""
         camera = self._cameras.get(frame.camera)
         if frame.state is State.RUNNING:
             self._running.remove(frame)
@@ -543,6 +569,8 @@ class FrameScheduler:
             self._selected.remove(frame)
             if camera:
                 camera.vtime -= frame.charge
+        elif frame.state is State.ANSWERED:
+            self._answered.remove(frame)
         if camera:
             if camera.waiting is frame:
                 camera.waiting = None
@@ -551,6 +579,3 @@ class FrameScheduler:
                 camera.preparing = None
             elif camera.prepared is frame:
                 camera.prepared = None
-        frame.state, frame.reason = State.ENDED, reason
-        self.counts[frame.camera][outcome] += 1
-        self._ended.append(Ended(frame, outcome, reason))

@@ -421,6 +421,33 @@ def test_a_frame_in_the_worker_ends_when_the_worker_is_done_with_it():
     assert ends(s) == [("front", Outcome.ENGINE_DOWN)]
 
 
+def test_whether_an_answer_is_in_time_is_decided_when_it_is_published():
+    s = scheduler("front", "rear")
+    for camera, published in (("front", 1.19), ("rear", 1.21)):
+        s.offer(camera, 1.0, 1.0)
+        frame = prepare(s, 1.0)
+        s.next_run(1.005)
+        s.answered(frame, 1.02)
+        assert ends(s) == []
+        in_time = camera == "front"
+        assert s.finished(frame, published) == in_time
+        assert ends(s) == [(camera, Outcome.PUBLISHED if in_time else Outcome.WITHHELD)]
+
+
+def test_an_answer_about_to_be_published_outlives_the_engine_but_not_its_time():
+    s = scheduler("front", "rear")
+    frames = []
+    for camera in ("front", "rear"):
+        s.offer(camera, 1.0, 1.0)
+        frames.append(prepare(s, 1.0))
+        s.next_run(1.005)
+        s.answered(frames[-1], 1.02)
+    s.engine_down("it was killed")
+    s.clear("time went back", "rear")
+    assert [s.finished(frame, 1.03) for frame in frames] == [True, False]
+    assert ends(s) == [("front", Outcome.PUBLISHED), ("rear", Outcome.WITHHELD)]
+
+
 def test_time_going_back_clears_what_is_held_and_withholds_what_runs():
     s = scheduler("front", "rear")
     s.offer("front", 1.0, 1.0)
@@ -466,6 +493,19 @@ def test_a_deadline_shorter_than_the_fastest_level_is_refused_with_the_shortest_
     with pytest.raises(PolicyError):
         s.set_policy("front", CameraPolicy(deadline=0.02))
     assert s.offer("front", 1.0, 1.0).due == 1.2, "the policy is as it was"
+
+
+def test_what_is_not_changed_is_not_refused():
+    s = scheduler("front")
+    for now in (1.0, 2.0):
+        s.offer("front", now, now)
+        frame = prepare(s, now)
+        s.next_run(now + 0.005)
+        s.finished(frame, now + 0.9)
+    assert s.shortest_deadline() > 0.2, "the engine has become slow"
+    s.set_policy("front", CameraPolicy(weight=2.0))
+    with pytest.raises(PolicyError):
+        s.set_policy("front", CameraPolicy(deadline=0.19, weight=2.0))
 
 
 @pytest.mark.parametrize(
@@ -516,7 +556,7 @@ class Events(RuleBasedStateMachine):
         self.now = 1.0
         self.ended = {}
         self.offered = Counter()
-        self.preparing, self.running = [], []
+        self.preparing, self.running, self.unpublished = [], [], []
         self.out = set()  # frames between next_prepare and their end
 
     @initialize(ahead=st.integers(0, 3), max_batch=st.integers(1, 3), levels=st.integers(1, 3))
@@ -575,10 +615,18 @@ class Events(RuleBasedStateMachine):
     def answered(self, well, truncated):
         frame = self.running.pop()
         if well:
-            if self.s.finished(frame, self.now, truncated=truncated):
-                assert self.now <= frame.due
+            self.s.answered(frame, self.now, truncated=truncated)
+            self.unpublished.append(frame)
+            self.out.discard(frame)
         else:
             self.s.drop(frame, Outcome.ENGINE_DOWN, "it failed", self.now)
+
+    @precondition(lambda self: self.unpublished)
+    @rule()
+    def finished(self):
+        frame = self.unpublished.pop()
+        if self.s.finished(frame, self.now):
+            assert self.now <= frame.due
 
     @rule()
     def engine(self):
@@ -632,7 +680,7 @@ class Events(RuleBasedStateMachine):
             return
         for frame in self.preparing:
             self.s.prepared(frame, self.now)
-        for frame in self.running:
+        for frame in self.running + self.unpublished:
             self.s.finished(frame, self.now)
         self.s.clear("the end")
         self.every_frame_ends_once_and_counts_add_up()
