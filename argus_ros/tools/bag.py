@@ -157,7 +157,7 @@ def _name(parts: list[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _repair(path: Path) -> str:

@@ -113,7 +113,7 @@ def read(path: Path) -> dict[Key, Line]:
         except (ValueError, KeyError, TypeError) as error:
             raise ExpectationError(
                 f"line {number} of {path} is no line of a detections.jsonl "
-                f"({type(error).__name__}: {error}); give one that 'argus replay' wrote, or write it with --update"
+                f"({type(error).__name__}: {error}); give one of an earlier run, or write it with --update"
             ) from None
     return found
 
