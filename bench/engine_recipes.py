@@ -1,10 +1,10 @@
 """Ratios of the engine's recipes on this machine: engines side by side in one process, interleaved, warm.
 
-    python bench/engine_recipes.py [--checkpoint argus-nano] [--rounds 15] [--tokens 40] [--threads 1] [--json FILE]
+    python bench/engine_recipes.py --checkpoint argus-nano --rounds 15 --tokens 40 --threads 1
 
-Every engine answers the same frames with the same number of tokens (free text without an end would differ, so
-the task is ``ask`` or ``caption`` and the length is fixed). Prints the median of each stage and, per engine, the
-median of the ratios to ``stock`` (transformers' modules and ``generate``), taken round by round.
+Every engine answers the same frames in free text of the same length. Prints the median of each stage and, per
+engine, the median of its ratios to ``stock`` (transformers' modules and ``generate``), taken round by round, so
+that a busy machine tells the same as an idle one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def main() -> None:
                 taken[name].append(times)
 
     report = {}
-    print(f"{checkpoint.name}, {given.tokens} tokens, {given.threads} thread(s), {platform.processor()}, ms:")
+    machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": given.threads}
+    print(f"{checkpoint.name}, {given.tokens} tokens, {machine}, ms:")
     print(f"{'':32}{''.join(f'{s:>12}' for s in (*STAGES, 'total'))}{'x stock':>10}")
     for name, times in taken.items():
         medians = {s: statistics.median(getattr(t, s) for t in times) * 1e3 for s in STAGES}
@@ -80,8 +81,9 @@ def main() -> None:
         report[name] = {"ms": medians, "ratio_to_stock": ratio}
         print(f"{name:32}{''.join(f'{m:12.2f}' for m in medians.values())}{ratio:10.2f}")
     if given.json:
-        machine = {"processor": platform.processor(), "torch": torch.__version__, "threads": given.threads}
-        given.json.write_text(json.dumps({"machine": machine, "engines": report, "shape": asdict(vision)}, indent=1))
+        given.json.write_text(
+            json.dumps({"machine": machine, "engines": report, "shape": asdict(vision)}, indent=1)
+        )
 
 
 if __name__ == "__main__":

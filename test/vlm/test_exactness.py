@@ -119,7 +119,7 @@ def test_stock_preset_gives_the_same_detections(tiny: Path) -> None:
 
 
 def test_the_stock_path_from_a_picture(tiny: Path) -> None:
-    """Stock processor and plain ``generate`` on a picture of a tile's size, beside a grammar without rules."""
+    """Stock processor and plain ``generate`` on a tile-sized picture, beside a grammar without rules."""
     native = Engine(EngineConfig(str(tiny), device="cpu", dtype="float32"))
     reference = TransformersModel(native.checkpoint, torch.device("cpu"), torch.float32)
     task = Task("detect")
