@@ -2,9 +2,9 @@
 
     python bench/engine_recipes.py --checkpoint argus-nano --rounds 15 --tokens 40 --threads 1
 
-Every engine answers the same frames in free text of the same length. Prints the median of each stage and, per
-engine, the median of its ratios to ``stock`` (transformers' modules and ``generate``), taken round by round, so
-that a busy machine tells the same as an idle one.
+Every engine answers the same frames in free text of the same length. Prints the median of each stage and,
+per engine, the median of its ratios to ``stock`` (transformers' modules and ``generate``), taken round by
+round, so that other load on the machine weighs on both.
 """
 
 from __future__ import annotations
