@@ -80,7 +80,7 @@ def set_up() -> None:
     once(venv, "ros", digest(*wheels), lambda: install_ros(venv, wheels))
     # The sources are linked into the workspace: an edited module needs no build, a new one does.
     linked = [p for name in ("argus_ros", "config", "launch", "scripts") for p in files(ROOT / name)]
-    built = [ROOT / "CMakeLists.txt", ROOT / "package.xml", *files(ROOT / "msg")]
+    built = [ROOT / "CMakeLists.txt", ROOT / "package.xml", *files(ROOT / "msg"), *files(ROOT / "srv")]
     package = digest(environment, *wheels, *map(str, linked), *(f"{p} {p.read_text()}" for p in built))
     once(workspace, "build", package, lambda: build(venv, workspace, wheels=bool(wheels)))
 

@@ -74,7 +74,8 @@ def test_package_xml_names_what_is_imported() -> None:
 
 def test_cmake_builds_every_message() -> None:
     cmake = (ROOT / "CMakeLists.txt").read_text()
-    assert set(re.findall(r"msg/\w+\.msg", cmake)) == {f"msg/{p.name}" for p in (ROOT / "msg").glob("*.msg")}
+    files = {f"{p.parent.name}/{p.name}" for kind in ("msg", "srv") for p in (ROOT / kind).glob(f"*.{kind}")}
+    assert set(re.findall(r"(?:msg|srv)/\w+\.(?:msg|srv)", cmake)) == files
 
 
 def test_the_profile_is_named_in_both_variables_unless_the_user_named_one() -> None:

@@ -12,7 +12,7 @@ from ament_index_python.packages import get_package_prefix, get_package_share_di
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("folder", ["config", "launch", "msg"])
+@pytest.mark.parametrize("folder", ["config", "launch", "msg", "srv"])
 def test_the_share_folder_has_all_of(folder: str) -> None:
     installed = Path(get_package_share_directory("argus_ros"), folder)
     files = [file for file in (ROOT / folder).iterdir() if file.is_file()]
