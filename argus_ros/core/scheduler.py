@@ -46,6 +46,8 @@ class CameraPolicy:
     deadline: float = 0.2  #: most seconds of age at publication
     weight: float = 1.0  #: share of engine time under overload, relative to the other cameras
     rate_cap: float = 0.0  #: most frames per second to take up, on average; 0: all
+    work: str = "run"  #: what the engine does for its frames; what costs alike is learnt together
+    probed: bool = True  #: whether a hopeless frame is run now and then all the same
 
     def __post_init__(self) -> None:
         for name in ("deadline", "weight"):
@@ -85,6 +87,7 @@ class Frame:
     arrived: float
     due: float  #: latest time of publication
     payload: Any = None
+    work: str = "run"  #: as in its camera's policy
     state: State = State.WAITING
     level: int = 0  #: index into the ladder, once selected for preparation
     probe: bool = False  #: predicted to be late, run to see whether the engine has recovered
@@ -194,7 +197,7 @@ class FrameScheduler:
         Raises PolicyError, and changes nothing, where a deadline that is new cannot be met at any level.
         """
         known = self._cameras.get(camera)
-        if known is None or policy.deadline != known.policy.deadline:  # else it may be the engine that is slow
+        if known is None or policy.deadline != known.policy.deadline:  # else the engine is slow
             self.check_deadline(camera, policy)
         if known is None:
             self._cameras[camera] = _Camera(camera, policy, level=self._load.level)
@@ -207,17 +210,17 @@ class FrameScheduler:
             known.waiting.due = known.waiting.born + policy.deadline
 
     def check_deadline(self, camera: str, policy: CameraPolicy) -> None:
-        """Raise PolicyError for a deadline that no level is predicted to meet, with the shortest that works."""
-        shortest = self.shortest_deadline()
+        """Raise PolicyError for a deadline that no level is predicted to meet, with the shortest."""
+        shortest = self.shortest_deadline(policy.work)
         if policy.deadline < shortest:
             raise PolicyError(
                 f"camera {camera}: deadline {policy.deadline:.3f} s is shorter than the fastest level takes "
                 f"({self.levels[0].name}); the shortest that works is {math.ceil(shortest * 1e3) / 1e3:.3f} s"
             )
 
-    def shortest_deadline(self) -> float:
+    def shortest_deadline(self, work: str = "run") -> float:
         """Seconds the lowest level is predicted to need; 0 while nothing is known."""
-        return self.latency.predict("prepare", 0) + self.latency.predict("run", 0)
+        return self.latency.predict("prepare", 0) + self.latency.predict(work, 0)
 
     def remove_camera(self, camera: str) -> None:
         """Forget a camera; what it holds ends as STALE, an answer still to come as WITHHELD."""
@@ -242,7 +245,7 @@ class FrameScheduler:
         self._down = ""
 
     def engine_down(self, reason: str) -> None:
-        """The engine is gone: frames without an answer end as ENGINE_DOWN, and those offered until it is up."""
+        """The engine is gone: frames without an answer end as ENGINE_DOWN, as do those to come."""
         self._down = reason
         for frame in self._held():
             if frame.state is State.RUNNING:
@@ -255,7 +258,8 @@ class FrameScheduler:
     def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame:
         """Take a new frame whose age was zero at ``born``. Raises KeyError for an unknown camera."""
         known = self._cameras[camera]
-        frame = Frame(next(self._ids), camera, born, now, born + known.policy.deadline, payload)
+        policy = known.policy
+        frame = Frame(next(self._ids), camera, born, now, born + policy.deadline, payload, policy.work)
         self.offered[camera] += 1
         gap = now - known.offered
         known.offered = now
@@ -323,7 +327,7 @@ class FrameScheduler:
                 if len(batch) < self.max_batch and self._joins(batch, frame, now):
                     batch.append(frame)
                 continue
-            finish = now + self.latency.predict("run", frame.level)
+            finish = now + self.latency.predict(frame.work, frame.level)
             if finish <= frame.due or frame.probe or self._probe(frame, now):
                 batch.append(frame)
             else:
@@ -346,7 +350,7 @@ class FrameScheduler:
         if frame.state is State.RUNNING:
             if len(self._running) == 1:  # the batch is complete
                 seconds = now - frame.run_started
-                self.latency.observe("run", frame.level, self._batch, seconds, at_least=truncated)
+                self.latency.observe(frame.work, frame.level, self._batch, seconds, at_least=truncated)
         elif frame.state not in (State.PREPARING, State.PREPARED):
             return
         self._let_go(frame, now)
@@ -418,9 +422,10 @@ class FrameScheduler:
                 camera.turn = camera.waiting.due  # type: ignore[union-attr]
             return min(ready, key=attrgetter("turn"))
         self._vnow = sum(c.vtime * c.policy.weight for c in ready) / sum(c.policy.weight for c in ready)
-        seconds = self._engine_seconds(self._load.level)
+        level = self._load.level
         eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': rounding
         for camera in eligible:
+            seconds = self._engine_seconds(level, camera.policy.work)
             camera.turn = camera.vtime + seconds / camera.policy.weight
         return min(eligible, key=attrgetter("turn"))
 
@@ -429,10 +434,10 @@ class FrameScheduler:
     ) -> bool:
         """Set the highest level at which the frame is in time, or make it a probe, or end it as stale."""
         predict = self.latency.predict
-        queue = free + sum(self._engine_seconds(f.level) for f in self._selected if f is not old)
+        queue = free + sum(self._engine_seconds(f.level, f.work) for f in self._selected if f is not old)
         finish = now
         for level in range(self._load.level, -1, -1):
-            finish = max(now + predict("prepare", level), queue) + predict("run", level)
+            finish = max(now + predict("prepare", level), queue) + predict(frame.work, level)
             slack = SLACK_TO_CLIMB * camera.policy.deadline if level > camera.level else 0.0
             if finish + slack <= frame.due:
                 frame.level = level
@@ -447,7 +452,7 @@ class FrameScheduler:
     def _probe(self, frame: Frame, now: float) -> bool:
         """Run a hopeless frame all the same if its camera has had no run for a while."""
         camera = self._cameras[frame.camera]
-        if now >= frame.due or now < camera.probe_at:
+        if now >= frame.due or now < camera.probe_at or not camera.policy.probed:
             return False
         frame.probe = True
         frame.reason = f"predicted to be late, but a probe: no run for {PROBE_INTERVAL:g} s"
@@ -455,11 +460,11 @@ class FrameScheduler:
 
     def _joins(self, batch: list[Frame], frame: Frame, now: float) -> bool:
         """Whether one more in the batch leaves all in time, and takes no longer than one by one."""
-        if frame.level != batch[0].level:
+        if (frame.level, frame.work) != (batch[0].level, batch[0].work):
             return False
         predict = self.latency.predict
-        seconds = predict("run", frame.level, len(batch) + 1)
-        alone = predict("run", frame.level, len(batch)) + predict("run", frame.level)
+        seconds = predict(frame.work, frame.level, len(batch) + 1)
+        alone = predict(frame.work, frame.level, len(batch)) + predict(frame.work, frame.level)
         return seconds <= alone and all(now + seconds <= f.due for f in [*batch, frame])
 
     def _select(self, camera: _Camera, frame: Frame, old: Frame | None, now: float) -> None:
@@ -476,7 +481,7 @@ class FrameScheduler:
 
     def _pay(self, camera: _Camera, frame: Frame) -> None:
         """Charge a camera for a frame that is to run; what was too much comes back when it has."""
-        frame.charge = self._engine_seconds(frame.level) / camera.policy.weight
+        frame.charge = self._engine_seconds(frame.level, frame.work) / camera.policy.weight
         camera.vtime += frame.charge
         frame.turn = camera.vtime if self._load.overloaded else frame.due
 
@@ -484,12 +489,12 @@ class FrameScheduler:
         if not self._running:
             return now
         first = self._running[0]
-        return max(now, first.run_started + self.latency.typical("run", first.level, self._batch))
+        return max(now, first.run_started + self.latency.typical(first.work, first.level, self._batch))
 
-    def _engine_seconds(self, level: int) -> float:
+    def _engine_seconds(self, level: int, work: str = "run") -> float:
         """Engine seconds a frame takes, batches used where they help."""
         sizes = range(1, self.max_batch + 1)
-        return min(self.latency.typical("run", level, n) / n for n in sizes)
+        return min(self.latency.typical(work, level, n) / n for n in sizes)
 
     def _refresh(self, now: float) -> None:
         """Look at the load: its mode and the highest budget level it allows, with hysteresis."""
@@ -558,7 +563,7 @@ class FrameScheduler:
         self._ended.append(Ended(frame, outcome, reason))
 
     def _let_go(self, frame: Frame, now: float | None) -> None:
-        """Free what holds the frame and settle its camera's account, for what the engine did until ``now``."""
+        """Free what holds the frame and settle its camera's account; the engine had it until ``now``."""
         camera = self._cameras.get(frame.camera)
         if frame.state is State.RUNNING:
             self._running.remove(frame)
