@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from argus_ros.core.engine_client import EngineState
 from argus_ros.core.fastdds import with_large_images
 
 NODE = "/argus"
@@ -128,8 +129,9 @@ def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
         for status in message["status"] if topic == "diagnostics" else ():
             if status["name"].endswith("engine"):
                 last = status["message"]
-                if status["level"] == 0:
+                state = next((v["value"] for v in status["values"] if v["key"] == "state"), "")
+                if state == EngineState.READY.value:
                     return
-                if status["level"] == 2:
+                if state in (EngineState.FAILED.value, EngineState.RESTARTING.value):
                     raise ValueError(f"the engine cannot be started: {last}")
     raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")

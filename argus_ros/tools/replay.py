@@ -295,7 +295,9 @@ class _Run:
         """Why nothing came of it, where nothing did."""
         if self.lines:
             return ""
-        return f"no image was answered: {self.reason or 'the bag has none'}"
+        counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in self.outcomes.items())
+        reasons = ": ".join(filter(None, (counts, self.reason)))
+        return f"no image was answered: {reasons or 'the bag has none'}"
 
     def figures(self) -> dict[str, Any]:
         p50, p95 = np.quantile(self.latencies, (0.5, 0.95)) if self.latencies else (0.0, 0.0)
