@@ -4,7 +4,8 @@
 exactly one report. ``Offline`` is for recordings: one image at a time, every image, no deadline.
 
 Two threads work here. One prepares frames; the engine client's own takes the answers, hands the engine
-the next frame that lies prepared, and only then reports, so that the engine does not wait for a publisher.
+the next frame that lies prepared, and only then publishes, so that the engine does not wait for a publisher.
+Whether an answer is in time is decided right before its publication.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -29,15 +30,35 @@ from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.preparation import Prepared, prepare
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
-from argus_ros.core.scheduler import CameraPolicy, Ended, Frame, FrameScheduler, Level, Load
+from argus_ros.core.scheduler import (
+    CameraPolicy,
+    Ended,
+    Frame,
+    FrameScheduler,
+    Level,
+    Load,
+    PolicyError,
+    State,
+)
+from argus_ros.core.still import Look, StillGate, thumbnail
 from argus_ros.core.types import Answer, Outcome, StageTimes, Status, Task
 
 log = logging.getLogger(__name__)
 
-#: Seconds the first frames may take, while nothing is known of the engine's speed.
+#: Most frames in one pass of an engine that has recipe ``camera_batch``.
+MAX_BATCH = 4
+#: Seconds the first frame of a budget level may take, while nothing is known of the engine's speed.
 FIRST_PATIENCE = 60.0
 #: Seconds before a frame's deadline at which generation stops, so that the answer can be published.
 PUBLISH_MARGIN = 0.005
+#: Seconds without an image after which a camera's newest one answers no question any more.
+SILENCE = 3.0
+#: Under these the scheduler knows the questions that are being answered, as it knows cameras.
+QUESTIONS = ("question 1", "question 2", "question 3", "question 4")
+
+
+class AskError(ValueError):
+    """A question that cannot be answered, and why."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,26 @@ class Report:
     age: float  #: seconds since the image was taken
     width: int = 0  #: of the whole image; 0 where it was not looked at
     height: int = 0
-    level: str = ""  #: name of the budget level
+    level: int = 0  #: of the budget, steps below the full one
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """A camera's newest image, for questions about it."""
+
+    header: Any
+    image: Image
+    born: float  # when its age was zero
+    arrived: float
+
+
+@dataclass(frozen=True)
+class _Question:
+    """That a frame is not one of a stream, but there to answer somebody."""
+
+    camera: str
+    born: float  # when the image's age was zero; the frame's own time begins with the question
+    on_end: Callable[[Report], None]
 
 
 @dataclass(eq=False)
@@ -78,7 +118,9 @@ class _Job:
     slot: int | None = None  # of the shared memory, while it has one
     prepared: Prepared | None = None
     prepare_seconds: float = 0.0
+    look: Look | None = None  # what the still gate compares
     answer: Answer | None = None
+    question: _Question | None = None
 
 
 class Pipeline:
@@ -86,11 +128,14 @@ class Pipeline:
 
     ``on_result`` gets the report of each frame that is to be published; ``on_report`` that of every frame
     offered, exactly once, after its publication if there was one; ``on_event`` the engine's changes of
-    state; ``on_warning`` a sentence about the clocks. Callbacks come from threads of the pipeline,
-    reports never two at a time. An engine that takes ``hang_factor`` times what is predicted for a frame,
-    and more than ``hang_seconds``, is killed and started again. With ``publish_late``, which may be set
-    at any time, answers past their deadline are published too, marked LATE. Other options are
-    ``EngineClient``'s. Raises PolicyError, and ValueError for an unknown preset.
+    state; ``on_warning`` a sentence about clocks, or about a deadline that no answer can meet. Callbacks
+    come from threads of the pipeline, reports never two at a time.
+
+    ``levels`` is the budget ladder (``budget.ladder``). An engine that takes ``hang_factor`` times what is
+    predicted for a frame, and more than ``hang_seconds``, is killed and started again. With ``publish_late``,
+    which may be set at any time, answers past their deadline are published too, marked LATE.
+    ``still_seconds`` is how long recipe ``still_gate`` may repeat an answer. Other options are
+    ``EngineClient``'s; the number of slots is chosen here. Raises ValueError for an unknown preset.
     """
 
     def __init__(
@@ -108,16 +153,17 @@ class Pipeline:
         hang_factor: float = 20.0,
         hang_seconds: float = 5.0,
         publish_late: bool = False,
+        still_seconds: float = 1.0,
         **engine_options: Any,
     ) -> None:
-        ahead = 1 if recipes.preset(config.preset).overlap else 0
-        if config.slots < ahead + 2:  # one runs, one more may be prepared than waits
-            raise ValueError(f"slots is {config.slots}; preset {config.preset} needs {ahead + 2} at least")
+        wanted = recipes.preset(config.preset)
+        ahead = 1 if wanted.overlap else 0
+        most = MAX_BATCH if wanted.overlap and wanted.camera_batch else 1  # if the engine has it: see _ready
         self.tiling = tiling
         self.publish_late = publish_late
         self.hang_factor, self.hang_seconds = hang_factor, hang_seconds
         self.engine = EngineClient(
-            config,
+            replace(config, slots=max(ahead, most) + 2 + most),
             on_answer=self._answered,
             on_event=self._engine_event,
             **engine_options,
@@ -126,6 +172,8 @@ class Pipeline:
         self._on_event, self._on_warning = on_event, on_warning
         self._changed = threading.Condition()  # guards what follows
         self._cameras = dict(cameras)
+        self._newest: dict[str, _Newest] = {}  # by camera
+        self._free = list(QUESTIONS)
         self._scheduler = FrameScheduler(
             {name: camera.policy for name, camera in cameras.items()},
             levels,
@@ -133,7 +181,11 @@ class Pipeline:
             ahead=ahead,
         )
         self._clock = StampClock(max_clock_skew)
+        self._gate = StillGate(still_seconds) if wanted.still_gate else None
+        self._prepared: dict[str, Frame] = {}  # newest of each camera, for the gate
         self._running: dict[int, Frame] = {}  # given to the engine, by request id
+        self._answers: deque[Frame] = deque()  # to be published, in this order
+        self._tried: set[tuple[str, int]] = set()  # work and budget level that the engine has answered
         self._counts: dict[str, Counter[Outcome]] = {}
         self._stopping = False
         self._reporting = threading.RLock()  # also guards the counts
@@ -166,11 +218,14 @@ class Pipeline:
         with self._changed:
             self._scheduler.set_policy(name, camera.policy)
             self._cameras[name] = camera
+            self._forget(name)
 
     def remove_camera(self, name: str) -> None:
         with self._changed:
             self._scheduler.remove_camera(name)
             self._clock.forget(name)
+            self._forget(name)
+            self._newest.pop(name, None)
             del self._cameras[name]
             self._changed.notify_all()
 
@@ -195,6 +250,8 @@ class Pipeline:
             stamped = self._clock.arrive(camera, stamp, ros_now, now)
             for cleared in stamped.clear:
                 self._scheduler.clear("time went back", cleared)
+                self._forget(cleared)
+            self._newest[camera] = _Newest(header, image, stamped.born, now)
             self._scheduler.offer(camera, stamped.born, now, job)
             self._changed.notify_all()
             nobody = self._stopping or self._thread.ident is None
@@ -204,10 +261,46 @@ class Pipeline:
         if ended:
             self._report(ended)
 
+    def ask(self, camera: str, task: Task, deadline: float, on_end: Callable[[Report], None]) -> None:
+        """Run ``task`` on a camera's newest image, beside its stream; returns at once.
+
+        ``deadline``: most seconds from now to the answer; 0: the camera's own. ``on_end`` gets the one report
+        from a thread of the pipeline: PUBLISHED with the answer, or the reason why there is none. Its age
+        counts from the image, its total time from now. Raises AskError where that is clear from the start.
+        """
+        now = time.monotonic()
+        with self._changed:
+            known, newest = self._cameras.get(camera), self._newest.get(camera)
+            if known is None:
+                raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
+            if newest is None:
+                raise AskError(f"no image of camera {camera} has arrived")
+            if now - newest.arrived > SILENCE:
+                raise AskError(f"the newest image of camera {camera} came {now - newest.arrived:.1f} s ago")
+            if not self._free:
+                raise AskError(f"{len(QUESTIONS)} questions are being answered already; ask again later")
+            try:
+                policy = CameraPolicy(deadline or known.policy.deadline, work=task.name, probed=False)
+                self._scheduler.check_deadline(camera, policy)
+            except PolicyError as error:
+                raise AskError(str(error)) from None
+            question = self._free.pop()
+            asked = _Question(camera, newest.born, on_end)
+            job = _Job(newest.header, newest.image, task, known.region, question=asked)
+            self._scheduler.set_policy(question, policy)
+            self._scheduler.offer(question, now, now, job)
+            self._changed.notify_all()
+            nobody = self._stopping or self._thread.ident is None
+            ended = self._take_ended() if nobody else []
+        self._report(ended)
+
     def clear(self, reason: str) -> None:
         """Drop what is held, for a camera's time that is gone."""
         with self._changed:
             self._scheduler.clear(reason)
+            self._newest.clear()
+            for camera in self._cameras:
+                self._forget(camera)
             self._changed.notify_all()
 
     def counts(self) -> dict[str, Counter[Outcome]]:
@@ -236,12 +329,14 @@ class Pipeline:
             self._report(ended)
             if frame:
                 self._prepare(frame)
+                self._publish()
 
     def _begin(self, frame: Frame) -> None:
         """From here on changes of its camera pass the frame by. The lock is held."""
         job: _Job = frame.payload
-        camera = self._cameras[frame.camera]
-        job.task, job.region = camera.task, camera.region
+        if not job.question:
+            camera = self._cameras[frame.camera]
+            job.task, job.region = camera.task, camera.region
         job.slot = self.engine.acquire()
 
     def _prepare(self, frame: Frame) -> None:
@@ -252,7 +347,12 @@ class Pipeline:
         error = ""
         try:
             job.size = job.image.size()
-            job.prepared = prepare(job.image, job.region, tiling, self.engine.tiles(job.slot))
+            tiles = self.engine.tiles(job.slot)
+            job.prepared = prepare(job.image, job.region, tiling, tiles)
+            if self._gate and not job.question:
+                question = (job.task, job.prepared.region, job.size)
+                view = thumbnail(tiles[job.prepared.tiles - 1])
+                job.look = Look(view, question, frame.level, frame.born)
         except ImageError as refused:
             error = str(refused)
         except Exception as mistake:  # one frame must not end the thread
@@ -266,6 +366,30 @@ class Pipeline:
                 self._scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
             else:
                 self._scheduler.prepared(frame, now)
+                if job.look:
+                    self._prepared[frame.camera] = frame
+                    self._reuse(frame.camera, now)
+
+    def _reuse(self, camera: str, now: float) -> None:
+        """Answer what a camera has prepared without the engine, if nothing has changed. The lock is held."""
+        frame = self._prepared.get(camera)
+        if not (self._gate and frame and frame.state is State.PREPARED):
+            return
+        if any(running.camera == camera for running in self._running.values()):  # that is to come first
+            return
+        job: _Job = frame.payload
+        assert job.look is not None
+        job.answer = self._gate.recall(camera, job.look)
+        if job.answer:
+            self._scheduler.answered(frame, now)
+            self._answers.append(frame)
+            self._release(job)
+
+    def _forget(self, camera: str) -> None:
+        """What was said of a camera's scene does not count any more. The lock is held."""
+        self._prepared.pop(camera, None)
+        if self._gate:
+            self._gate.forget(camera)
 
     def _run_next(self, now: float) -> None:
         """Give the engine what is prepared, if it is free. The lock is held."""
@@ -273,8 +397,10 @@ class Pipeline:
         if not frames:
             return
         requests = tuple(self._request(frame) for frame in frames)
-        predicted = self._scheduler.latency.predict("run", frames[0].level, len(frames))
-        patience = max(self.hang_seconds, self.hang_factor * predicted) if predicted else FIRST_PATIENCE
+        work, level = frames[0].work, frames[0].level
+        predicted = self._scheduler.latency.predict(work, level, len(frames))
+        known = (work, level) in self._tried
+        patience = max(self.hang_seconds, self.hang_factor * predicted) if known else FIRST_PATIENCE
         try:
             self.engine.submit(requests, patience)
         except EngineDownError as error:
@@ -289,7 +415,7 @@ class Pipeline:
         assert job.prepared is not None
         return replace(
             _request(frame.id, job.slot, job.prepared, job.task),
-            camera=frame.camera,
+            camera="" if job.question else frame.camera,
             max_detections=self._scheduler.levels[frame.level].max_detections,
             deadline=None if frame.probe else frame.due - PUBLISH_MARGIN,
         )
@@ -306,21 +432,48 @@ class Pipeline:
             elif job.prepared:
                 job.answer = _moved(answered.answer, job.prepared.region)
                 truncated = answered.answer.status is Status.TRUNCATED
-                self._scheduler.finished(frame, now, truncated=truncated)
+                at_deadline = truncated and now >= frame.due - PUBLISH_MARGIN  # else by the limit of tokens
+                self._scheduler.answered(frame, now, truncated=at_deadline)
+                self._answers.append(frame)
+                self._tried.add((frame.work, frame.level))
+                if self._gate and job.look and not frame.doom:
+                    self._gate.remember(frame.camera, job.look, job.answer)
             self._release(job)
+            self._reuse(frame.camera, now)
             self._run_next(now)
             ended = self._take_ended()
             self._changed.notify_all()
+        self._publish()
         self._report(ended)
 
     def _engine_event(self, state: EngineState, text: str) -> None:
+        complaints: list[str] = []
         with self._changed:
             if state is EngineState.READY:
-                self._scheduler.engine_up()
+                complaints = self._ready()
             else:
                 self._scheduler.engine_down(f"the engine is {state.value}" + (f": {text}" if text else ""))
             self._changed.notify_all()
         self._on_event(state, text)
+        for complaint in complaints:
+            self._on_warning(complaint)
+
+    def _ready(self) -> list[str]:
+        """Take up what the engine says of itself: why deadlines cannot be met. The lock is held."""
+        info, scheduler = self.engine.info, self._scheduler
+        assert info is not None
+        if info.frame_seconds and not self._tried:
+            scheduler.latency = LatencyModel({("run", 0, 1): info.frame_seconds})
+        if "camera_batch" in info.recipes and scheduler.ahead:
+            scheduler.ahead = scheduler.max_batch = MAX_BATCH
+        scheduler.engine_up()
+        complaints = []
+        for name, camera in self._cameras.items():
+            try:
+                scheduler.check_deadline(name, camera.policy)
+            except PolicyError as error:
+                complaints.append(str(error))
+        return complaints
 
     # --- reports --------------------------------------------------------------------------------
 
@@ -328,6 +481,9 @@ class Pipeline:
         """What has ended, its memory free again. The lock is held."""
         ended = self._scheduler.take_ended()
         for end in ended:
+            if end.frame.payload.question:
+                self._scheduler.remove_camera(end.frame.camera)
+                self._free.append(end.frame.camera)
             if end.frame.id not in self._running:  # else it is free once the engine lets go of it
                 self._release(end.frame.payload)
         return ended
@@ -337,11 +493,28 @@ class Pipeline:
             self.engine.release(job.slot)
             job.slot = None
 
-    def _report(self, ended: Sequence[Ended]) -> None:
+    def _publish(self) -> None:
+        """Publish what is answered, in order; whether it is in time is decided at that very moment."""
+        with self._reporting:
+            while True:
+                with self._changed:
+                    if not self._answers:
+                        return
+                    now = time.monotonic()
+                    self._scheduler.finished(self._answers.popleft(), now)
+                    ended = self._take_ended()
+                ended.sort(key=lambda end: end.outcome is not Outcome.PUBLISHED)  # the others can wait
+                self._report(ended, now)
+
+    def _report(self, ended: Sequence[Ended], now: float | None = None) -> None:
+        """Tell what became of frames, as of ``now``."""
         with self._reporting:
             for end in ended:
-                started = time.monotonic()
+                started = time.monotonic() if now is None else now
                 report = self._describe(end, started)
+                if question := end.frame.payload.question:
+                    self._call(question.on_end, report)
+                    continue
                 if (
                     self.publish_late
                     and report.answer
@@ -353,15 +526,17 @@ class Pipeline:
                 self._counts.setdefault(report.camera, Counter())[report.outcome] += 1
                 if report.outcome is Outcome.PUBLISHED:
                     self._call(self._on_result, report)
-                    now = time.monotonic()
-                    times = replace(report.times, publish=now - started, total=now - end.frame.arrived)
-                    report = replace(report, times=times, age=now - end.frame.born)
+                    done = time.monotonic()
+                    times = replace(report.times, publish=done - started, total=done - end.frame.arrived)
+                    report = replace(report, times=times, age=done - end.frame.born)
                 self._call(self._on_report, report)
 
     def _describe(self, end: Ended, now: float) -> Report:
         frame = end.frame
         job: _Job = frame.payload
         begun = frame.prepare_started or now
+        question = job.question
+        reused = job.answer is not None and job.answer.status is Status.REUSED
         times = replace(
             job.answer.times if job.answer else StageTimes(),
             wait=begun - frame.arrived,
@@ -369,17 +544,17 @@ class Pipeline:
             total=now - frame.arrived,
         )
         return Report(
-            camera=frame.camera,
+            camera=question.camera if question else frame.camera,
             header=job.header,
             outcome=end.outcome,
-            reason=end.reason,
+            reason=f"{end.reason}, from an unchanged scene" if reused else end.reason,
             task=job.task,
             answer=replace(job.answer, times=times) if job.answer else None,
             times=times,
-            age=now - frame.born,
+            age=now - (question.born if question else frame.born),
             width=job.size[0],
             height=job.size[1],
-            level=self._scheduler.levels[frame.level].name,
+            level=len(self._scheduler.levels) - 1 - frame.level if frame.prepare_started else 0,
         )
 
     @staticmethod

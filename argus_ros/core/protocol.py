@@ -44,6 +44,7 @@ class ModelInfo:
     parameters: int
     recipes: tuple[str, ...] = ()  #: switched on and in force
     load_seconds: float = 0.0
+    frame_seconds: float = 0.0  #: that the shortest frame takes, measured when warm; 0: unknown
 
     @property
     def slot_bytes(self) -> int:

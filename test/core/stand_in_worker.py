@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from argus_ros.core.protocol import Answered, Arena, Failed, FrameRequest, ModelInfo, Progress, Ready, Run
@@ -20,7 +21,7 @@ from argus_ros.core.types import Answer, Detection
 INFO = ModelInfo("stand-in", "cpu", "float32", ("detect",), ("cone",), 32, 5, 4, 0)
 
 
-def answer(arena: Arena, request: FrameRequest) -> Answered:
+def answer(arena: Arena, request: FrameRequest, together: int) -> Answered:
     tiles = arena.tiles(request.slot, request.tiles, INFO.tile)
     match request.task.prompt:
         case "crash":
@@ -33,6 +34,11 @@ def answer(arena: Arena, request: FrameRequest) -> Answered:
             time.sleep(1000)
         case "brief":
             time.sleep(0.05)
+        case "budget":
+            said = f"{request.tiles} tiles, {request.max_detections} objects"
+            return Answered(request.id, Answer(text=said))
+        case "batch":
+            return Answered(request.id, Answer(text=str(together)))
         case "refuse":
             return Answered(request.id, error="this task is refused")
     box = Detection("cone", 0.9, 0.0, 0.0, request.width / 2, request.height / 4)
@@ -60,10 +66,15 @@ def main() -> None:
             connection.send(Progress("deaf"))
             threading.Event().wait()
     arena = Arena(given.arena, config.slots, INFO.slot_bytes)
-    connection.send(Ready(INFO))
+    info = INFO
+    if config.checkpoint == "batches":
+        info = replace(INFO, recipes=("camera_batch",))
+    if config.checkpoint == "takes half a second":
+        info = replace(INFO, frame_seconds=0.5)
+    connection.send(Ready(info))
     while isinstance(message := connection.recv(), Run):
         for request in message.requests:
-            connection.send(answer(arena, request))
+            connection.send(answer(arena, request, len(message.requests)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from argus_ros.core.engine_client import EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.pipeline import Camera, Offline, Pipeline, Report
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.core.scheduler import CameraPolicy, PolicyError
+from argus_ros.core.scheduler import CameraPolicy, Level, PolicyError
 from argus_ros.core.types import Detection, Outcome, Status, Task
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
@@ -336,14 +336,185 @@ def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) 
     assert watched.report().outcome is Outcome.PUBLISHED
 
 
-def test_without_overlap_two_slots_are_enough(watch: Callable[..., Watched]) -> None:
-    watched = watch({"front": asking()}, config={"preset": "stock", "slots": 2})
+@pytest.mark.parametrize("preset", ["realtime", "realtime-overlap"])
+def test_overlap_changes_no_answer(watch: Callable[..., Watched], preset: str) -> None:
+    cameras = {"front": asking("brief", "cone"), "rear": asking("", "ball")}
+    watched = watch(cameras, config={"preset": preset})
     watched.ready()
-    for _ in range(5):
+    for value in range(0, 100, 10):
+        headers = [watched.offer(picture(value + i), camera) for i, camera in enumerate(cameras)]
+        results = {r.header: r.answer for r in (watched.results.get(timeout=PATIENCE) for _ in headers)}
+        texts = [answer.text for header in headers if (answer := results[header])]
+        assert texts == [f"{value} cone", f"{value + 1} ball"]
+
+
+def test_a_slow_subscriber_makes_no_late_publication(watch: Callable[..., Watched]) -> None:
+    """Decided when its turn comes, not when the engine was done."""
+    policy = CameraPolicy(deadline=5.0)
+    watched = watch({"front": asking(), "rear": Camera(policy)})
+    watched.ready()
+    entered, leave = threading.Event(), threading.Event()
+
+    def slowly(report: Report) -> None:
+        watched.results.put(report)
+        entered.set()
+        assert leave.wait(PATIENCE)
+
+    watched.pipeline._on_result = slowly
+    watched.offer(camera="front")
+    assert entered.wait(PATIENCE)
+    watched.offer(camera="rear", age=4.5)
+    while time.monotonic() < watched.pipeline._scheduler._cameras["rear"].offered + 0.6:
+        time.sleep(0.01)
+    leave.set()
+    assert watched.report().outcome is Outcome.PUBLISHED
+    report = watched.report()
+    assert (report.camera, report.outcome) == ("rear", Outcome.STALE)
+
+
+def test_frames_of_several_cameras_run_in_one_pass(watch: Callable[..., Watched]) -> None:
+    cameras = {name: asking("batch") for name in ("front", "left", "right", "rear")}
+    watched = watch(cameras | {"slow": asking("brief")}, "batches")
+    watched.ready()
+    sizes = Counter()
+    for _ in range(20):
+        watched.offer(camera="slow")
+        for camera in cameras:
+            watched.offer(camera=camera)
+        reports = [watched.report() for _ in range(5)]
+        assert {report.outcome for report in reports} == {Outcome.PUBLISHED}
+        sizes.update(r.answer.text for r in reports if r.answer and r.camera != "slow")
+    assert max(sizes) > "1", sizes
+
+
+def test_a_deadline_no_answer_can_meet(watch: Callable[..., Watched]) -> None:
+    """Known once the engine has warmed up; then said, with the shortest that works, and refused."""
+    watched = watch({"front": Camera(CameraPolicy(deadline=0.3)), "rear": asking()}, "takes half a second")
+    watched.ready()
+    watched.offer(camera="rear")
+    assert watched.report().outcome is Outcome.PUBLISHED
+    (warning,) = watched.warnings
+    assert "camera front: deadline 0.300 s" in warning
+    assert "the shortest that works is 0.500 s" in warning
+    with pytest.raises(PolicyError, match="shortest that works"):
+        watched.pipeline.set_camera("left", Camera(CameraPolicy(deadline=0.2)))
+    watched.pipeline.set_camera("front", Camera(CameraPolicy(deadline=0.3, weight=2.0)))
+
+
+LADDER = (Level("1 tile", 1, 0, 2), Level("full"))
+
+
+def test_the_budget_level_is_what_the_engine_is_asked_for(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("budget")}, levels=LADDER)
+    watched.ready()
+    said = set()
+    while len(said) < 2:  # it starts low, and climbs a second later
         watched.offer()
-        assert watched.report().outcome is Outcome.PUBLISHED
-    with pytest.raises(ValueError, match="needs 3 at least"):
-        Watched({}, config={"slots": 2})
+        report = watched.report()
+        assert report.answer is not None
+        said.add((report.level, report.answer.text))
+    assert said == {(1, "1 tiles, 2 objects"), (0, "5 tiles, 0 objects")}
+
+
+# --- the still gate -------------------------------------------------------------------------------
+
+GATED = {"preset": "realtime+still_gate"}
+
+
+def answered(watched: Watched, *arguments: Any, **options: Any) -> tuple[Status, str]:
+    watched.offer(*arguments, **options)
+    report = watched.report()
+    assert report.outcome is Outcome.PUBLISHED
+    assert report.answer is not None
+    return report.answer.status, report.answer.text
+
+
+def test_an_unchanged_scene_is_answered_without_the_engine(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking(), "rear": asking()}, config=GATED, still_seconds=PATIENCE)
+    watched.ready()
+    assert answered(watched, picture(50)) == (Status.OK, "50")
+    assert answered(watched, picture(52)) == (Status.REUSED, "50")
+    assert answered(watched, picture(52), "rear") == (Status.OK, "52"), "each camera has its own"
+    assert answered(watched, picture(70)) == (Status.OK, "70")
+    assert answered(watched, picture(70, 96)) == (Status.OK, "70"), "another size"
+    assert answered(watched, picture(70, 96))[0] is Status.REUSED
+    watched.pipeline.set_camera("front", asking("", "ball"))
+    assert answered(watched, picture(70, 96)) == (Status.OK, "70 ball")
+    assert answered(watched, picture(70, 96))[0] is Status.REUSED
+    watched.pipeline.clear("a test")
+    assert answered(watched, picture(70, 96))[0] is Status.OK
+
+
+def test_the_gate_is_off_unless_asked_for(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()})
+    watched.ready()
+    assert [answered(watched, picture(50))[0] for _ in range(2)] == [Status.OK] * 2
+
+
+def test_a_repeated_answer_never_overtakes(watch: Callable[..., Watched]) -> None:
+    """Frames offered faster than the engine works come out in order, the gate or not."""
+    watched = watch({"front": asking("brief")}, config=GATED, still_seconds=PATIENCE)
+    watched.ready()
+    for i in range(200):
+        watched.offer(picture(50 if i % 40 else i))
+        time.sleep(0.002)
+    reports = watched.all_reports().values()
+    published = [r for r in reports if r.outcome is Outcome.PUBLISHED]
+    assert {r.answer.status for r in published if r.answer} == {Status.OK, Status.REUSED}
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stamps", ["zero", "future", "repeated", "back"])
+def test_stamps_that_make_no_sense(watch: Callable[..., Watched], stamps: str) -> None:
+    watched = watch({"front": Camera(CameraPolicy(deadline=2.0))})
+    watched.ready()
+    now = time.time_ns()
+    for i in range(8):
+        stamp = {
+            "zero": 0,
+            "future": now + (i + 1) * 10**9,
+            "repeated": now,
+            "back": now - i * 10**8,
+        }[stamps]
+        watched.offered.append(i)
+        watched.pipeline.offer("front", picture(), i, stamp, time.time_ns())
+        report = watched.report()
+        assert report.outcome is Outcome.PUBLISHED
+        assert 0.0 <= report.age <= 2.5
+    assert len(watched.warnings) == (0 if stamps == "repeated" else 1)
+
+
+def test_a_thousand_images_a_second(watch: Callable[..., Watched]) -> None:
+    watched = watch({"fast": asking("brief"), "slow": asking("brief")})
+    watched.ready()
+    end = time.monotonic() + 1.0
+    while (now := time.monotonic()) < end:
+        watched.offer(camera="fast")
+        if not len(watched.offered) % 100:
+            watched.offer(camera="slow")
+        time.sleep(max(0.0, now + 0.001 - time.monotonic()))
+    found = watched.all_reports().values()
+    published = Counter(r.camera for r in found if r.outcome is Outcome.PUBLISHED)
+    assert published["fast"] >= 2
+    assert published["slow"] >= 2
+    assert {r.outcome for r in found} <= {Outcome.PUBLISHED, Outcome.SUPERSEDED, Outcome.ENGINE_DOWN}
+
+
+def test_cameras_that_appear_and_vanish_while_frames_are_on_their_way(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking("brief")}, config=GATED)
+    watched.ready()
+    for i in range(150):
+        watched.pipeline.set_camera("rear", asking("brief" if i % 3 else ""))
+        watched.offer(picture(i), camera="rear")
+        if i % 2:
+            watched.offer(picture(2 * i % 200), camera="front")
+        time.sleep(0.001 * (i % 5))  # caught in each of its states
+        watched.pipeline.remove_camera("rear")
+    last = watched.offer(picture(255))
+    while watched.report().header != last:  # all threads are alive
+        pass
 
 
 # --- offline --------------------------------------------------------------------------------------

@@ -1,0 +1,29 @@
+"""The budget ladder of recipe ``token_budget``: what a frame may cost, from cheap to dear."""
+
+from __future__ import annotations
+
+from argus_ros.core import recipes
+from argus_ros.core.checkpoint import Checkpoint
+from argus_ros.core.scheduler import Level
+
+#: Objects that the lowest levels stop after; they come largest first, so these are the ones that matter.
+FEW = (2, 4)
+
+
+def ladder(checkpoint: Checkpoint, preset: str) -> tuple[Level, ...]:
+    """Levels for a checkpoint; the full one alone where the recipe is off.
+
+    The lowest look at one tile and stop after few objects; then come all objects, then more tiles. Raises
+    ValueError for an unknown preset.
+    """
+    if not recipes.preset(preset).token_budget:
+        return (Level(),)
+    tiling, vocabulary = checkpoint.tiling, checkpoint.vocabulary
+    side = -(-tiling.longest_edge // tiling.tile)
+    few = [n for n in FEW if vocabulary and n < vocabulary.max_objects]
+    tiles = [n * n + 1 if n > 1 else 1 for n in range(1, side)]
+    return (
+        *(Level(f"{n} objects", 1, tiling.tokens_per_tile, n) for n in few),
+        *(Level(f"{n} tile{'s' * (n > 1)}", n, n * tiling.tokens_per_tile) for n in tiles),
+        Level(),
+    )
