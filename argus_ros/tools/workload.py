@@ -176,6 +176,12 @@ class EngineRunner:
             self._grammar = endless(grammar)
         return prompt, self._grammar
 
+    @property
+    def grammar(self) -> Grammar:
+        """What answers are made under; there after the first frame."""
+        assert self._grammar is not None
+        return self._grammar
+
     def work(self, frame: np.ndarray) -> tuple[int, int, int]:
         """Tiles of a frame, tokens of its prompt, and rows of the output layer that its grammar can use."""
         prepared, _ = self._prepare(frame)

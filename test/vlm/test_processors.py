@@ -16,11 +16,15 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     CLIPImageProcessorPil,
-    GotOcr2ImageProcessorPil,
-    Idefics3ImageProcessorPil,
-    SmolVLMImageProcessorPil,
 )
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+
+# from where they are, because some versions hide them at the top where torchvision is missing
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
+    GotOcr2ImageProcessorPil,
+    get_optimal_tiled_canvas,
+)
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.vlm import configurations, fast_processor
