@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +45,7 @@ class Plan:
     processes: int = 0  #: 0: one on a GPU, else one per core
     shape: blank.Shape = blank.NANO
     save_seconds: float = 120.0
+    report_steps: int = 50  #: steps between two entries of the log
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
@@ -121,11 +124,20 @@ def train(plan: Plan, report: Callable[[dict[str, float]], None]) -> Path:
 
 
 def _join(rank: int, world: int, plan: Plan, store: str, queue: mp.SimpleQueue) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     _work(rank, world, plan, queue.put)
     dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """A run that is killed must not go on in its other processes, and write over the one that resumes it."""
+    parent = parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
 
 
 def _start(plan: Plan) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
@@ -184,7 +196,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
             continue
         window.append((dense.item(), answer.item()))
         now = time.monotonic()
-        if len(window) == 50:
+        if len(window) == plan.report_steps:
             dense_mean, answer_mean = np.mean(window, 0)
             entry = {
                 "samples": seen,

@@ -1,6 +1,9 @@
 """The loop goes on where it stopped, and writes what the engine and transformers load."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +42,8 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_not(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     entries: list[dict[str, float]] = []
-    folder = train(plan(tmp_path, 50 * 8, processes=2), entries.append)
-    assert entries[-1]["samples"] == 400
+    folder = train(plan(tmp_path, 40, processes=2, report_steps=5), entries.append)
+    assert entries[-1]["samples"] == 40
     assert entries == [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert (folder / "model.safetensors").exists()
 
@@ -62,3 +65,28 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert learning_rate(whole, 10_000) == learning_rate(whole, 69_000) == 1.0
     assert learning_rate(whole, 85_000) == pytest.approx(0.5)
     assert learning_rate(whole, 100_000) == 0.0
+
+
+PROGRAM = """
+from pathlib import Path
+from argus_ros.training.blank import TINY
+from argus_ros.training.loop import Plan, train
+
+if __name__ == "__main__":
+    plan = Plan(Path("run"), 1_000_000, batch=2, shape=TINY, processes=2, report_steps=1)
+    train(plan, lambda entry: print("on", flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_in_all_its_processes(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"  # spawned processes import it again
+    script.write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == "on\n"
+    run.kill()
+    run.stdout.read()  # the pipe closes once the last process that holds it has ended
