@@ -207,7 +207,7 @@ def _live(
     answers: dict[Key, dict[str, Any]] = {}
     timings: dict[Key, dict[str, Any]] = {}
     with ExitStack() as stack:
-        path = stack.enter_context(_playable(bag, cameras))
+        path = stack.enter_context(playable(bag, cameras))
         words = ["--rate", str(options.rate or 1.0), "--loop", str(loops), "--topics", *cameras]
         messages = stack.enter_context(live.playing(path, _parameters(cameras, asked), count, console, words))
         progress = stack.enter_context(_progress(console))
@@ -240,7 +240,7 @@ def _parameters(cameras: dict[str, str], asked: _Asked) -> dict[str, Any]:
 
 
 @contextmanager
-def _playable(bag: Bag, cameras: dict[str, str]) -> Iterator[Path]:
+def playable(bag: Bag, cameras: dict[str, str]) -> Iterator[Path]:
     """The bag, or its images as a rosbag2 bag where it is one of ROS 1."""
     if bag.path.suffix != ".bag":
         yield bag.path
