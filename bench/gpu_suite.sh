@@ -45,7 +45,7 @@ bench gpu_argus_500m --config argus-500m --rounds 20
 profile gpu_smolvlm_256m_profile --config smolvlm-256m
 profile gpu_argus_256m_profile --config argus-256m
 # Tokens equal the reference's in float32 (TF32 off); the agreement in bfloat16 is printed, not promised.
-step gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -m gpu test/vlm
+ARGUS_TEST_DEVICE=$DEVICE step gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -m gpu test/vlm
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'did not finish: %s\n' "${failed[@]}" >&2

@@ -110,11 +110,12 @@ def find(options: argparse.Namespace, stack: ExitStack) -> Path:
 def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All presets, and the ladder and ablation where they are wanted."""
     from argus_ros.tools import workload
-    from argus_ros.tools.workload import EngineRunner, Setting
+    from argus_ros.tools.workload import EngineRunner, Setting, StockRunner
 
     presets = list(dict.fromkeys(["stock", *filter(None, options.presets.split(","))]))
     setting = Setting(folder, options.tokens, options.device, options.dtype, options.threads)
     everyone = workload.runners(setting, presets)
+    stock = everyone["stock"]
     ladder, ablation = [], []
     if options.ladder or options.ablation:
         best = next((r for r in everyone.values() if isinstance(r, EngineRunner)), None)
@@ -140,8 +141,9 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         **description(options, folder),
         "tokens": options.tokens,
         "rounds": options.rounds,
-        "device": str(everyone["stock"].device),
-        "dtype": everyone["stock"].dtype,
+        "device": str(stock.device),
+        "dtype": stock.dtype,
+        "stock_processor": stock.processor_name if isinstance(stock, StockRunner) else "",
         "presets": {name: figures[name] for name in presets},
         "ladder": [{"adds": name.rpartition("+")[2] or "stock", **figures[name]} for name in ladder],
         "ablation": [{"removes": name.rpartition("-")[2], **figures[name]} for name in ablation],
@@ -164,11 +166,11 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     checkpoint = checkpoints.read(folder)
     stock = stock_processor(checkpoint).image_processor
     fast, prepare = fast_processor(stock), workload.Preparation(checkpoint)
-    normalisation = Normalisation.read(checkpoint)
+    normalisation, asked = Normalisation.read(checkpoint), workload.picture_options(checkpoint)
     ways: dict[str, Callable[[np.ndarray], object]] = {
-        "stock": lambda frame: stock([frame], return_tensors="pt"),
+        "stock": lambda frame: stock([frame], return_tensors="pt", **asked),
         "paper": lambda frame: normalisation.apply(torch.from_numpy(prepare(frame)[1])),
-        "fast_processor": lambda frame: fast([frame], return_tensors="pt"),
+        "fast_processor": lambda frame: fast([frame], return_tensors="pt", **asked),
         "realtime": prepare,
     }
     pictures = [workload.photograph(options.size, seed) for seed in range(PICTURES)]
@@ -188,7 +190,13 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "ratio_spread": {"preprocess": [ratio["p10"], ratio["p90"]]},
         }
     tiles = len(prepare(pictures[0])[1])
-    return {**description(options, folder), "rounds": options.rounds, "tiles": tiles, "presets": figures}
+    return {
+        **description(options, folder),
+        "stock_processor": type(stock).__name__,
+        "rounds": options.rounds,
+        "tiles": tiles,
+        "presets": figures,
+    }
 
 
 def description(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.image import Image
-from argus_ros.core.preparation import Prepared, prepare
+from argus_ros.core.preparation import Prepared, plan, prepare
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
@@ -92,6 +92,11 @@ def task_of(checkpoint: Checkpoint) -> Task:
     if vocabulary is None or "detect" not in vocabulary.tasks:
         return Task("caption")
     return Task("detect", vocabulary.classes or CLASSES)
+
+
+def picture_options(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the stock processor is asked so that it makes as many tiles as the engine: one of InternVL's."""
+    return {"crop_to_patches": False} if checkpoint.family == "internvl" else {}
 
 
 def endless(grammar: Grammar) -> Grammar:
@@ -200,6 +205,7 @@ class StockRunner:
         self.weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
         self.checkpoint = reference.checkpoint
         self.processor = stock_processor(self.checkpoint)
+        self.processor_name = type(self.processor.image_processor).__name__
         self.task, self._length = task_of(self.checkpoint), setting.tokens
         self.model.generation_config.eos_token_id = None  # answers of one length
         self._prepare = Preparation(self.checkpoint)
@@ -235,15 +241,17 @@ class StockRunner:
     def inputs(self, frame: np.ndarray) -> dict[str, torch.Tensor]:
         """What ``generate`` takes of a frame."""
         if not (self.recipes.direct_resize or self.recipes.prompt_cache):
-            return dict(self.processor(text=self._text, images=[frame], return_tensors="pt"))
+            options = picture_options(self.checkpoint)
+            return dict(self.processor(text=self._text, images=[frame], return_tensors="pt", **options))
         if self.recipes.direct_resize:
             prepared, tiles = self._prepare(frame)
             layout = prepared.rows, prepared.columns
             pixels = self.reference._normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
             pixels = pixels if self.checkpoint.family == "internvl" else pixels[None]
         else:
-            made = self.processor.image_processor([frame], return_tensors="pt", return_row_col_info=True)
-            layout, pixels = (made["rows"][0][0], made["cols"][0][0]), made["pixel_values"]
+            options = picture_options(self.checkpoint)
+            made = self.processor.image_processor([frame], return_tensors="pt", **options)
+            layout, pixels = plan(*frame.shape[1::-1], self.checkpoint.tiling), made["pixel_values"]
         if layout not in self._prompts or not self.recipes.prompt_cache:
             self._prompts[layout] = self._encode(layout)
         ids = self._prompts[layout]

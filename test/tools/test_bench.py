@@ -1,0 +1,151 @@
+"""`argus bench` and `argus profile` end to end, on a checkpoint of 0.1 M parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from argus_ros.core import preparation
+from argus_ros.core.checkpoint import CheckpointError
+from argus_ros.core.recipes import PRESETS
+from argus_ros.tools import bench, floor, profile
+from argus_ros.tools.main import main
+from argus_ros.training import blank
+from argus_ros.vlm import configurations
+from argus_ros.vlm.architecture import TextShape, VisionShape
+from argus_ros.vlm.vision import Normalisation
+
+QUICK = ["--rounds", "2", "--tokens", "7", "--size", "96x64", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blank.write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    given = ["bench", "--checkpoint", str(tiny), *QUICK, "--ladder", "--ablation"]
+    assert main([*given, "--json", str(file), "--picture", str(picture)]) == 0
+    measured = json.loads(file.read_text())
+    assert list(measured["presets"]) == ["stock", "paper", "realtime"]
+    for figures in measured["presets"].values():
+        for key in ("ttft_ms", "ms_per_token", "total_ms", "preprocess_ms"):
+            assert 0 < figures[key]["p50"] <= figures[key]["p95"] <= figures[key]["max"]
+        assert set(figures["ratio_to_stock"]) == {"ttft", "total", "preprocess"}
+        assert figures["percent_of_floor"]["total_ms"] > 0
+    assert measured["presets"]["stock"]["ratio_to_stock"]["total"] == 1
+    assert measured["presets"]["stock"]["recipes"] == []
+    adds = [step["adds"] for step in measured["ladder"]]
+    assert adds[:4] == ["stock", "direct_resize", "prompt_cache", "lean_modules"]
+    assert [step["removes"] for step in measured["ablation"]] == adds[1:]
+    for step, added in zip(measured["ladder"][1:], adds[1:], strict=True):
+        assert added in step["recipes"]
+    for step in measured["ablation"]:
+        assert step["removes"] not in step["recipes"]
+    assert cv2.imread(str(picture)) is not None
+    assert "ladder" in capsys.readouterr().out
+
+
+def test_bench_of_preprocessing_alone(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert (
+        main(["bench", "--checkpoint", str(tiny), *QUICK, "--only", "preprocess", "--json", str(file)]) == 0
+    )
+    presets = json.loads(file.read_text())["presets"]
+    assert list(presets) == ["stock", "paper", "fast_processor", "realtime"]
+    for figures in presets.values():
+        assert figures["ratio_to_stock"]["preprocess"] > 0
+
+
+def test_profile(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page, image = tmp_path / "profile.json", tmp_path / "profile.html", tmp_path / "frame.png"
+    cv2.imwrite(str(image), np.full((48, 64, 3), 90, np.uint8))
+    given = ["profile", "--checkpoint", str(tiny), *QUICK, "--image", str(image)]
+    assert main([*given, "--json", str(file), "--html", str(page)]) == 0
+    presets = json.loads(file.read_text())["presets"]
+    assert list(presets) == ["stock", "paper", "realtime"]
+    for name, figures in presets.items():
+        assert sum(figures["host_ms"].values()) == pytest.approx(figures["total_ms"], rel=0.01, abs=0.1)
+        assert {"vision", "project", "prefill", "decode", "framework"} <= set(figures["host_ms"])
+        assert len(figures["decode_steps_ms"]) == 6, name
+        assert figures["bottleneck"].endswith(".")
+    assert presets["stock"]["synchronisations"]
+    assert not presets["realtime"]["synchronisations"]
+    assert presets["stock"]["host_ms"].keys() >= {"resize", "normalise", "tokenise", "colour"}
+    written = page.read_text()
+    assert written.count("<svg") == 6
+    assert "http" not in written
+    assert "bottleneck" not in capsys.readouterr().err
+
+
+def test_nothing_stays_around_what_was_profiled(tiny: Path) -> None:
+    before = cv2.cvtColor, preparation.scale, Normalisation.apply
+    main(["profile", "--checkpoint", str(tiny), *QUICK, "--preset", "realtime"])
+    assert (cv2.cvtColor, preparation.scale, Normalisation.apply) == before
+
+
+def test_every_recipe_that_is_named_as_a_remedy_is_one() -> None:
+    named = {name for remedies in profile.REMEDIES.values() for name in remedies}
+    assert named <= set(PRESETS["edge"].names)
+    assert set(bench.ORDER) <= set(PRESETS["realtime"].names)
+    assert set(profile.REMEDIES) == set(profile.STAGES) == set(profile.COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["bench", "--config", "gpt-5"], "unknown configuration 'gpt-5'.*smolvlm-256m"),
+        (["bench", "--checkpoint", "nowhere"], "no checkpoint 'nowhere'"),
+        (["bench", "--tokens", "1"], "--tokens"),
+        (["profile", "--image", "/dev/null"], "no picture"),
+        (["profile", "--preset", ","], "names none"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert re.search(reason, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("size", ["640", "0x480", "axb", "640x480x3"])
+def test_a_size_that_is_none_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--size", size])
+    assert "is no size such as 640x480" in capsys.readouterr().err
+
+
+def test_the_floor_counts_what_a_model_has_to_do() -> None:
+    vision = VisionShape(768, 12, 12, 3072, 512, 16, 4, 1e-6)
+    text = TextShape(576, 30, 9, 3, 64, 1536, 49280, 8192, 1e-5, 1e5)
+    least = floor.compute(vision, text, 13, 870, 32, 49280, 2, floor.Rates(800e12, 2.5e12))
+    # 85 M parameters see 1024 patches of 13 tiles, 106 M read 870 tokens: 2.3 and 0.18 Tflop and attention
+    assert 2.6e12 < least.vision * 800e12 < 3.2e12
+    assert 0.18e12 < least.prefill * 800e12 < 0.24e12
+    assert least.step == pytest.approx((106e6 + 28e6) * 2 / 2.5e12, rel=0.2)
+    assert least.total == pytest.approx(least.ttft + 31 * least.step)
+
+
+def test_rates_are_measured() -> None:
+    rates = floor.measure(torch.device("cpu"), torch.float32, 1 << 20)
+    assert rates.operations > 1e8
+    assert rates.bandwidth > 1e7
+
+
+def test_an_unknown_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="internvl3-2b"):
+        configurations.write("smolvlm", tmp_path)
+
+
+def test_a_made_up_tokenizer_has_the_size_and_says_what_it_reads() -> None:
+    tokenizer = configurations.make_tokenizer(2000, ["<pad>", "<image>"], pad_token="<pad>")
+    assert len(tokenizer) == 2000
+    ids = tokenizer("the red cone<image>")["input_ids"]
+    assert tokenizer.convert_tokens_to_ids("<image>") == ids[-1] == 1999
+    assert tokenizer.decode(ids[:-1]) == "the red cone"
+    assert len(ids) < 10
