@@ -144,6 +144,14 @@ def ros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
         claim.close()
 
 
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint."""
+    from argus_ros.training.blank import write_checkpoint  # torch and transformers, only when it is needed
+
+    return write_checkpoint(tmp_path_factory.mktemp("blank"))
+
+
 def _claim_domain() -> tuple[socket.socket, int]:
     """A free domain, 1 to 101; an abstract socket of its name holds it, whoever else runs tests here."""
     start = (os.getpid() * 7 + time.monotonic_ns() // 1000) % 101

@@ -20,6 +20,7 @@ import pytest
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from argus_ros.msg import DetectionArray, FrameTiming
+from argus_ros.srv import Ask
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -29,20 +30,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
 from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
 WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
-
-
-@pytest.fixture(scope="session")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint."""
-    from argus_ros.training.blank import write_checkpoint  # torch and transformers, only when it is needed
-
-    return write_checkpoint(tmp_path_factory.mktemp("blank"))
 
 
 class Robot:
@@ -89,15 +83,23 @@ class Robot:
             assert self._news.wait_for(look, timeout), (topic, self._heard[topic][-3:])
             return found[0]
 
-    def call(self, kind: type, service: str, **request: Any) -> Any:
+    def begin(self, kind: type, service: str, **request: Any) -> Future:
+        """Call a service; ``result`` waits for the answer."""
         client = self.node.create_client(kind, service)
         assert client.wait_for_service(WAIT)
+        return client.call_async(kind.Request(**request))
+
+    def result(self, future: Future) -> Any:
         answered = threading.Event()
-        future = client.call_async(kind.Request(**request))
         future.add_done_callback(lambda _: answered.set())
         assert answered.wait(WAIT)
-        self.node.destroy_client(client)
         return future.result()
+
+    def call(self, kind: type, service: str, **request: Any) -> Any:
+        return self.result(self.begin(kind, service, **request))
+
+    def ask(self, **request: Any) -> Ask.Response:
+        return self.call(Ask, "/argus/ask", **request)
 
     def set(self, **values: Any) -> tuple[bool, str]:
         """Set parameters, all or nothing; ``__`` stands for a dot. Success and reason."""
@@ -125,6 +127,18 @@ class Robot:
             done.wait(0.1)
         raise AssertionError("it did not come about")
 
+    def stream(self, camera: Any, message: Any) -> set[bytes]:
+        """Publish an image, stamped anew, ten times a second from now on; the headers sent."""
+        sent: set[bytes] = set()
+
+        def publish() -> None:
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            sent.add(bytes(serialize_message(message.header)))
+            camera.publish(message)
+
+        self.node.create_timer(0.1, publish)
+        return sent
+
     def status(self, name: str, fits: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
         """The first status of this name that fits, from now on."""
         self.forget("/diagnostics")
@@ -135,7 +149,7 @@ class Robot:
         return statuses(self.wait("/diagnostics", statuses))[0]
 
     def close(self) -> None:
-        rclpy.shutdown(context=self.context)
+        self._executor.create_task(rclpy.shutdown, context=self.context)  # between two waits
         self._thread.join()
 
     def _spin(self) -> None:
@@ -258,6 +272,80 @@ def test_objects_keep_their_names_while_tracking_is_on(robot: Robot, start: Call
     assert all(set(later) == set(names[0]) for later in names)
 
 
+def test_a_question_is_answered_beside_the_stream(robot: Robot, start: Callable[..., Any]) -> None:
+    start(engine_hang_seconds=600.0)
+    engine = engine_pid(robot)
+    refused = robot.ask(camera="front")
+    assert not refused.success
+    assert refused.reason == "no image of camera front has arrived"
+    sent = robot.stream(robot.camera(), picture())
+    robot.wait("/argus/detections")
+
+    answered = robot.ask(classes=["box"], deadline=30.0)
+    assert answered.success, answered.reason
+    answer = answered.answer
+    assert bytes(serialize_message(answer.header)) in sent
+    assert (answer.camera, answer.task, answer.image_width) == ("front", "detect", 160)
+    assert {one.label for one in answer.detections} == {"box"}
+    assert answer.age > answer.latency > 0
+    answered = robot.ask(prompt="what is it?", deadline=30.0)
+    assert (answered.success, answered.reason, answered.answer.task) == (True, "", "ask")
+
+    assert "unicorn" in robot.ask(classes=["unicorn"]).reason
+    assert "cannot do 'ground'" in robot.ask(task="ground", prompt="the box").reason
+    assert "there is no camera 'rear'; there is front" in robot.ask(camera="rear").reason
+    assert "the shortest that works" in robot.ask(deadline=1e-4).reason
+
+    # While one is being answered everything else is, too.
+    os.kill(engine, signal.SIGSTOP)
+    waiting = robot.begin(Ask, "/argus/ask", deadline=60.0)
+    assert robot.set(score_threshold=0.1) == (True, "")
+    too_late = robot.ask(deadline=1.0)
+    assert not too_late.success
+    assert "late" in too_late.reason or "deadline" in too_late.reason
+    assert not waiting.done()
+    os.kill(engine, signal.SIGCONT)
+    assert robot.result(waiting).success
+    stamps = [(t.header.stamp.sec, t.header.stamp.nanosec) for t in robot.heard("/argus/timing")]
+    assert len(stamps) == len(set(stamps)), "a question is no image of the stream"
+
+
+def test_parameters_are_answered_while_an_inference_is_outstanding(
+    robot: Robot, start: Callable[..., Any]
+) -> None:
+    start(engine_hang_seconds=600.0)
+    engine = engine_pid(robot)
+    robot.stream(robot.camera(), picture())
+    robot.wait("/argus/detections")
+    os.kill(engine, signal.SIGSTOP)  # an inference as long as wanted
+    robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.SUPERSEDED)
+    for number in range(20):
+        answered = len(robot.heard("/argus/detections"))
+        assert robot.set(score_threshold=number / 100) == (True, "")
+    assert len(robot.heard("/argus/detections")) == answered, "the inference is still outstanding"
+    os.kill(engine, signal.SIGCONT)
+    robot.forget("/argus/detections")
+    robot.wait("/argus/detections")
+
+
+def test_late_answers_are_published_on_request_and_marked(robot: Robot, start: Callable[..., Any]) -> None:
+    start(engine_hang_seconds=600.0)
+    engine = engine_pid(robot)
+    robot.stream(robot.camera(), picture())
+    robot.wait("/argus/detections")
+    assert robot.set(publish_late=True, camera__front__deadline=5.0) == (True, "")
+    late = []
+    while not late:  # what is stopped need not be at work
+        robot.forget("/argus/timing")
+        os.kill(engine, signal.SIGSTOP)
+        robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.STALE)  # one waited 5 s
+        robot.forget("/argus/detections")
+        os.kill(engine, signal.SIGCONT)
+        robot.wait("/argus/detections")
+        late = [d for d in robot.heard("/argus/detections") if d.status == DetectionArray.LATE]
+    assert late[0].age > 5.0
+
+
 def test_bad_images_are_dropped_and_compressed_ones_taken(robot: Robot, start: Callable[..., Any]) -> None:
     process = start()
     engine_pid(robot)
@@ -315,6 +403,45 @@ def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
     assert process.wait(2.0 * crowding()) == 0
     assert gone(engine)
     assert "Traceback" not in process.output
+
+
+def test_cameras_come_and_go_while_it_runs(robot: Robot, start: Callable[..., Any]) -> None:
+    start(
+        preset="realtime+still_gate+token_budget",
+        camera__rear__topic="/behind",  # for when it comes
+        camera__rear__deadline=30.0,
+    )
+    front, rear, image = robot.camera(), robot.camera(topic="/behind"), picture()
+
+    def heard_of(camera: str) -> list[Any]:
+        return [d for d in robot.heard("/argus/detections") if d.camera == camera]
+
+    robot.show(front, image, lambda: heard_of("front"))
+    assert robot.set(cameras=["front", "rear"]) == (True, "")
+    robot.show(rear, image, lambda: heard_of("rear"))
+
+    # The scene stands still.
+    reused = DetectionArray.REUSED
+    robot.show(rear, image, lambda: any(d.status == reused for d in heard_of("rear")))
+    done, reason = robot.set(camera__rear__deadline=0.001)
+    assert not done
+    assert "the shortest that works is" in reason
+
+    assert robot.set(cameras=["rear"], score_threshold=0.5) == (True, "")
+    assert not robot.set(camera__rear__topic="two words")[0]
+    robot.forget("/argus/detections")
+    assert robot.set(camera__rear__topic="/above") == (True, "")
+    above = robot.camera(topic="/above")
+
+    def show_all() -> list[Any]:
+        front.publish(image)
+        rear.publish(image)
+        return heard_of("rear")
+
+    robot.show(above, image, show_all)
+    assert not heard_of("front")
+    assert robot.set(cameras=["rear", "front"], camera__front__weight=2.0) == (True, "")
+    robot.show(front, image, lambda: heard_of("front"))
 
 
 def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None:
@@ -382,6 +509,10 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
     for every_node in ("/rosout", "/parameter_events"):
         del published[every_node]
     assert {name.replace("~", "/argus") for name in documented} == set(published)
+    services = dict(robot.node.get_service_names_and_types_by_node("argus", "/"))
+    own = {name for name, kinds in services.items() if any(kind.startswith("argus_ros/") for kind in kinds)}
+    documented = re.findall(r"^\| `(~/\w+)` \| `argus_ros/\w+` \| ", document.split("## Services")[1], re.M)
+    assert {name.replace("~", "/argus") for name in documented} == own
     names = robot.call(ListParameters, "/argus/list_parameters").result.names
     tables = set(
         re.findall(r"^\| `([a-zA-Z_.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE)

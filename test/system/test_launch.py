@@ -1,0 +1,56 @@
+"""The launch files, run by launch itself, where that is installed: it comes with ROS 2, not from PyPI."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ament_index_python.packages import get_package_share_directory
+
+pytest.importorskip("launch_ros", reason="it comes with ROS 2, not from PyPI")
+
+#: What `ros2 launch` does: launch_file ARGUMENT:=VALUE ...
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription as Include
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+given = [argument.split(":=", 1) for argument in sys.argv[2:]]
+service = LaunchService()
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(LaunchDescription([Include(source, launch_arguments=given)]))
+sys.exit(service.run())
+"""
+CAMERAS = """
+/**:
+  ros__parameters:
+    cameras: [left, right]
+    camera:
+      left: {topic: eyes/left, transport: raw}
+      right: {topic: /eyes/right, transport: raw, deadline: 0.4}
+"""
+
+
+def launch(ros: Any, file: str, *given: str) -> Any:
+    path = Path(get_package_share_directory("argus_ros"), "launch", file)
+    return ros.start("launch", sys.executable, "-c", LAUNCH, path, *given)
+
+
+def test_several_cameras_in_a_namespace(ros: Any, tmp_path: Path, blank: Path) -> None:
+    cameras = tmp_path / "cameras.yaml"
+    cameras.write_text(CAMERAS)
+    given = (f"cameras_file:={cameras}", "namespace:=robot", f"model:={blank}", "respawn:=true")
+    process = launch(ros, "multi_camera.launch.py", *given)
+    assert "[robot.argus]" in process.wait_for("camera left: raw images from /robot/eyes/left")
+    process.wait_for("camera right: raw images from /eyes/right")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+
+
+def test_a_missing_file_is_named(ros: Any) -> None:
+    process = launch(ros, "multi_camera.launch.py", "cameras_file:=/nowhere.yaml")
+    process.wait_for("there is no file /nowhere.yaml")
+    assert process.wait() == 1
