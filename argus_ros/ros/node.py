@@ -21,14 +21,16 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
@@ -36,16 +38,17 @@ from std_msgs.msg import Header
 from argus_ros.core import checkpoint
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.image import Image
+from argus_ros.core.pipeline import AskError, Pipeline, Report
 from argus_ros.core.pipeline import Camera as Promise
-from argus_ros.core.pipeline import Pipeline, Report
 from argus_ros.core.scheduler import PolicyError
 from argus_ros.core.tracking import Tracker, TrackingError
-from argus_ros.core.types import Outcome, Status
+from argus_ros.core.types import Detection, Outcome, Status, Task
 from argus_ros.msg import DetectionArray, FrameTiming
 from argus_ros.ros import conversions, diagnostics, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
+from argus_ros.srv import Ask
 
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -94,6 +97,8 @@ class ArgusNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._change)
         self.add_post_set_parameters_callback(self._changed)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Of their own, for an answer takes its time and parameters are not to wait for it.
+        self.create_service(Ask, "~/ask", self._ask, callback_group=ReentrantCallbackGroup())
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
         self.create_timer(DIAGNOSTICS_INTERVAL, self._publish_diagnostics, clock=steady)
 
@@ -300,28 +305,34 @@ class ArgusNode(LifecycleNode):
             self._outputs[type(message)].publish(message)
 
     def _publish_result(self, report: Report) -> None:
-        settings, ticket, answer = self._settings, report.header, report.answer
-        assert answer is not None
-        detections = tuple(d for d in answer.detections if d.score >= settings.score_threshold)
+        ticket, detections = report.header, self._likely(report)
         if tracker := self._trackers.get(report.camera):
             detections = tracker.update(detections, conversions.stamp_ns(ticket.header))
-        message = conversions.to_detections(
-            ticket.header,
-            report.camera,
-            (report.width, report.height),
-            answer,
-            detections,
-            model=checkpoint_name(settings),
-            task=report.task,
-            latency=report.times.total,
-            age=report.age,
-        )
+        message = self._message(report, detections)
         self._send(message)
         self._cameras[report.camera].health.published(report.age, time.monotonic())
         if conversions.vision_messages:
             self._send(conversions.to_vision(message))
         if ticket.image and self._annotator:
             self._annotator.offer(ticket.image, message)
+
+    def _likely(self, report: Report) -> tuple[Detection, ...]:
+        assert report.answer is not None
+        return tuple(d for d in report.answer.detections if d.score >= self._settings.score_threshold)
+
+    def _message(self, report: Report, detections: tuple[Detection, ...]) -> DetectionArray:
+        assert report.answer is not None
+        return conversions.to_detections(
+            report.header.header,
+            report.camera,
+            (report.width, report.height),
+            report.answer,
+            detections,
+            model=checkpoint_name(self._settings),
+            task=report.task,
+            latency=report.times.total,
+            age=report.age,
+        )
 
     def _publish_report(self, report: Report) -> None:
         if report.outcome is Outcome.WITHHELD and report.answer and self._settings.publish_late:
@@ -352,6 +363,42 @@ class ArgusNode(LifecycleNode):
             self._send(conversions.to_image(header, picture))
         if self._outputs[CompressedImage].get_subscription_count():
             self._send(conversions.to_jpeg(header, picture))
+
+    # --- questions ------------------------------------------------------------------------------
+
+    async def _ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
+        """Service ``~/ask``. The executor goes on with other work until the report is there."""
+        reported = Future()
+
+        def report_to(report: Report) -> None:
+            reported.set_result(report)
+            if self.executor:
+                self.executor.wake()
+
+        try:
+            self._put(request, report_to)
+        except (AskError, ParameterError) as refusal:
+            response.reason = str(refusal)
+            return response
+        report = await reported
+        response.success = report.outcome is Outcome.PUBLISHED
+        if response.success:
+            response.answer = self._message(report, self._likely(report))
+        else:
+            response.reason = report.reason
+        return response
+
+    def _put(self, request: Ask.Request, report_to: Callable[[Report], None]) -> None:
+        """Hand a question to the pipeline. Raises AskError and ParameterError."""
+        if not self._pipeline:
+            raise AskError("the node is not configured")
+        if not request.camera and len(self._cameras) > 1:
+            raise AskError(f"say which camera: {', '.join(self._cameras)}")
+        camera = request.camera or next(iter(self._cameras))
+        name = request.task or ("ask" if request.prompt else "detect")
+        task = Task(name, tuple(c for c in request.classes if c.strip()), request.prompt)
+        replace(self._settings, task=task).check_task()
+        self._pipeline.ask(camera, task, request.deadline, report_to)
 
     # --- diagnostics ----------------------------------------------------------------------------
 
@@ -418,8 +465,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         node.start()
         executor.spin()
-    except ExternalShutdownException:
-        pass
+    except Exception:  # ExternalShutdownException, or whatever rclpy stumbled over when a signal came
+        if rclpy.ok():
+            raise
     finally:
         node.close()
         rclpy.try_shutdown()
