@@ -126,27 +126,41 @@ def _play(
 
 
 def summarise(bag: Path, records: dict[str, Record], sent: dict[str, int]) -> dict[str, Any]:
-    """Counts, latency quantiles in seconds, precision and recall over the frames answered."""
+    """Counts, seconds of latency, precision and recall over the frames answered; and of each camera."""
     counts = Tally()
     for camera, record in records.items():
         for picture in camera_bag.read(bag, camera):
             if picture.stamp_ns in record.answers:
                 counts += score(_detections(record.answers[picture.stamp_ns]), picture)
-    latencies = [seconds for record in records.values() for seconds in record.latencies]
-    dropped = sum((record.outcomes for record in records.values()), Counter[str]())
+    heard = {camera: records.get(camera, Record()) for camera in sent}
+    return {
+        **_account(list(heard.values()), sum(sent.values())),
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "cameras": {
+            camera: {
+                **_account([record], sent[camera]),
+                "age_max": max((answer["age"] for answer in record.answers.values()), default=0.0),
+            }
+            for camera, record in heard.items()
+        },
+    }
+
+
+def _account(records: Sequence[Record], sent: int) -> dict[str, Any]:
+    """What became of the frames sent, and latency quantiles in seconds of those answered."""
+    latencies = [seconds for record in records for seconds in record.latencies]
+    dropped = sum((record.outcomes for record in records), Counter[str]())
+    lost = sent - dropped.total()
     del dropped["published"]
-    processed = sum(len(record.answers) for record in records.values())
-    lost = sum(sent.values()) - sum(record.outcomes.total() for record in records.values())
     if lost > 0:
         dropped["lost_on_the_way"] = lost
     p50, p95 = np.quantile(latencies, (0.5, 0.95)) if latencies else (0.0, 0.0)
     return {
-        "frames_sent": sum(sent.values()),
-        "frames_processed": processed,
+        "frames_sent": sent,
+        "frames_processed": sum(len(record.answers) for record in records),
         "dropped": dict(dropped),
         "latency": {"p50": float(p50), "p95": float(p95), "max": max(latencies, default=0.0)},
-        "precision": counts.precision,
-        "recall": counts.recall,
     }
 
 
@@ -216,14 +230,21 @@ def _table(records: dict[str, Record]) -> Table:
 
 
 def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
-    table = Table(title="what came of it", show_header=False)
-    table.add_row("frames sent", str(summary["frames_sent"]))
-    table.add_row("frames processed", str(summary["frames_processed"]))
-    for reason, count in summary["dropped"].items():
-        table.add_row(f"dropped: {reason.replace('_', ' ')}", str(count))
-    latency = summary["latency"]
-    table.add_row("latency p50 / p95 / max", " / ".join(f"{1e3 * latency[k]:.0f} ms" for k in latency))
-    table.add_row("precision, recall", f"{summary['precision']:.2f}, {summary['recall']:.2f}")
+    cameras = summary["cameras"] if len(summary["cameras"]) > 1 else {}
+    table = Table("what came of it", *cameras, *(["all"] if cameras else [""]))
+    columns = [*cameras.values(), summary]
+    table.add_row("frames sent", *(str(column["frames_sent"]) for column in columns))
+    table.add_row("frames processed", *(str(column["frames_processed"]) for column in columns))
+    for reason in summary["dropped"]:
+        counts = (str(column["dropped"].get(reason, 0)) for column in columns)
+        table.add_row(f"dropped: {reason.replace('_', ' ')}", *counts)
+    for name in ("p50", "p95", "max"):
+        table.add_row(f"latency {name}", *(f"{1e3 * column['latency'][name]:.0f} ms" for column in columns))
+    ages = [*(camera["age_max"] for camera in summary["cameras"].values())]
+    if cameras:
+        ages.append(max(ages))
+    table.add_row("oldest answer", *(f"{1e3 * age:.0f} ms" for age in ages))
     console.print(table)
+    console.print(f"precision {summary['precision']:.2f}, recall {summary['recall']:.2f}")
     for name in ("summary.json", "detections.jsonl", *sorted(p.name for p in out.glob("*.mp4"))):
         console.print(f"  {out / name}")

@@ -58,7 +58,10 @@ def answer(picture: Picture, latency: float, found: list[Truth]) -> dict[str, An
         for t in found
     ]
     stamp = dict(zip(("sec", "nanosec"), divmod(picture.stamp_ns, 1_000_000_000), strict=True))
-    return {"header": {"stamp": stamp}, "camera": "front", "latency": latency, "detections": detections}
+    return {
+        **{"header": {"stamp": stamp}, "camera": "front", "detections": detections},
+        **{"latency": latency, "age": latency + 0.05},
+    }
 
 
 def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
@@ -68,10 +71,17 @@ def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
     record.hear("detections", answer(pictures[2], 0.3, []))
     for outcome in (0, 0, 1):
         record.hear("timing", {"outcome": outcome})
-    summary = summarise(bag, {"front": record}, {"front": 5})
-    assert summary["frames_sent"] == 5
+    summary = summarise(bag, {"front": record}, {"front": 5, "rear": 4})
+    front, rear = summary.pop("cameras").values()
+    assert front.pop("age_max") == pytest.approx(0.35)
+    assert front == {
+        **{"frames_sent": 5, "frames_processed": 2, "dropped": {"superseded": 1, "lost_on_the_way": 2}},
+        "latency": summary["latency"],
+    }
+    assert rear["dropped"] == {"lost_on_the_way": 4}
+    assert summary["frames_sent"] == 9
     assert summary["frames_processed"] == 2
-    assert summary["dropped"] == {"superseded": 1, "lost_on_the_way": 2}
+    assert summary["dropped"] == {"superseded": 1, "lost_on_the_way": 6}
     assert summary["latency"]["max"] == 0.3
     assert summary["precision"] == 1.0
     expected = len(pictures[0].truths) / (len(pictures[0].truths) + len(pictures[2].truths))
