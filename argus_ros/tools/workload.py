@@ -251,7 +251,8 @@ class StockRunner:
         else:
             options = picture_options(self.checkpoint)
             made = self.processor.image_processor([frame], return_tensors="pt", **options)
-            layout, pixels = plan(*frame.shape[1::-1], self.checkpoint.tiling), made["pixel_values"]
+            height, width = frame.shape[:2]
+            layout, pixels = plan(width, height, self.checkpoint.tiling), made["pixel_values"]
         if layout not in self._prompts or not self.recipes.prompt_cache:
             self._prompts[layout] = self._encode(layout)
         ids = self._prompts[layout]

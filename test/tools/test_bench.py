@@ -14,7 +14,7 @@ import torch
 from argus_ros.core import preparation
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS
-from argus_ros.tools import bench, floor, profile
+from argus_ros.tools import bench, floor, profile, workload
 from argus_ros.tools.main import main
 from argus_ros.training import blank
 from argus_ros.vlm import configurations
@@ -51,6 +51,36 @@ def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert step["removes"] not in step["recipes"]
     assert cv2.imread(str(picture)) is not None
     assert "ladder" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small models of the other architectures: several tiles, and InternVL's."""
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {**small, "num_key_value_heads": 1}
+    folder = tmp_path_factory.mktemp("families")
+    siglip = {**configurations.SIGLIP, **small, "image_size": 64}
+    vit = {**configurations.INTERN_VIT, **small, "image_size": 56}
+    made = {
+        "smolvlm": configurations.smolvlm(sizes, siglip, longest_edge=192, tokens=600),
+        "internvl": configurations.internvl({**configurations.QWEN, **sizes}, vit, tokens=600),
+    }
+    for name, parts in made.items():
+        configurations.save(parts, folder / name, torch.float32)
+    return {name: folder / name for name in made}
+
+
+@pytest.mark.parametrize("name", ["smolvlm", "internvl"])
+def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
+    name: str, families: dict[str, Path]
+) -> None:
+    setting = workload.Setting(families[name], tokens=5, device="cpu")
+    runners = workload.runners(setting, ["stock", "stock+prompt_cache", "stock+direct_resize", "realtime"])
+    frame = workload.photograph((96, 64))
+    for runner in runners.values():
+        assert runner(frame).tokens == 5
+    lengths = {r.inputs(frame)["input_ids"].shape[1] for n, r in runners.items() if n != "realtime"}
+    assert lengths == {runners["realtime"].work(frame)[1]}
 
 
 def test_bench_of_preprocessing_alone(tiny: Path, tmp_path: Path) -> None:
