@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import json
 import re
 import subprocess
 import sys
@@ -76,6 +77,19 @@ def test_cmake_builds_every_message() -> None:
     cmake = (ROOT / "CMakeLists.txt").read_text()
     files = {f"{p.parent.name}/{p.name}" for kind in ("msg", "srv") for p in (ROOT / kind).glob(f"*.{kind}")}
     assert set(re.findall(r"(?:msg|srv)/\w+\.(?:msg|srv)", cmake)) == files
+
+
+def test_the_foxglove_layout_shows_what_there_is() -> None:
+    layout = json.loads((ROOT / "docs/examples/foxglove.json").read_text())
+    panels = layout["configById"]
+    topics = {"/argus/detections": "DetectionArray", "/argus/timing": "FrameTiming"}
+    for path in (path for panel in panels.values() for path in panel.get("paths", [])):
+        topic, field = re.fullmatch(r"(/argus/\w+)(?:\{outcome==0\})?\.(\w+)", path["value"]).groups()
+        assert field in fields(topics[topic])
+    assert panels["Image!annotated"]["imageMode"]["imageTopic"] == "/argus/annotated/compressed"
+    assert panels["DiagnosticSummary!health"]["topicToRender"] == "/diagnostics"
+    places = re.findall(r'"(?:first|second)": "(.*?)"', json.dumps(layout["layout"]))
+    assert sorted(places) == sorted(panels)
 
 
 def test_the_profile_is_named_in_both_variables_unless_the_user_named_one() -> None:
