@@ -220,6 +220,19 @@ class Pipeline:
             self._cameras[name] = camera
             self._forget(name)
 
+    def set_cameras(self, cameras: Mapping[str, Camera]) -> None:
+        """Have these cameras and no others: all of the changes or, with PolicyError, none."""
+        with self._changed:
+            changed = {name: camera for name, camera in cameras.items() if camera != self._cameras.get(name)}
+            for name, camera in changed.items():
+                known = self._cameras.get(name)
+                if known is None or known.policy.deadline != camera.policy.deadline:
+                    self._scheduler.check_deadline(name, camera.policy)
+            for name in self._cameras.keys() - cameras.keys():
+                self.remove_camera(name)
+            for name, camera in changed.items():
+                self.set_camera(name, camera)
+
     def remove_camera(self, name: str) -> None:
         with self._changed:
             self._scheduler.remove_camera(name)
@@ -251,6 +264,7 @@ class Pipeline:
             for cleared in stamped.clear:
                 self._scheduler.clear("time went back", cleared)
                 self._forget(cleared)
+                self._newest.pop(cleared, None)
             self._newest[camera] = _Newest(header, image, stamped.born, now)
             self._scheduler.offer(camera, stamped.born, now, job)
             self._changed.notify_all()

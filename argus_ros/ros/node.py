@@ -35,14 +35,14 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
-from argus_ros.core import checkpoint
+from argus_ros.core import budget, checkpoint
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.image import Image
 from argus_ros.core.pipeline import AskError, Pipeline, Report
 from argus_ros.core.pipeline import Camera as Promise
 from argus_ros.core.scheduler import PolicyError
 from argus_ros.core.tracking import Tracker, TrackingError
-from argus_ros.core.types import Detection, Outcome, Status, Task
+from argus_ros.core.types import Detection, Outcome, Task
 from argus_ros.msg import DetectionArray, FrameTiming
 from argus_ros.ros import conversions, diagnostics, parameters
 from argus_ros.ros.annotator import Annotator
@@ -87,7 +87,8 @@ class ArgusNode(LifecycleNode):
         super().__init__("argus", **options)
         self._pipeline: Pipeline | None = None
         self._annotator: Annotator | None = None
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, Camera] = {}  # replaced, not changed: several threads look at it
+        self._active = False
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
@@ -109,6 +110,7 @@ class ArgusNode(LifecycleNode):
 
     def close(self) -> None:
         """End the engine's process and every thread."""
+        self._active = False
         for camera in self._cameras.values():
             camera.deactivate()
         if self._pipeline:
@@ -127,24 +129,27 @@ class ArgusNode(LifecycleNode):
         try:
             self._settings = settings = Settings.of(self._values({}))
             settings.check_task()
-            tiling = checkpoint.read(settings.engine.checkpoint).tiling
+            model = checkpoint.read(settings.engine.checkpoint)
             self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
+            cameras = self._cameras_of(settings)
         except (ParameterError, TrackingError, checkpoint.CheckpointError) as error:
             self._engine_event(EngineState.FAILED, str(error))
             return FAILURE
         self._create_outputs()
         self._annotator = Annotator(self._publish_annotated)
-        self._cameras = {camera.name: Camera(self, camera, self._offer) for camera in settings.cameras}
+        self._cameras = cameras
         self._pipeline = Pipeline(
             settings.engine,
-            tiling,
+            model.tiling,
             promises(settings),
             on_result=self._publish_result,
             on_report=self._publish_report,
             on_event=self._engine_event,
             on_warning=self.get_logger().warning,
             on_log=lambda line: self.get_logger().info(f"engine: {line}"),
+            levels=budget.ladder(model, settings.engine.preset),
             max_clock_skew=settings.max_clock_skew,
+            publish_late=settings.publish_late,
             hang_seconds=settings.engine_hang_seconds,
         )
         self._pipeline.start()
@@ -153,12 +158,14 @@ class ArgusNode(LifecycleNode):
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
+        self._active = True
         for camera in self._cameras.values():
             camera.activate()
         return result
 
     @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
         for camera in self._cameras.values():
             camera.deactivate()
         if self._pipeline:
@@ -207,11 +214,13 @@ class ArgusNode(LifecycleNode):
     def _values(self, changed: dict[str, Any]) -> dict[str, Any]:
         """Every parameter's value, as it would be with ``changed``."""
         cameras = changed.get("cameras", self.get_parameter("cameras").value)
-        declared = {
-            name: self.get_parameter(name).value if self.has_parameter(name) else spec.value
-            for name, spec in parameters.all_specs(cameras).items()
-        }
-        return declared | changed
+        return {name: self._value(spec) for name, spec in parameters.all_specs(cameras).items()} | changed
+
+    def _value(self, spec: Spec) -> Any:
+        if self.has_parameter(spec.name):
+            return self.get_parameter(spec.name).value
+        given = self._parameter_overrides.get(spec.name)  # at start, for a camera that comes later
+        return spec.coerce(given.value) if given else spec.value
 
     def _coerce(self, changes: list[Parameter]) -> list[Parameter]:
         specs = parameters.all_specs(self.get_parameter("cameras").value)
@@ -249,17 +258,40 @@ class ArgusNode(LifecycleNode):
                 )
         if settings.task != self._settings.task:
             settings.check_task()
-        before = promises(self._settings)
-        try:
-            for name, promise in promises(settings).items():
-                self._pipeline.set_camera(name, promise)
-        except PolicyError:
-            for name, promise in before.items():
-                self._pipeline.set_camera(name, promise)
-            raise
-        for camera in settings.cameras:
-            self._cameras[camera.name].health.deadline = camera.policy.deadline
+        cameras = self._cameras_of(settings)
+        self._pipeline.set_cameras(promises(settings))
+        self._pipeline.publish_late = settings.publish_late
+        self._subscribe(cameras, settings)
         self._settings = settings
+
+    def _cameras_of(self, settings: Settings) -> dict[str, Camera]:
+        """One for each camera of the settings, the one there is where its subscription can stay."""
+        cameras = {}
+        for wanted in settings.cameras:
+            camera = self._cameras.get(wanted.name)
+            try:
+                if camera is None or camera.settings.subscription != wanted.subscription:
+                    camera = Camera(self, wanted, self._offer)
+            except RuntimeError as error:  # rcl's
+                reason = str(error).partition(", at ")[0]  # a line of C
+                raise ParameterError(f"camera.{wanted.name}.topic: {reason}") from None
+            cameras[wanted.name] = camera
+        return cameras
+
+    def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
+        """Go over to these cameras, as the settings have them."""
+        before, self._cameras = self._cameras, cameras
+        for wanted in settings.cameras:
+            camera = cameras[wanted.name]
+            camera.settings, camera.health.deadline = wanted, wanted.policy.deadline
+        if settings.tracking:
+            self._trackers = {name: self._trackers.get(name) or Tracker() for name in cameras}
+        for name in before:
+            if cameras.get(name) is not before[name]:
+                before[name].deactivate()
+        for name in cameras:
+            if self._active and before.get(name) is not cameras[name]:
+                cameras[name].activate()
 
     def _changed(self, changes: list[Parameter]) -> None:
         """A camera that is new has parameters from now on."""
@@ -269,7 +301,7 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if self._pipeline:
+        if self._pipeline and camera in self._cameras:
             ticket = Ticket(header, image if self._watched() else None)
             self._pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
 
@@ -310,7 +342,8 @@ class ArgusNode(LifecycleNode):
             detections = tracker.update(detections, conversions.stamp_ns(ticket.header))
         message = self._message(report, detections)
         self._send(message)
-        self._cameras[report.camera].health.published(report.age, time.monotonic())
+        if camera := self._cameras.get(report.camera):
+            camera.health.published(report.age, time.monotonic())
         if conversions.vision_messages:
             self._send(conversions.to_vision(message))
         if ticket.image and self._annotator:
@@ -335,16 +368,12 @@ class ArgusNode(LifecycleNode):
         )
 
     def _publish_report(self, report: Report) -> None:
-        if report.outcome is Outcome.WITHHELD and report.answer and self._settings.publish_late:
-            report = replace(
-                report, outcome=Outcome.PUBLISHED, answer=replace(report.answer, status=Status.LATE)
-            )
-            self._publish_result(report)
+        header, outcome = report.header.header, report.outcome
         self._send(
-            conversions.to_timing(
-                report.header.header, report.camera, report.outcome, report.times, answer=report.answer
-            )
+            conversions.to_timing(header, report.camera, outcome, report.times, report.level, report.answer)
         )
+        stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09}"
+        self.get_logger().debug(f"camera {report.camera}, {stamp}: {outcome.name.lower()}, {report.reason}")
         undecodable = report.outcome is Outcome.UNDECODABLE
         if undecodable:
             self.get_logger().warning(
@@ -352,7 +381,8 @@ class ArgusNode(LifecycleNode):
                 throttle_duration_sec=COMPLAINT_INTERVAL,
             )
         error = report.reason if undecodable or report.outcome is Outcome.ENGINE_DOWN else ""
-        self._cameras[report.camera].health.ended(report.outcome, time.monotonic(), error)
+        if camera := self._cameras.get(report.camera):
+            camera.health.ended(outcome, time.monotonic(), error)
 
     def _watched(self) -> bool:
         kinds = (ImageMessage, CompressedImage)

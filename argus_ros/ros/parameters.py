@@ -117,9 +117,9 @@ NODE = (
     Spec(
         "preset",
         "realtime",
-        "Which latency recipes are on; stock is none.",
+        "Which latency recipes are on: stock (none), paper, realtime or edge, and changes to it, as in "
+        "realtime+still_gate-overlap.",
         Change.CONFIGURE,
-        choices=tuple(recipes.PRESETS),
     ),
     Spec("threads", 0, "CPU threads of the engine; 0: as torch chooses.", Change.CONFIGURE, (0, 256)),
     Spec(
@@ -165,26 +165,23 @@ NODE = (
         "cameras",
         ("front",),
         "Names of the cameras; each has parameters camera.NAME.* of its own.",
-        Change.CONFIGURE,
     ),
 )
 
 #: Of each camera, under ``camera.NAME.``; NAME in a default is the camera's.
 CAMERA = (
-    Spec("topic", "NAME/image_raw", "Image topic, relative to the node's namespace.", Change.CONFIGURE),
+    Spec("topic", "NAME/image_raw", "Image topic, relative to the node's namespace."),
     Spec(
         "transport",
         "auto",
         "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (on the topic itself); auto: "
         "whichever is published on the topic, else the latter on TOPIC/compressed.",
-        Change.CONFIGURE,
         choices=("auto", "raw", "compressed"),
     ),
     Spec(
         "reliability",
         "best_effort",
         "QoS of the subscription; best_effort receives from every publisher.",
-        Change.CONFIGURE,
         choices=("best_effort", "reliable"),
     ),
     Spec("deadline", 0.5, "Most seconds of age (publication minus header.stamp).", range=(0.001, 600.0)),
@@ -225,6 +222,11 @@ class CameraSettings:
     policy: CameraPolicy
     region: Region
 
+    @property
+    def subscription(self) -> tuple[str, ...]:
+        """What it is subscribed by."""
+        return self.topic, self.transport, self.reliability
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -248,6 +250,10 @@ class Settings:
                 raise ParameterError(
                     f"{spec.name} is {values[spec.name]!r}; it has to be one of {', '.join(spec.choices)}"
                 )
+        try:
+            recipes.preset(values["preset"])
+        except ValueError as error:
+            raise ParameterError(f"preset: {error}") from None
         return cls(
             engine=EngineConfig(
                 checkpoint=values["model"],
@@ -304,9 +310,13 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
 
 
 def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:
-    """A sentence for each parameter given at start that does not exist, with the nearest that does."""
+    """A sentence for each parameter given at start without effect, with the nearest that has one."""
     for name in given:
         if name in specs or name.startswith(OWN_OF_RCLPY):
+            continue
+        camera = re.fullmatch(r"camera\.(\w+)\.(\w+)", name)
+        if camera and camera[2] in {spec.name for spec in CAMERA}:
+            yield f"{name} has no effect until parameter cameras names {camera[1]!r}"
             continue
         near = difflib.get_close_matches(name, specs, 1)
         meant = f"; did you mean {near[0]!r}?" if near else ""

@@ -51,6 +51,8 @@ def test_an_empty_class_means_all() -> None:
     [
         ({"task": "sing"}, "task is 'sing'; it has to be one of detect, ground"),
         ({"backend": "magic"}, "backend"),
+        ({"preset": "fast"}, "preset: unknown preset 'fast'; presets are stock, paper"),
+        ({"preset": "realtime+warp"}, "preset: unknown recipe 'warp'"),
         ({"cameras": []}, "at least one name"),
         ({"cameras": ["front", "front"]}, "each once"),
         ({"cameras": ["2nd"]}, "'2nd' cannot be a name"),
@@ -106,11 +108,13 @@ def test_a_typing_error_is_told_the_nearest_name() -> None:
         "score_treshold",
         "qos_overrides./a.subscription.depth",
         "camera.front.toppic",
+        "camera.rear.topic",
     ]
     said = list(complaints(given, all_specs(("front",))))
-    assert len(said) == 2
+    assert len(said) == 3
     assert "did you mean 'score_threshold'?" in said[0]
     assert "did you mean 'camera.front.topic'?" in said[1]
+    assert said[2] == "camera.rear.topic has no effect until parameter cameras names 'rear'"
 
 
 def test_the_documents_are_those_of_the_table() -> None:
