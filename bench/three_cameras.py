@@ -1,0 +1,227 @@
+"""Three cameras on one model: late answers, throughput against the engine's own, and what overlap gains.
+
+    python bench/three_cameras.py [--model argus-nano] [--trials 5] [--seconds 8] [--json FILE]
+
+A slow, a still and a fast camera are rendered and offered together, at twice the rate that the engine can
+take. In turn, several times over: the engine alone on frames that lie prepared (its bare rate), the pipeline,
+and the pipeline without overlap, each with an engine process of its own. Ratios are taken within a turn, so
+that what else the machine does falls on all three. No ROS is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import queue
+import statistics
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from argus_ros.core import budget
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import Checkpoint
+from argus_ros.core.engine_client import EngineClient
+from argus_ros.core.image import Image
+from argus_ros.core.pipeline import Camera, Pipeline, Report
+from argus_ros.core.preparation import Prepared, prepare
+from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
+from argus_ros.core.scheduler import CameraPolicy
+from argus_ros.core.types import Outcome, Task
+from argus_ros.tools import machine
+from argus_ros.training.walks import Walk, film
+
+WALKS = {
+    "slow": Walk(3, 4.0, speed=0.7),
+    "still": Walk(4, 4.0, speed=0.0),
+    "fast": Walk(5, 4.0, speed=1.4),
+}
+#: Times the engine's bare rate at which frames are offered, all cameras together.
+OVERLOAD = 2.0
+#: Seconds of each turn before it is counted.
+LEAD = 1.0
+
+Films = dict[str, list[Image]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
+    parser.add_argument("--trials", type=int, default=5, help="turns of each of the three")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn")
+    parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
+    parser.add_argument("--preset", default="realtime", help="latency recipes")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the engine")
+    parser.add_argument("--json", type=Path, default=Path("bench/results/three_cameras.json"))
+    given = parser.parse_args()
+
+    model = checkpoints.read(given.model)
+    films = {name: [_image(shot.image) for shot in film(walk)] for name, walk in WALKS.items()}
+    config = EngineConfig(given.model, preset=given.preset, threads=given.threads)
+    without = EngineConfig(given.model, preset=f"{given.preset}-overlap", threads=given.threads)
+    with ExitStack() as stack:
+        bare = Bare(model, config, films)
+        stack.callback(bare.client.stop)
+        pipelines = {"overlap": Live(model, config, given.deadline, films)}
+        pipelines["no_overlap"] = Live(model, without, given.deadline, films)
+        for live in pipelines.values():
+            stack.callback(live.pipeline.stop)
+        bare.run(LEAD)
+        turns = []
+        for trial in range(given.trials):
+            turn: dict[str, Any] = {"bare_rate": bare.run(given.seconds)}
+            for name, live in pipelines.items():
+                turn[name] = live.run(given.seconds, OVERLOAD * turn["bare_rate"])
+            turns.append(turn)
+            rates = ", ".join(f"{name} {turn[name]['rate']:.1f}" for name in pipelines)
+            print(f"turn {trial + 1}: bare {turn['bare_rate']:.1f} frames/s, {rates}", flush=True)
+    figures = summarise(turns)
+    show(figures)
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    options = {k: str(v) for k, v in vars(given).items() if k != "json"}
+    result = {**machine.describe(), "options": options, **figures, "turns": turns}
+    given.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(given.json)
+
+
+def _image(rgb: np.ndarray) -> Image:
+    height, width = rgb.shape[:2]
+    return Image(rgb, "rgb8", width, height, 3 * width)
+
+
+class Bare:
+    """The engine, given the next frame as soon as it has answered one; preparing them takes no time."""
+
+    def __init__(self, model: Checkpoint, config: EngineConfig, films: Films) -> None:
+        self._answers: queue.SimpleQueue[Answered] = queue.SimpleQueue()
+        self.client = EngineClient(config, on_answer=self._answers.put)
+        self.client.start()
+        info = self.client.wait_ready()
+        self._frames = itertools.cycle(
+            [
+                _prepared(image, model, (info.max_tiles, info.tile, info.tile, 3))
+                for images in zip(*films.values(), strict=True)
+                for image in images
+            ]
+        )
+        self._ids = itertools.count()
+
+    def run(self, seconds: float) -> float:
+        """Frames per second."""
+        slot = self.client.acquire()
+        assert slot is not None, "nobody else takes one"
+        start, took, count = time.monotonic(), 0.0, 0
+        while took < seconds:
+            prepared, tiles = next(self._frames)
+            self.client.tiles(slot)[: prepared.tiles] = tiles
+            size = prepared.region.width, prepared.region.height
+            id = next(self._ids)
+            self.client.submit(
+                [FrameRequest(id, slot, prepared.rows, prepared.columns, *size, Task("detect"))]
+            )
+            if error := self._answers.get().error:
+                raise RuntimeError(error)
+            took, count = time.monotonic() - start, count + 1
+        self.client.release(slot)
+        return count / took
+
+
+def _prepared(image: Image, model: Checkpoint, shape: tuple[int, ...]) -> tuple[Prepared, np.ndarray]:
+    tiles = np.empty(shape, np.uint8)
+    prepared = prepare(image, None, model.tiling, tiles)
+    return prepared, tiles[: prepared.tiles]
+
+
+class Live:
+    """The pipeline, its cameras offering frames at a steady rate, and what it publishes."""
+
+    def __init__(self, model: Checkpoint, config: EngineConfig, deadline: float, films: Films) -> None:
+        self._deadline = deadline
+        self._films = {name: itertools.cycle(images) for name, images in films.items()}
+        self._reports: list[Report] = []
+        self._ages: list[tuple[str, float]] = []  # as the one who receives it sees it
+        self.pipeline = Pipeline(
+            config,
+            model.tiling,
+            {name: Camera(CameraPolicy(deadline), Task("detect")) for name in films},
+            on_result=self._receive,
+            on_report=self._reports.append,
+            levels=budget.ladder(model, config.preset),
+        )
+        self.pipeline.start()
+        self.pipeline.engine.wait_ready()
+
+    def _receive(self, report: Report) -> None:
+        self._ages.append((report.camera, time.monotonic() - report.header))
+
+    def run(self, seconds: float, rate: float) -> dict[str, Any]:
+        """Offer ``rate`` frames per second, all cameras together; what came of them after the lead."""
+        pause = threading.Event()
+        start = time.monotonic()
+        counted = 0
+        for i, name in enumerate(itertools.cycle(self._films)):
+            due = start + i / rate
+            if due > start + LEAD + seconds:
+                break
+            pause.wait(max(0.0, due - time.monotonic()))
+            if not counted and due >= start + LEAD:
+                counted = i
+                self._reports.clear()
+                self._ages.clear()
+                begun = time.monotonic()
+            now, ros_now = time.monotonic(), time.time_ns()
+            self.pipeline.offer(name, next(self._films[name]), now, ros_now, ros_now, now)
+        took = time.monotonic() - begun
+        reports, ages = self._reports.copy(), self._ages.copy()
+        outcomes = {
+            name: Counter(r.outcome.name.lower() for r in reports if r.camera == name) for name in WALKS
+        }
+        published = [r for r in reports if r.outcome is Outcome.PUBLISHED]
+        return {
+            "rate": len(ages) / took,
+            "offered_rate": rate,
+            "published_late": sum(age > self._deadline for _, age in ages),
+            "withheld": sum(r.outcome is Outcome.WITHHELD for r in reports),
+            "truncated": sum(r.answer.status.name == "TRUNCATED" for r in published if r.answer),
+            "age_s": {name: _quantiles([age for camera, age in ages if camera == name]) for name in WALKS},
+            "outcomes": outcomes,
+        }
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    p50, p99 = np.quantile(values, (0.5, 0.99)) if values else (0.0, 0.0)
+    return {"p50": float(p50), "p99": float(p99), "max": max(values, default=0.0)}
+
+
+def summarise(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ratios are medians over the turns, counts are sums."""
+    median = statistics.median
+    return {
+        "published": sum(sum(t["overlap"]["outcomes"][c]["published"] for c in WALKS) for t in turns),
+        "published_late": sum(t[name]["published_late"] for t in turns for name in ("overlap", "no_overlap")),
+        "withheld": sum(t["overlap"]["withheld"] for t in turns),
+        "bare_rate": median(t["bare_rate"] for t in turns),
+        "throughput_ratio": median(t["overlap"]["rate"] / t["bare_rate"] for t in turns),
+        "overlap_ratio": median(t["overlap"]["rate"] / t["no_overlap"]["rate"] for t in turns),
+        "age_max_s": max(t["overlap"]["age_s"][c]["max"] for t in turns for c in WALKS),
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    print(f"on {len(os.sched_getaffinity(0))} cores:")
+    print(f"  published later than their deadline  {figures['published_late']} of {figures['published']}")
+    print(f"  withheld because they came late      {figures['withheld']}")
+    print(f"  the engine's bare rate               {figures['bare_rate']:.1f} frames/s")
+    print(f"  throughput against that              {figures['throughput_ratio']:.3f}")
+    print(f"  overlap on against off               {figures['overlap_ratio']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
