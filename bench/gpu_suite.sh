@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The figures of docs/recipes.md on one CUDA GPU, without ROS: under 9 minutes, nothing downloaded.
 # Needs torch, transformers, OpenCV, numpy, PyYAML and pytest. Results go to bench/results/.
-#   PYTHON=python3   OUT=bench/results   SECONDS_LEFT=520
+#   PYTHON=python3   OUT=bench/results   SECONDS_LEFT=520   ROUNDS=15   MODELS="smolvlm-256m ..."
+#   On a machine without a GPU, DEVICE=cpu MODELS=argus-nano ROUNDS=2 shows that all of it runs.
 # Every step has what is left of the time; one that fails or does not fit is named at the end, and the others run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-bench/results} DEVICE=${DEVICE:-cuda} LIMIT=${SECONDS_LEFT:-520}
+ROUNDS=${ROUNDS:-15}
+read -ra models <<<"${MODELS:-smolvlm-256m internvl3-2b argus-256m argus-500m}"
 mkdir -p "$OUT"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_DISABLE_PROGRESS_BARS=1
 started=$(date +%s) failed=()
@@ -38,12 +41,15 @@ profile() {
     step "$name" "$PYTHON" -m argus_ros.tools.main profile --device "$DEVICE" --size 640x480 "$@" \
         --json "$OUT/$name.json" --html "$OUT/$name.html"
 }
-bench gpu_smolvlm_256m --config smolvlm-256m --rounds 20 --ladder
-bench gpu_internvl3_2b --config internvl3-2b --rounds 10
-bench gpu_argus_256m --config argus-256m --rounds 20
-bench gpu_argus_500m --config argus-500m --rounds 20
-profile gpu_smolvlm_256m_profile --config smolvlm-256m
-profile gpu_argus_256m_profile --config argus-256m
+# The ladder for the first model, where the time goes for the first and the third.
+ladder=(--ladder)
+for model in "${models[@]}"; do
+    bench "gpu_${model//-/_}" --config "$model" --rounds "$ROUNDS" "${ladder[@]}"
+    ladder=()
+done
+for model in "${models[0]}" "${models[2]:-}"; do
+    [ -n "$model" ] && profile "gpu_${model//-/_}_profile" --config "$model"
+done
 # Tokens equal the reference's in float32 (TF32 off); the agreement in bfloat16 is printed, not promised.
 ARGUS_TEST_DEVICE=$DEVICE step gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -m gpu test/vlm
 

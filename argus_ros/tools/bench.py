@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.tokens < 2:
         raise ValueError("--rounds has to be at least 1 and --tokens at least 2")
     with ExitStack() as stack:
-        folder = find(options, stack)
+        folder = find(options, stack, weights=not options.only)
         measured = preprocessing(options, folder) if options.only else everything(options, folder)
     print(text(measured))
     if options.json:
@@ -95,13 +95,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find(options: argparse.Namespace, stack: ExitStack) -> Path:
+def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) -> Path:
     """The checkpoint's folder; one that is made for the occasion goes with ``stack``."""
     if options.checkpoint:
         return checkpoints.find(options.checkpoint)
     from argus_ros.vlm import configurations
 
-    return stack.enter_context(configurations.temporary(options.config or "argus-nano"))
+    return stack.enter_context(configurations.temporary(options.config or "argus-nano", weights))
 
 
 # --- measuring --------------------------------------------------------------------------------------

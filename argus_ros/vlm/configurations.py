@@ -92,33 +92,41 @@ class Parts:
     processor: Any
 
 
-def write(name: str, folder: Path) -> Path:
-    """Write the checkpoint ``name`` into ``folder``. Raises CheckpointError for an unknown name."""
+def write(name: str, folder: Path, weights: bool = True) -> Path:
+    """Write the checkpoint ``name`` into ``folder``; without ``weights`` only what says how it is fed.
+
+    Raises CheckpointError for an unknown name.
+    """
     if name not in NAMES:
         raise CheckpointError(f"unknown configuration {name!r}; there are {', '.join(NAMES)}")
     if name == "argus-nano":
         return blank.write_checkpoint(folder, blank.NANO)
-    save(CONFIGURATIONS[name](), folder)
+    parts = CONFIGURATIONS[name]()
+    (save if weights else describe)(parts, folder)
     return folder
 
 
 @contextmanager
-def temporary(name: str) -> Iterator[Path]:
+def temporary(name: str, weights: bool = True) -> Iterator[Path]:
     """The checkpoint ``name`` in a folder of that name, which goes with the context."""
     with tempfile.TemporaryDirectory(prefix="argus-") as folder:
-        yield write(name, Path(folder) / name)
+        yield write(name, Path(folder) / name, weights)
 
 
-def save(parts: Parts, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write configuration, tokenizer, processor and random weights the way transformers reads them."""
+def describe(parts: Parts, folder: Path) -> None:
+    """Write configuration, tokenizer and processor the way transformers reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = parts.config.architectures[0]
-    with torch.device("meta"):
-        shapes = getattr(transformers, architecture)(parts.config).state_dict()
     parts.config.save_pretrained(folder)
     end, pad = parts.tokenizer.eos_token_id, parts.tokenizer.pad_token_id
     GenerationConfig(eos_token_id=end, pad_token_id=pad).save_pretrained(folder)
     parts.processor.save_pretrained(folder)
+
+
+def save(parts: Parts, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a whole checkpoint, with random weights."""
+    describe(parts, folder)
+    with torch.device("meta"):
+        shapes = getattr(transformers, parts.config.architectures[0])(parts.config).state_dict()
     # Drawing billions of numbers takes minutes; cutting them from one draw takes seconds.
     most = min(1 << 24, 2 * max(value.numel() for value in shapes.values()))
     pool = torch.randn(most, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(dtype)
