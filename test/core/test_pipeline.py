@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.budget import ladder
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
@@ -563,3 +565,49 @@ def test_a_real_engine_live_and_offline_agree(watch: Callable[..., Watched], che
     offline, alive = ([(d.label, d.x_min, d.y_max) for d in a.detections] for a in (answer, live.answer))
     assert offline == alive
     assert answer.times.decode > 0
+
+
+@pytest.mark.slow
+def test_a_real_engine_with_cameras_that_misbehave(watch: Callable[..., Watched], checkpoint: Path) -> None:
+    """One at 1,000 Hz, one with stamps of zero, one that comes and goes; with all that may be switched on."""
+    model = checkpoints.read(checkpoint)
+    watched = watch(
+        {"fast": asking("", "cone"), "unstamped": asking()},
+        str(checkpoint),
+        config={"preset": "edge"},
+        tiling=model.tiling,
+        levels=ladder(model, "edge"),
+        command=(sys.executable, "-m", "argus_ros.vlm.worker"),
+    )
+    watched.ready()
+    assert watched.pipeline.engine.info
+    assert watched.pipeline.engine.info.frame_seconds > 0
+    noise = np.random.default_rng(0).integers(0, 256, (8, 48, 64, 3), np.uint8)
+    end = time.monotonic() + 3.0
+    for i in itertools.count():
+        now = time.monotonic()
+        if now > end:
+            break
+        image = Image(noise[i // 50 % 8], "rgb8", 64, 48, 192)
+        watched.offer(image, "fast")
+        if i % 40 == 0:
+            watched.pipeline.set_camera("guest", asking("", "ball"))
+            watched.offer(image, "guest")
+        if i % 40 == 30:
+            watched.pipeline.remove_camera("guest")
+        if i % 30 == 0:
+            watched.offer(image, "unstamped", age=time.time())
+        time.sleep(max(0.0, now + 0.001 - time.monotonic()))
+    last = watched.offer(image, "unstamped")
+    found = []
+    while not found or found[-1].header != last:
+        found.append(watched.report())
+    published = Counter(r.camera for r in found if r.outcome is Outcome.PUBLISHED)
+    assert published.keys() >= {"fast", "unstamped"}
+    assert {r.level for r in found} <= {0, 1, 2}
+    outcomes = {Outcome.PUBLISHED, Outcome.SUPERSEDED, Outcome.STALE, Outcome.WITHHELD}
+    assert {r.outcome for r in found} <= outcomes
+    for camera in published:
+        headers = [r.header for r in found if r.camera == camera and r.outcome is Outcome.PUBLISHED]
+        assert headers == sorted(headers), "in order"
+    assert watched.pipeline.engine.restarts == 0
