@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import queue
 import statistics
 import threading
 import time
@@ -100,37 +99,47 @@ class Bare:
     """The engine, given the next frame as soon as it has answered one; preparing them takes no time."""
 
     def __init__(self, model: Checkpoint, config: EngineConfig, films: Films) -> None:
-        self._answers: queue.SimpleQueue[Answered] = queue.SimpleQueue()
-        self.client = EngineClient(config, on_answer=self._answers.put)
+        self._answers: list[Answered] = []
+        self._end = 0.0
+        self._ended = threading.Event()
+        self.client = EngineClient(config, on_answer=self._answered)
         self.client.start()
         info = self.client.wait_ready()
-        self._frames = itertools.cycle(
-            [
-                _prepared(image, model, (info.max_tiles, info.tile, info.tile, 3))
-                for images in zip(*films.values(), strict=True)
-                for image in images
-            ]
-        )
-        self._ids = itertools.count()
+        shape = info.max_tiles, info.tile, info.tile, 3
+        films_together = itertools.chain.from_iterable(zip(*films.values(), strict=True))
+        self._frames = itertools.cycle([_prepared(image, model, shape) for image in films_together])
+        slot = self.client.acquire()
+        assert slot is not None, "nobody else takes one"
+        self._slot = slot
 
     def run(self, seconds: float) -> float:
         """Frames per second."""
-        slot = self.client.acquire()
-        assert slot is not None, "nobody else takes one"
-        start, took, count = time.monotonic(), 0.0, 0
-        while took < seconds:
-            prepared, tiles = next(self._frames)
-            self.client.tiles(slot)[: prepared.tiles] = tiles
-            size = prepared.region.width, prepared.region.height
-            id = next(self._ids)
-            self.client.submit(
-                [FrameRequest(id, slot, prepared.rows, prepared.columns, *size, Task("detect"))]
-            )
-            if error := self._answers.get().error:
-                raise RuntimeError(error)
-            took, count = time.monotonic() - start, count + 1
-        self.client.release(slot)
-        return count / took
+        self._answers.clear()
+        self._ended.clear()
+        start = time.monotonic()
+        self._end = start + seconds
+        self._submit()
+        self._ended.wait()
+        took = time.monotonic() - start
+        if error := self._answers[-1].error:
+            raise RuntimeError(error)
+        return len(self._answers) / took
+
+    def _answered(self, answered: Answered) -> None:
+        self._answers.append(answered)
+        if answered.error or time.monotonic() >= self._end:
+            self._ended.set()
+        else:
+            self._submit()
+
+    def _submit(self) -> None:
+        prepared, tiles = next(self._frames)
+        self.client.tiles(self._slot)[: prepared.tiles] = tiles
+        size = prepared.region.width, prepared.region.height
+        id = len(self._answers)
+        self.client.submit(
+            [FrameRequest(id, self._slot, prepared.rows, prepared.columns, *size, Task("detect"))]
+        )
 
 
 def _prepared(image: Image, model: Checkpoint, shape: tuple[int, ...]) -> tuple[Prepared, np.ndarray]:
