@@ -326,6 +326,11 @@ class Pipeline:
         with self._changed:
             return self._scheduler.load()
 
+    def shortest_deadline(self) -> float:
+        """Seconds that the cheapest frame is predicted to take; 0 while that is unknown."""
+        with self._changed:
+            return self._scheduler.shortest_deadline()
+
     # --- the preparation's thread ---------------------------------------------------------------
 
     def _work(self) -> None:

@@ -150,7 +150,7 @@ class FrameScheduler:
 
     ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
     the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
-    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their end at any time.
+    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their answer at any time.
     The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
     camera's deadline is shorter than the fastest level takes.
     """

@@ -453,6 +453,7 @@ class ArgusNode(LifecycleNode):
                 "last error": engine.last_error,
                 "load": f"{load.load:.2f}",
                 "overloaded": load.overloaded,
+                "shortest deadline [s]": f"{self._pipeline.shortest_deadline():.3f}",
             }
         report = self._engine.report(engine.info if engine else None, values)
         name = self.get_fully_qualified_name().lstrip("/")
