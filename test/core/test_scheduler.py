@@ -295,6 +295,34 @@ def test_a_hopeless_camera_gets_a_probe_a_second_and_another_at_once_after_good_
     assert s.next_prepare(2.05).probe
 
 
+def test_what_is_not_to_be_probed_is_dropped_though_it_never_ran():
+    s = scheduler(("question", CameraPolicy(deadline=0.1, probed=False)), prior={("run", 0, 1): 0.09})
+    s.offer("question", 0.95, 1.0)
+    assert s.next_prepare(1.0) is None
+    assert ends(s) == [("question", Outcome.STALE)]
+
+
+def test_the_time_of_different_work_is_learnt_apart():
+    s = scheduler("front", ("question", CameraPolicy(deadline=5.0, work="caption")))
+    s.offer("question", 1.0, 1.0)
+    frame = prepare(s, 1.0)
+    assert s.next_run(1.0) == [frame]
+    s.finished(frame, 2.0)
+    assert s.latency.predict("caption", 0) == pytest.approx(1.0)
+    assert s.latency.predict("run", 0) == RUN
+    assert s.shortest_deadline() < 0.1 < 1.0 < s.shortest_deadline("caption")
+    with pytest.raises(PolicyError, match=r"camera question: deadline 0\.500 s is shorter"):
+        s.set_policy("question", CameraPolicy(deadline=0.5, work="caption"))
+
+
+def test_different_work_is_not_done_in_one_batch():
+    s = scheduler("front", ("question", CameraPolicy(work="caption")), ahead=2, max_batch=2)
+    s.offer("front", 1.0, 1.0)
+    s.offer("question", 1.0, 1.0)
+    frames = [prepare(s, 1.0), prepare(s, 1.0)]
+    assert s.next_run(1.0) == frames[:1]
+
+
 def test_what_waits_beyond_its_deadline_ends_at_the_wakeup():
     s = scheduler("front", "rear")
     s.offer("front", 1.0, 1.0)
