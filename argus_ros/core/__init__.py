@@ -1,1 +1,1 @@
-"""Plain Python, numpy and OpenCV: frames, scheduling, image preparation, the engine's client. No torch, no rclpy."""
+"""Plain Python, numpy and OpenCV: scheduling, image preparation, the engine's client. No torch, no rclpy."""
