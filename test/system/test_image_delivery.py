@@ -35,11 +35,11 @@ def test_images_arrive_with_the_shipped_profile(
     ros, width: int, height: int, record_property: Callable[[str, object], None]
 ) -> None:
     environment = with_large_images(ros.environment)
-    share = delivered(ros, width, height, environment)
-    if share < 0.95:  # once more: a neighbour may have taken the processor for a second
-        record_property("first try", f"{share:.0%}")
-        share = delivered(ros, width, height, environment, attempt=2)
-    record_property(f"{width}x{height} delivered with the profile", f"{share:.0%}")
+    for attempt in (1, 2, 3):  # a neighbour that takes the processor for a second costs a try, and is shown
+        share = delivered(ros, width, height, environment, attempt)
+        record_property(f"{width}x{height} delivered with the profile", f"{share:.0%}")
+        if share >= 0.95:
+            break
     assert share >= 0.95
 
 
