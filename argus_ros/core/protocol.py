@@ -67,6 +67,7 @@ class FrameRequest:
     max_detections: int = 0  #: 0: as many as the checkpoint allows
     max_new_tokens: int = 0  #: free-text tasks; 0: the engine's default
     deadline: float | None = None  #: steady clock; generation stops after the last object that fits
+    taken: float | None = None  #: when the picture was, in seconds on any clock of its camera; None: unknown
 
     @property
     def tiles(self) -> int:

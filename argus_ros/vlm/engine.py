@@ -16,6 +16,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Detection, Status, Task
 from argus_ros.vlm import answers, architecture, grammar, prompts
+from argus_ros.vlm.drafts import Memories
 from argus_ros.vlm.generation import Generated, Limits, Model
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.native import NativeModel
@@ -33,9 +34,17 @@ KEPT = 64
 
 
 #: Recipes without an implementation.
-NOT_YET = ("device_resize", "pinned_async", "device_loop", "last_frame_draft", "camera_batch")
+NOT_YET = ("device_resize", "pinned_async", "device_loop", "camera_batch")
 #: Recipes of the native backend's own modules.
-NATIVE_ONLY = ("uint8_transfer", "prefix_kv", "fixed_shapes", "device_loop", "compiled_step", "jump_forward")
+NATIVE_ONLY = (
+    "uint8_transfer",
+    "prefix_kv",
+    "fixed_shapes",
+    "device_loop",
+    "compiled_step",
+    "jump_forward",
+    "last_frame_draft",
+)
 
 
 class EngineError(ValueError):
@@ -71,6 +80,7 @@ class Engine:
         self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
         self._model = self._load(device, dtype)
         self._questions: dict[Task, _Question] = {}
+        self._memories = Memories()
         self.info = self._describe(device, dtype, time.monotonic() - started)
 
     def _load(self, device: torch.device, dtype: torch.dtype) -> Model:
@@ -139,7 +149,13 @@ class Engine:
         """What the model says, before it is made an answer: for tests and measurements."""
         prompt, grammar = self._prepare(request)
         limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
-        return self._model.generate(prompt, grammar, tiles, limits)
+        if not (self.recipes.last_frame_draft and request.camera):
+            return self._model.generate(prompt, grammar, tiles, limits)
+        memory = self._memories.of(request.camera, (request.task, request.width, request.height))
+        draft = memory.draft(grammar, request.taken)
+        made = self._model.generate(prompt, grammar, tiles, limits, draft)
+        memory.learn(draft, made.truncated)
+        return made
 
     def _answer(self, request: FrameRequest, tiles: np.ndarray) -> Answer:
         grammar = self._prepare(request)[1]
@@ -162,6 +178,8 @@ class Engine:
             visual_tokens=made.visual_tokens,
             generated_tokens=len(made.columns),
             decode_passes=made.passes,
+            drafted_tokens=made.drafted,
+            accepted_tokens=made.accepted,
         )
 
     @staticmethod

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from argus_ros.core.types import StageTimes
+from argus_ros.vlm.drafts import Draft
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.tokens import Prompt
 
@@ -36,6 +37,8 @@ class Generated:
     times: StageTimes
     passes: int  #: forward passes after prefill
     visual_tokens: int
+    drafted: int = 0  #: tokens that were proposed, and of these the ones that were chosen
+    accepted: int = 0
 
 
 class Model(Protocol):
@@ -44,7 +47,10 @@ class Model(Protocol):
     parameters: int
     device: torch.device
 
-    def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated: ...
+    def generate(
+        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+    ) -> Generated:
+        """Answer one frame. A ``draft`` is followed; a backend may use it, and chooses the same without."""
 
 
 class Stopwatch:

@@ -13,6 +13,7 @@ from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
 from argus_ros.vlm.decoder import Decoder
+from argus_ros.vlm.drafts import Draft, PassCost
 from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.host import HostSteps
@@ -23,7 +24,12 @@ from argus_ros.vlm.weights import Weights
 #: Prompts and grammars whose tensors are kept on the device.
 KEPT = 32
 
-#: Normed hidden state of one token: (1, width) on the device, or (width,) on the host.
+#: What drafted tokens cost in a pass that is there anyway, and on the CPU in place of a step: a product with
+#: a matrix instead of a vector, seen to be worth it from about two tokens on.
+ALONGSIDE, ON_HOST = PassCost(0, 0.07), PassCost(1.0, 0.08)
+ON_DEVICE = PassCost(0, 0.003)
+
+#: Normed hidden states of tokens, (n, width), on the device or on the host.
 Hidden = Tensor | np.ndarray
 
 
@@ -48,17 +54,21 @@ class NativeModel:
         self._heads: dict[int, Head] = {}
         host = recipes.compiled_step and device.type == "cpu" and dtype == torch.float32
         self._host = HostSteps(self.decoder) if host else None
+        self._costs = (ALONGSIDE, ON_HOST) if device.type == "cpu" else (ON_DEVICE, ON_DEVICE)
 
     @torch.inference_mode()
     @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
-    def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated:
+    def generate(
+        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+    ) -> Generated:
         watch = Stopwatch(self.device)
         pixels = self.upload(tiles)
         watch.mark("transfer")
         visual = self.vision(pixels)
         watch.mark("vision")
         head = self._head(grammar)
-        logits = head(self._prefill(prompt, visual, limits.max_tokens))
+        guess = draft.propose(limits.max_tokens - 1, self._costs[0]) if draft else []
+        logits = head(self._prefill(prompt, visual, grammar.tokens[np.array(guess, int)], limits.max_tokens))
         watch.mark("prefill")
 
         cursor = Cursor(grammar, limits.max_objects)
@@ -66,24 +76,35 @@ class NativeModel:
         rows = np.full((limits.max_tokens, len(grammar.tokens)), -np.inf, np.float32)
         passes, truncated = 0, False
         while True:
-            row = np.where(cursor.allowed(), np.maximum(logits, FLOOR), -np.inf)
-            rows[len(columns)] = row
-            new = [int(row.argmax())]
+            new: list[int] = []
+            # The guess is taken as long as it is what would have been chosen; then comes one choice more.
+            for raw, expected in zip(logits, [*guess, -1], strict=True):
+                row = rows[len(columns) + len(new)]
+                np.copyto(row, np.maximum(raw, FLOOR), where=cursor.allowed())
+                new.append(int(row.argmax()))
+                cursor.advance(new[-1])
+                if new[-1] != expected or cursor.done or len(columns) + len(new) == limits.max_tokens:
+                    break
             if not columns:
                 watch.mark("first_token")
-            cursor.advance(new[0])
-            room = limits.max_tokens - len(columns) if self._recipes.jump_forward else 1
-            while len(new) < room and (forced := cursor.forced()) >= 0:
+            self.decoder.length -= len(guess) - (len(new) - 1)  # what was guessed in vain
+            pending = new[-1:]
+            room = limits.max_tokens - len(columns) - len(new) if self._recipes.jump_forward else 0
+            while len(pending) <= room and (forced := cursor.forced()) >= 0:
                 rows[len(columns) + len(new), forced] = 0
                 new.append(forced)
+                pending.append(forced)
                 cursor.advance(forced)
             columns += new
+            if draft:
+                draft.follow(new)
             if cursor.done:
                 break
             if len(columns) >= limits.max_tokens or (limits.deadline and time.monotonic() >= limits.deadline):
                 truncated = True
                 break
-            hidden, count = self._append(grammar.tokens[new])
+            guess = draft.propose(limits.max_tokens - len(columns) - 1, self._costs[1]) if draft else []
+            hidden, count = self._append(grammar.tokens[pending + guess], len(guess) + 1)
             logits = head(hidden)
             passes += count
         watch.mark("decode")
@@ -96,6 +117,8 @@ class NativeModel:
             times=watch.times(),
             passes=passes,
             visual_tokens=len(visual),
+            drafted=draft.drafted if draft else 0,
+            accepted=draft.accepted if draft else 0,
         )
 
     def upload(self, tiles: np.ndarray) -> Tensor:
@@ -105,8 +128,8 @@ class NativeModel:
             pixels = self._normalisation.apply(pixels)
         return pixels.to(self.device)
 
-    def _prefill(self, prompt: Prompt, visual: Tensor, room: int) -> Tensor:
-        """Run the prompt; hidden state of its last token (1, width)."""
+    def _prefill(self, prompt: Prompt, visual: Tensor, guess: np.ndarray, room: int) -> Tensor:
+        """Run the prompt and a guess behind it; hidden states (1 + guess, width) from its last token on."""
         self._reserve(len(prompt.ids) + room)
         ids, places = self._rest(
             prompt if self._recipes.prefix_kv else Prompt((), prompt.ids, prompt.image_token)
@@ -115,9 +138,11 @@ class NativeModel:
             self._restore(prompt.prefix)
         else:
             self.decoder.length, self._prefix = 0, ()
+        if len(guess):
+            ids = torch.cat([ids, torch.from_numpy(guess).to(self.device)])
         x = self.decoder.embed(ids)
         x[places] = visual
-        return self.decoder(x)[-1:]
+        return self.decoder(x)[-1 - len(guess) :]
 
     def _reserve(self, capacity: int) -> None:
         if capacity > self.decoder.capacity:
@@ -146,11 +171,14 @@ class NativeModel:
             _keep(self._rests, prompt.rest, (ids.to(self.device), places.to(self.device)))
         return self._rests[prompt.rest]
 
-    def _append(self, tokens: np.ndarray) -> tuple[Hidden, int]:
-        """Run tokens that were chosen; the last one's hidden state, and how many passes that took."""
-        if self._host:
-            return [self._host(token) for token in tokens][-1], len(tokens)
-        return self.decoder(self.decoder.embed(torch.from_numpy(tokens).to(self.device)))[-1:], 1
+    def _append(self, tokens: np.ndarray, count: int) -> tuple[Hidden, int]:
+        """Run tokens; the hidden states of the last ``count``, and how many passes that took."""
+        if not self._host:
+            x = self.decoder.embed(torch.from_numpy(tokens).to(self.device))
+            return self.decoder(x)[-count:], 1
+        if count == 1:  # two or three forced tokens are cheaper one by one
+            return np.stack([self._host(token) for token in tokens])[-1:], len(tokens)
+        return self._host.many(tokens)[-count:], 1
 
     def _head(self, grammar: Grammar) -> Head:
         if id(grammar) not in self._heads:
@@ -169,12 +197,12 @@ class Head:
         self._weight = weight.t() if self._all else weight[used].t().contiguous()
 
     def __call__(self, hidden: Hidden) -> np.ndarray:
-        """Hidden state of one token to logits by column, float32, on the host."""
+        """Hidden states (n, width) to logits (n, columns), float32, on the host."""
         if isinstance(hidden, np.ndarray):
             logits = hidden @ self._weight.numpy()
         else:
-            logits = (hidden @ self._weight)[0].float().cpu().numpy()
-        return logits[self.grammar.tokens] if self._all else logits
+            logits = (hidden @ self._weight).float().cpu().numpy()
+        return logits[:, self.grammar.tokens] if self._all else logits
 
 
 def _keep(cache: dict[Any, Any], key: object, value: object) -> None:

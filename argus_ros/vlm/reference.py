@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
+from argus_ros.vlm.drafts import Draft
 from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.tokens import Prompt
@@ -54,7 +55,9 @@ class TransformersModel:
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     @torch.inference_mode()
-    def generate(self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits) -> Generated:
+    def generate(
+        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+    ) -> Generated:
         watch = Stopwatch(self.device)
         pixels = self._normalisation.apply(torch.from_numpy(np.array(tiles))).permute(0, 3, 1, 2)
         pixels = (pixels if self._intern else pixels[None]).to(self.device)
