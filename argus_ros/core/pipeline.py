@@ -435,6 +435,7 @@ class Pipeline:
         return replace(
             _request(frame.id, job.slot, job.prepared, job.task),
             camera="" if job.question else frame.camera,
+            taken=frame.born,
             max_detections=self._scheduler.levels[frame.level].max_detections,
             deadline=None if frame.probe else frame.due - PUBLISH_MARGIN,
         )
