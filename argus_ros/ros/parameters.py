@@ -121,7 +121,7 @@ NODE = (
         "realtime+still_gate-overlap.",
         Change.CONFIGURE,
     ),
-    Spec("threads", 0, "CPU threads of the engine; 0: as torch chooses.", Change.CONFIGURE, (0, 256)),
+    Spec("threads", 0, "CPU threads of the engine; 0: all cores but one.", Change.CONFIGURE, (0, 256)),
     Spec(
         "task",
         "detect",

@@ -17,6 +17,7 @@ import queue
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -89,10 +90,15 @@ def _load(config: EngineConfig, connection: Connection, arena_fd: int) -> tuple[
     from argus_ros.vlm.engine import Engine
 
     connection.send(Progress(f"loading {config.checkpoint}"))
-    engine = Engine(config)
+    engine = Engine(replace(config, threads=config.threads or _threads()))
     connection.send(Progress("warming up"))
     engine.warm_up()
     return engine, Arena(arena_fd, config.slots, engine.info.slot_bytes)
+
+
+def _threads() -> int:
+    """All cores but one: threads that wait for one another stall when the ROS side takes a core from them."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def _reason(error: Exception, config: EngineConfig) -> str:
