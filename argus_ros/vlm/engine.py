@@ -115,9 +115,12 @@ class Engine:
         side = self.info.tile
         request = FrameRequest(0, 0, 0, 0, side, side, task, max_detections=1, max_new_tokens=8)
         self.run([request], [tiles])
-        started = time.monotonic()
-        self.run([request], [tiles])
-        self.info = replace(self.info, frame_seconds=time.monotonic() - started)
+        seconds = []
+        for _ in range(3):  # the best of them, for a machine that starts up is a busy one
+            started = time.monotonic()
+            self.run([request], [tiles])
+            seconds.append(time.monotonic() - started)
+        self.info = replace(self.info, frame_seconds=min(seconds))
 
     def check(self, request: FrameRequest, tiles: np.ndarray) -> None:
         """Raise TaskError for a request that cannot be run."""
