@@ -10,7 +10,7 @@ from pathlib import Path
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+from launch.substitutions import LaunchConfiguration
 
 ARGUMENTS = {
     "cameras_file": (
@@ -31,7 +31,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             OpaqueFunction(function=check),
             IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "argus.launch.py"])),
+                PythonLaunchDescriptionSource(str(Path(__file__).with_name("argus.launch.py"))),
                 launch_arguments={
                     "params_file": LaunchConfiguration("cameras_file"),
                     "camera_topic": "",

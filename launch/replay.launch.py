@@ -5,6 +5,8 @@ Plays with `ros2 bag play`; `argus replay` does the same without it, writes a re
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -14,7 +16,7 @@ from launch.actions import (
     TimerAction,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+from launch.substitutions import LaunchConfiguration
 
 ARGUMENTS = {
     "bag": (None, "The rosbag2 bag to play."),
@@ -33,7 +35,7 @@ def generate_launch_description() -> LaunchDescription:
                 for name, (default, text) in ARGUMENTS.items()
             ),
             IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "argus.launch.py"])),
+                PythonLaunchDescriptionSource(str(Path(__file__).with_name("argus.launch.py"))),
                 launch_arguments={"use_sim_time": "true"}.items(),
             ),
             TimerAction(period=LaunchConfiguration("delay"), actions=[OpaqueFunction(function=player)]),

@@ -40,6 +40,6 @@ def test_every_launch_file_is_documented() -> None:
 def test_launch_takes_it(file: Path) -> None:
     pytest.importorskip("launch_ros", reason="it comes with ROS 2, not from PyPI")
     description: Any = runpy.run_path(str(file))["generate_launch_description"]()
-    arguments = description.get_launch_arguments()
-    assert arguments
-    assert all(argument.description for argument in arguments)
+    arguments = {one.name: one.description for one in description.get_launch_arguments()}
+    assert arguments.keys() >= {"namespace", "log_level", "use_sim_time", "autostart", "respawn"}
+    assert all(arguments.values())

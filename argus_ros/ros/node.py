@@ -502,6 +502,7 @@ def main(args: list[str] | None = None) -> int:
     finally:
         node.close()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch passes on what the terminal has sent already
     return 0
 
 

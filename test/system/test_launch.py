@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -46,8 +47,9 @@ def test_several_cameras_in_a_namespace(ros: Any, tmp_path: Path, blank: Path) -
     process = launch(ros, "multi_camera.launch.py", *given)
     assert "[robot.argus]" in process.wait_for("camera left: raw images from /robot/eyes/left")
     process.wait_for("camera right: raw images from /eyes/right")
-    process.signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # to the node too, as from a terminal, and launch passes its own on
     assert process.wait() == 0
+    assert "process has finished cleanly" in process.output
 
 
 def test_a_missing_file_is_named(ros: Any) -> None:
