@@ -171,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
                 if not rclpy.ok():
                     break
             player.drain()
-            node.get_logger().info(f"played {count} messages")
+            if rclpy.ok():  # what it says goes out on a topic, too
+                node.get_logger().info(f"played {count} messages")
     except PlayerError as error:
         print(f"player: {error}", file=sys.stderr)
         return 1

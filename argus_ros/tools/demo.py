@@ -209,8 +209,9 @@ def _film(path: Path, pictures: Iterable[Picture], record: Record) -> None:
         draw(rgb, shown, f"{1e3 * answer['latency']:.0f} ms" if answer else "no answer to this frame")
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         video.write(bgr)
-        if answer and len(shown) > best:
-            best = len(shown)
+        counts = score(shown, picture)
+        if answer and counts.hits - counts.false_alarms > best:
+            best = counts.hits - counts.false_alarms
             cv2.imwrite(str(path.with_suffix(".png")), bgr)
     if video is not None:
         video.release()

@@ -48,12 +48,16 @@ def playing(
     given = {"use_sim_time": True, **parameters}
     arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
     with ExitStack() as stack:
-        heard = _listen(stack.enter_context(_process("listener", NODE, environment=environment, pipe=True)))
-        node = stack.enter_context(_process("node", "--ros-args", *arguments, environment=environment))
+
+        def start(module: str, *words: str) -> subprocess.Popen[str]:
+            return stack.enter_context(_process(module, *words, environment=environment, console=console))
+
+        heard = _listen(start("listener", NODE))
+        node = start("node", "--ros-args", *arguments)
         with console.status("starting the node and loading the model"):
             _wait_for_engine(heard, node)
         options = ("--clock", *player_options)
-        player = stack.enter_context(_process("player", str(bag), *options, environment=environment))
+        player = start("player", str(bag), *options)
         yield _messages(heard, player, frames)
 
 
@@ -80,16 +84,26 @@ def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Itera
 
 @contextmanager
 def _process(
-    module: str, *arguments: str, environment: dict[str, str], pipe: bool = False
+    module: str, *arguments: str, environment: dict[str, str], console: Console
 ) -> Iterator[subprocess.Popen[str]]:
-    """A module of ``argus_ros.ros`` in a process of its own, ended with SIGINT."""
+    """A module of ``argus_ros.ros`` in its own process, ended with SIGINT; its log goes to the console."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
         env=environment,
-        stdout=subprocess.PIPE if pipe else None,
+        stdout=subprocess.PIPE if module == "listener" else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         start_new_session=True,  # a Ctrl-C is passed on below, once
     )
+
+    def say() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
     try:
         yield process
     finally:
@@ -99,6 +113,7 @@ def _process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        saying.join(1.0)
 
 
 def _listen(listener: subprocess.Popen[str]) -> Heard:
