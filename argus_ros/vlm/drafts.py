@@ -8,8 +8,9 @@ anew, so that an object that is new, gone or elsewhere costs little. A draft nev
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class Memory:
     """One camera's last answers to one question."""
 
     def __init__(self) -> None:
-        self.chances = np.full(6, TRUST)  #: that a proposed token is right, by kind
+        self.chances = [TRUST] * 6  #: that a proposed token is right, by kind
         self._things: list[_Thing] = []
         self._text: list[int] = []
         self._moment = 0.0
@@ -128,7 +129,7 @@ class Draft:
         grammar: Grammar,
         expected: Sequence[tuple[Words, Box]],
         text: Sequence[int],
-        chances: np.ndarray,
+        chances: list[float],
     ) -> None:
         self.grammar = grammar
         self.drafted = self.accepted = 0
@@ -142,11 +143,16 @@ class Draft:
 
     def propose(self, room: int, cost: PassCost) -> list[int]:
         """Columns, at most ``room``, that will probably come next: as many as are worth their cost."""
-        self._guess = (self._objects() if self.grammar.bins else self._same_text())[: max(room, 0)]
-        chances = np.cumprod(self._chances[[kind for _, kind in self._guess]])
-        gains = np.cumsum(chances - cost.each) - cost.any
-        best = int(gains.argmax()) + 1 if len(gains) else 0
-        self._proposed = best if best and gains[best - 1] > 0 else 0
+        self._guess, self._proposed = [], 0
+        chance, gain, most = 1.0, -cost.any, 0.0
+        for column, kind in islice(self._objects() if self.grammar.bins else self._same_text(), room):
+            self._guess.append((column, kind))
+            chance *= self._chances[kind]
+            if chance <= cost.each:
+                break
+            gain += chance - cost.each
+            if gain > most:
+                most, self._proposed = gain, len(self._guess)
         self.drafted += self._proposed
         return [column for column, _ in self._guess[: self._proposed]]
 
@@ -183,21 +189,21 @@ class Draft:
                     best, least = i, off
         return best
 
-    def _objects(self) -> list[tuple[int, int]]:
+    def _objects(self) -> Iterator[tuple[int, int]]:
         """The rest of the object under way, the objects that are still expected, and the end."""
-        guess: list[tuple[int, int]] = []
         following = 0
         if self._words or self._box:
             current = self._current()
             if current is None:
-                return []
+                return
             words, box = self._expected[current]
             rest = [*((w, WORD) for w in words), *zip(self._moved(box), range(4), strict=True)]
-            guess = rest[len(self._words) + len(self._box) :]
+            yield from rest[len(self._words) + len(self._box) :]
             following = current + 1
         for words, box in self._expected[following:]:
-            guess += [*((w, WORD) for w in words), *zip(box, range(4), strict=True)]
-        return [*guess, (self.grammar.bins, END)]
+            yield from ((word, WORD) for word in words)
+            yield from zip(box, range(4), strict=True)
+        yield self.grammar.bins, END
 
     def _moved(self, box: Box) -> list[int]:
         """An expected box whose maxima are off by as much as its minima were."""
@@ -208,12 +214,11 @@ class Draft:
                 moved[i] += seen[i - 2] - box[i - 2]
         return moved
 
-    def _same_text(self) -> list[tuple[int, int]]:
+    def _same_text(self) -> Iterator[tuple[int, int]]:
         """Free text goes on like the last one while it is the same."""
         done = len(self.columns)
-        if self._text[:done] != self.columns:
-            return []
-        return [(column, WORD) for column in self._text[done:]]
+        if self._text[:done] == self.columns:
+            yield from ((column, WORD) for column in self._text[done:])
 
 
 def _bins(box: np.ndarray, bins: int) -> Box:
