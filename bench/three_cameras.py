@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,13 @@ class Bare:
         self.client.start()
         info = self.client.wait_ready()
         shape = info.max_tiles, info.tile, info.tile, 3
-        films_together = itertools.chain.from_iterable(zip(*films.values(), strict=True))
-        self._frames = itertools.cycle([_prepared(image, model, shape) for image in films_together])
+        self._frames = itertools.cycle(
+            [
+                (name, *_prepared(image, model, shape))
+                for images in zip(*films.values(), strict=True)
+                for name, image in zip(films, images, strict=True)
+            ]
+        )
         slot = self.client.acquire()
         assert slot is not None, "nobody else takes one"
         self._slot = slot
@@ -133,13 +139,12 @@ class Bare:
             self._submit()
 
     def _submit(self) -> None:
-        prepared, tiles = next(self._frames)
+        camera, prepared, tiles = next(self._frames)
         self.client.tiles(self._slot)[: prepared.tiles] = tiles
         size = prepared.region.width, prepared.region.height
-        id = len(self._answers)
-        self.client.submit(
-            [FrameRequest(id, self._slot, prepared.rows, prepared.columns, *size, Task("detect"))]
-        )
+        grid = prepared.rows, prepared.columns
+        request = FrameRequest(len(self._answers), self._slot, *grid, *size, Task("detect"), camera)
+        self.client.submit([replace(request, taken=time.monotonic())])
 
 
 def _prepared(image: Image, model: Checkpoint, shape: tuple[int, ...]) -> tuple[Prepared, np.ndarray]:
