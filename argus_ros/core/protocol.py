@@ -25,7 +25,7 @@ class EngineConfig:
     device: str = "auto"  #: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
     dtype: str = "auto"  #: ``auto``, ``float32``, ``bfloat16``, ``float16``
     preset: str = "realtime"
-    threads: int = 0  #: CPU threads for torch; 0 leaves torch's choice
+    threads: int = 0  #: CPU threads for torch; 0: all cores but one
     slots: int = 4  #: frames that may lie in shared memory at once
 
 
