@@ -7,6 +7,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
@@ -25,7 +26,6 @@ from std_msgs.msg import Header
 from argus_ros.core.image import Image
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import CameraHealth, Report
-from argus_ros.ros.intake import Elsewhere, Intake
 from argus_ros.ros.parameters import CameraSettings
 
 #: camera, image, stamp [ns], header
@@ -37,15 +37,15 @@ _NAMES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "co
 
 
 class Camera:
-    """Subscribes while active; images are handed on in a thread of the camera's own."""
+    """Subscribes while active; the callback only hands the image on."""
 
     def __init__(self, node: LifecycleNode, settings: CameraSettings, on_image: OnImage) -> None:
         self.settings = settings
         self.health = CameraHealth(settings.policy.deadline)
         self._node = node
         self._on_image = on_image
+        self._group = MutuallyExclusiveCallbackGroup()
         self._subscription: Subscription | None = None
-        self._intake: Intake | None = None
         self._look: Timer | None = None
         self._topic = node.resolve_topic_name(settings.topic)
 
@@ -60,14 +60,11 @@ class Camera:
             self._subscribe(self._topic, self.settings.transport)
         elif not self._detect():
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._look = self._node.create_timer(LOOK_INTERVAL, self._detect, clock=steady)
+            self._look = self._node.create_timer(LOOK_INTERVAL, self._detect, self._group, steady)
 
     def deactivate(self) -> None:
         self.health.activate(None)
         self._stop_looking()
-        if self._intake:
-            self._intake.stop()
-            self._intake = None
         if self._subscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -102,11 +99,10 @@ class Camera:
             topic,
             self._receive,
             qos,
-            callback_group=Elsewhere(),
+            callback_group=self._group,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._intake = Intake(self._node, self._subscription)
         self._node.get_logger().info(f"camera {self.settings.name}: {transport} images from {self.topic}")
 
     def _receive(self, message: Any) -> None:

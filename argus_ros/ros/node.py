@@ -1,10 +1,10 @@
 """The lifecycle node: cameras in, detections out.
 
-Callbacks only store: images are taken in a thread per camera (intake.py says why) and decoded in the
-pipeline's, the model runs in a process of its own. So one executor thread is enough to answer parameter and
-lifecycle services at any time. It is rclpy's SingleThreadedExecutor because, on 1080p at 30 Hz, the
-MultiThreadedExecutor took twice its processor time and lost images, and Jazzy's experimental EventsExecutor
-delivered none and did not end with its context.
+Callbacks only store: images are decoded in the pipeline's thread, the model runs in a process of its own.
+So one executor thread is enough to answer parameter and lifecycle services at any time. It is rclpy's
+SingleThreadedExecutor because, on 1080p at 30 Hz, the MultiThreadedExecutor took twice its processor time
+and lost images, and Jazzy's experimental EventsExecutor delivered none and did not end with its context.
+Image subscriptions have callback groups of their own all the same, for whoever composes the node otherwise.
 """
 
 from __future__ import annotations
@@ -301,9 +301,9 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if (pipeline := self._pipeline) and camera in self._cameras:
+        if self._pipeline and camera in self._cameras:
             ticket = Ticket(header, image if self._watched() else None)
-            pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
+            self._pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
 
     # --- results out: called from the pipeline's threads ----------------------------------------
 
