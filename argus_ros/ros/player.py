@@ -28,7 +28,8 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosgraph_msgs.msg import Clock
 
 CLOCK_INTERVAL = 0.01  #: steady seconds between two messages on /clock
-CLOCK_PATIENCE = 1.0  #: seconds to wait for a subscriber of /clock, once there is one of the images
+SETTLING = 0.5  #: seconds between the first subscriber and the first message
+DEPTH = 100  #: messages kept for a subscriber that is slow, or not yet wholly connected
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -73,16 +74,14 @@ class Player:
                 return False
             self._tick(self._reader.start_time)  # who waits for the time to begin gets it
             time.sleep(0.05)
-        self._wait_for_clock()
+        self._settle()
         return True
 
-    def _wait_for_clock(self) -> None:
-        """Whoever takes the images takes the time too, but may be discovered a moment later."""
-        end = time.monotonic() + CLOCK_PATIENCE
-        while self._clock and time.monotonic() < end and self._node.context.ok():
+    def _settle(self) -> None:
+        """Discovery is not done on both sides at once, and who takes the images may take the time, too."""
+        end = time.monotonic() + SETTLING
+        while time.monotonic() < end and self._node.context.ok():
             self._tick(self._reader.start_time)
-            if self._clock.get_subscription_count():
-                end = min(end, time.monotonic() + 5 * CLOCK_INTERVAL)  # a few ticks on the new connection
             time.sleep(CLOCK_INTERVAL)
 
     def play(self, rate: float = 1.0) -> int:
@@ -129,7 +128,7 @@ class Player:
                 f"{connection.topic} is not played: {connection.msgtype} is not installed here"
             )
             return
-        qos = QoSProfile(depth=10)
+        qos = QoSProfile(depth=DEPTH)
         recorded = (
             connection.ext.offered_qos_profiles if isinstance(connection.ext, ConnectionExtRosbag2) else []
         )
