@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -27,20 +26,9 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.tools.workload import photograph
 from argus_ros.vlm import configurations, fast_processor
 from argus_ros.vlm.processors import aspect_grid, stock_processor
-
-
-def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8 with detail at every scale, a lens's blur and a sensor's noise."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((height, width, 3), 128, np.float32)
-    for octave in range(1, 8):
-        cells = 2**octave
-        coarse = rng.normal(0, 40 / 2 ** (0.6 * octave), (cells * height // width + 2, cells + 2, 3))
-        picture += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    picture = cv2.GaussianBlur(picture, (0, 0), 1.0) + rng.normal(0, 1, picture.shape)
-    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def smolvlm(kind: type = Idefics3ImageProcessorPil, tile: int = 512, longest: int = 2048, **more: Any) -> Any:
@@ -81,7 +69,7 @@ STOCK = {
 @pytest.mark.parametrize("name", STOCK)
 @pytest.mark.parametrize("size", [(1280, 720), (480, 640)])
 def test_pixels_are_the_stock_ones_within_one_step(name: str, size: tuple[int, int]) -> None:
-    assert 0 < compare(STOCK[name](), photograph(*size)) <= 1.0
+    assert 0 < compare(STOCK[name](), photograph(size)) <= 1.0
 
 
 AS: dict[str, Callable[[np.ndarray], Any]] = {
@@ -97,13 +85,13 @@ AS: dict[str, Callable[[np.ndarray], Any]] = {
 @pytest.mark.parametrize("kind", AS)
 @pytest.mark.parametrize("stock", [smolvlm(tile=64, longest=256), internvl(64)], ids=["smolvlm", "internvl"])
 def test_pictures_of_every_kind(stock: Any, kind: str) -> None:
-    assert compare(stock, AS[kind](photograph(300, 200))) <= 2.0  # tiny tiles hold squeezed detail
+    assert compare(stock, AS[kind](photograph((300, 200)))) <= 2.0  # tiny tiles hold squeezed detail
 
 
 @pytest.mark.parametrize("tensors", [None, "np", "pt"])
 @pytest.mark.parametrize("splitting", [True, False])
 def test_batches(tensors: str | None, splitting: bool) -> None:
-    one, wide, small = photograph(200, 200), photograph(400, 100), photograph(64, 64)
+    one, wide, small = photograph((200, 200)), photograph((400, 100)), photograph((64, 64))
     asked = {"return_tensors": tensors, "return_row_col_info": True, "do_image_splitting": splitting}
     stock = smolvlm(tile=64, longest=256)
     assert compare(stock, [[one, wide], [small], []], **asked) <= 2.0
@@ -113,11 +101,11 @@ def test_batches(tensors: str | None, splitting: bool) -> None:
 
 
 UNUSUAL: dict[str, tuple[Any, dict[str, Any]]] = {
-    "another filter": (photograph(90, 70), {"resample": PIL.Image.Resampling.NEAREST}),
-    "no normalisation": (photograph(90, 70), {"do_normalize": False}),
-    "no scaling": (photograph(64, 64), {"do_resize": False, "do_image_splitting": False}),
-    "floats": (photograph(90, 70) / np.float32(255), {"do_rescale": False}),
-    "no padding": (photograph(64, 64), {"do_pad": False, "do_image_splitting": False}),
+    "another filter": (photograph((90, 70)), {"resample": PIL.Image.Resampling.NEAREST}),
+    "no normalisation": (photograph((90, 70)), {"do_normalize": False}),
+    "no scaling": (photograph((64, 64)), {"do_resize": False, "do_image_splitting": False}),
+    "floats": (photograph((90, 70)) / np.float32(255), {"do_rescale": False}),
+    "no padding": (photograph((64, 64)), {"do_pad": False, "do_image_splitting": False}),
 }
 
 
@@ -166,7 +154,7 @@ def test_saved_pickled_and_made_fast_twice_it_is_the_same(chat: Path, tmp_path: 
     fast = fast_processor(stock)
     fast.save_pretrained(tmp_path)
     assert AutoProcessor.from_pretrained(tmp_path).to_dict() == stock.to_dict()
-    picture = photograph(200, 100)
+    picture = photograph((200, 100))
     wanted = fast.image_processor(picture, return_tensors="np")["pixel_values"]
     for other in (pickle.loads(pickle.dumps(fast.image_processor)), fast_processor(fast.image_processor)):
         np.testing.assert_array_equal(other(picture, return_tensors="np")["pixel_values"], wanted)
@@ -194,7 +182,7 @@ def test_stock_generate_takes_what_it_makes(family: str, count: int, chat: Path,
     stock = stock_processor(checkpoint)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     image = stock.image_token
-    pictures = [photograph(200, 150, seed) for seed in range(count)]
+    pictures = [photograph((200, 150), seed) for seed in range(count)]
     texts = [f"User:{image} what is this?" for _ in pictures]
     asked = {"text": texts, "images": [[p] for p in pictures], "return_tensors": "pt", "padding": True}
     if family == "internvl":
