@@ -140,8 +140,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _start(plan: Plan) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
-    vocabulary = scene_vocabulary()
+def _start(
+    plan: Plan, vocabulary: Vocabulary
+) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
     tokenizer = blank.make_tokenizer(vocabulary)
     return blank.make_model(blank.make_config(plan.shape, vocabulary, tokenizer), plan.seed), tokenizer
 
@@ -149,7 +150,8 @@ def _start(plan: Plan) -> tuple[Idefics3ForConditionalGeneration, PreTrainedToke
 def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]], None]) -> None:
     """One process's part of the training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer = _start(plan)
+    vocabulary = scene_vocabulary()
+    model, tokenizer = _start(plan, vocabulary)
     learner = Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0))).to(device)
     optimiser = make_optimiser(learner)
     state_file = plan.out / "state.pt"
@@ -162,7 +164,6 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     shape = model.config.vision_config
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
-    vocabulary = scene_vocabulary()
     source = SceneSource(
         Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed
     )

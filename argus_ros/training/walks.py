@@ -151,7 +151,7 @@ def _room(walk: Walk, wall: np.ndarray, floor: np.ndarray, at: float) -> np.ndar
         far, near = ((metre - at) * focal / depth + walk.width / 2 for depth in (7.0, 1.0))
         cv2.line(image, (int(far), foot), (int(near), int(horizon + focal)), line, 1, cv2.LINE_AA)
     seam = tuple(int(v) for v in wall * 0.93)
-    for metre in range(math.floor(at) - 12, math.ceil(at) + 12, 3):
-        x = int((metre // 3 * 3 - at) * focal / 7 + walk.width / 2)
+    for metre in range((math.floor(at) - 12) // 3 * 3, math.ceil(at) + 12, 3):
+        x = int((metre - at) * focal / 7 + walk.width / 2)
         cv2.line(image, (x, 0), (x, foot), seam, 2)
     return image
