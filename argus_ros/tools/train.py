@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=defaults.out, help="folder for the state, log and checkpoint"
     )
+    parser.add_argument("--base", default="", help="checkpoint to start from: a shipped name or a folder")
+    parser.add_argument("--tile", type=int, default=0, help="side of the input in pixels; 0: as the base has")
     parser.add_argument("--samples", type=int, default=defaults.samples, help="scenes to train on in all")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step")
     parser.add_argument("--lr", type=float, default=defaults.lr, help="learning rate before it falls")
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
         lr=options.lr,
         seed=options.seed,
         processes=options.processes,
+        base=options.base,
+        tile=options.tile,
     )
     columns = (
         TextColumn("{task.description}"),

@@ -132,6 +132,10 @@ def plural(noun: str) -> str:
 
 
 def make_config(shape: Shape, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
+    """Configuration of a model. Raises ValueError for a tile that is not whole in visual tokens."""
+    if shape.tile <= 0 or shape.tile % (shape.patch * shape.shuffle):
+        step = shape.patch * shape.shuffle
+        raise ValueError(f"a tile of {shape.tile} pixels cannot be cut; take a multiple of {step}")
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     config = Idefics3Config(
         image_token_id=tokenizer.convert_tokens_to_ids(prompts.IMAGE),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Idefics3ForConditionalGeneration
 
 from argus_ros.training.examples import Example
+from argus_ros.vlm.vision import position_ids
 
 #: Of a patch without an object in the dense loss: five in six are.
 BACKGROUND_WEIGHT = 0.2
@@ -94,6 +95,8 @@ class Learner(nn.Module):
         self.dense = nn.Linear(model.config.vision_config.hidden_size, self.classes + 1 + self.colours + 4)
         side = model.config.vision_config.image_size // model.config.vision_config.patch_size
         centre = (torch.arange(side) + 0.5) / side
+        self.places: Tensor
+        self.register_buffer("places", position_ids(side).flatten(), persistent=False)
         self.register_buffer("centres", torch.cartesian_prod(centre, centre).flip(-1), persistent=False)
 
     def see(self, images: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ class Learner(nn.Module):
         vision = self.model.model.vision_model
         pixels = images.permute(0, 3, 1, 2).to(self.dense.weight.dtype) / 127.5 - 1
         x = vision.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        x = x + vision.embeddings.position_embedding.weight
+        x = x + vision.embeddings.position_embedding.weight[self.places]
         return vision.post_layernorm(vision.encoder(inputs_embeds=x).last_hidden_state)
 
     def dense_loss(self, features: Tensor, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFa
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.training import blank, scenes
 from argus_ros.training.examples import Example, Examples, draw_task
+from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser
 from argus_ros.vlm import prompts
@@ -40,10 +41,12 @@ class Plan:
     samples: int = 200_000
     batch: int = 64  #: per step, over all processes
     lr: float = 2e-3
-    vision_first: int = 20_000  #: samples on which only the dense loss is trained
+    vision_first: int = 20_000  #: samples on which only the dense loss is trained, without a base
     seed: int = 0
     processes: int = 0  #: 0: one on a GPU, else one per core
-    shape: blank.Shape = blank.NANO
+    shape: blank.Shape = blank.NANO  #: of a model that starts from nothing
+    base: str = ""  #: a checkpoint to start from, by name or folder
+    tile: int = 0  #: side of the input in pixels; 0: the base's, or the shape's
     save_seconds: float = 120.0
     report_steps: int = 50  #: steps between two entries of the log
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
@@ -56,18 +59,21 @@ class Source(Protocol):
 
 
 class SceneSource:
-    """Synthetic scenes; the most objects grows from two with the sample's number."""
+    """Synthetic scenes; for a ``novice`` the most objects grows from two with the sample's number."""
 
-    def __init__(self, make: Examples, vocabulary: Vocabulary, seed: int, most: int = 6) -> None:
+    def __init__(
+        self, make: Examples, vocabulary: Vocabulary, seed: int, most: int = 6, novice: bool = True
+    ) -> None:
         self._make = make
         self._vocabulary = vocabulary
         self._first = seed * 100_000_000
         self._most = most
+        self._novice = novice
 
     def example(self, index: int) -> Example:
         rng = np.random.default_rng((self._first, index))
         size = ((240, 180), (256, 144), (200, 200), (180, 240))[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
-        most = min(self._most, 2 + index // 12_000)
+        most = min(self._most, 2 + index // 12_000) if self._novice else self._most
         scene = scenes.render(self._first + index, "train", size, (0, most))
         return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
 
@@ -143,8 +149,11 @@ def _end_with_parent() -> None:
 def _start(
     plan: Plan, vocabulary: Vocabulary
 ) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
+    if plan.base:
+        return grow(plan.base, vocabulary, plan.tile, plan.seed)
     tokenizer = blank.make_tokenizer(vocabulary)
-    return blank.make_model(blank.make_config(plan.shape, vocabulary, tokenizer), plan.seed), tokenizer
+    shape = replace(plan.shape, tile=plan.tile or plan.shape.tile)
+    return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
 
 
 def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]], None]) -> None:
@@ -164,10 +173,10 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     shape = model.config.vision_config
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
-    source = SceneSource(
-        Examples(tokenizer, vocabulary, shape.image_size, image_tokens), vocabulary, plan.seed
-    )
+    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
+    source = SceneSource(make, vocabulary, plan.seed, novice=not plan.base)
     per_process = plan.batch // world
+    vision_first = 0 if plan.base else plan.vision_first
     numbered = _Numbered(source, seen, plan.stop_after or plan.samples, rank, world, per_process)
     loader = DataLoader(
         numbered,
@@ -185,9 +194,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             features = learner.see(batch.images)
             dense = learner.dense_loss(features, batch)
-            answer = (
-                learner.answer_loss(features, batch) if seen >= plan.vision_first else dense.new_zeros(())
-            )
+            answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())
         (dense + 2 * answer).backward()
         _share_gradients(learner, world)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)

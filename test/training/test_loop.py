@@ -11,9 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
+from argus_ros.core import checkpoint
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
-from argus_ros.training.blank import TINY
+from argus_ros.training import scenes
+from argus_ros.training.blank import TINY, write_checkpoint
 from argus_ros.training.loop import Plan, learning_rate, train
 from argus_ros.vlm.engine import Engine
 
@@ -57,6 +59,14 @@ def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) 
     request = FrameRequest(0, 0, 0, 0, 640, 480, Task("detect"))
     answer = engine.run([request], [np.zeros((1, tile, tile, 3), np.uint8)])[0]
     assert answer.generated_tokens > 0
+
+
+def test_a_run_starts_from_a_checkpoint_with_another_tile(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
+    folder = train(plan(tmp_path / "out", 8, base=str(base), tile=96), lambda entry: None)
+    assert checkpoint.read(folder).tiling.tile == 96
+    with pytest.raises(ValueError, match="multiple of 32"):
+        train(plan(tmp_path / "other", 8, base=str(base), tile=100), lambda entry: None)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:

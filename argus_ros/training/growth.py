@@ -1,0 +1,100 @@
+"""Start from a checkpoint: its weights in a model of other words, more location bins or a larger tile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import CheckpointError, Vocabulary
+from argus_ros.training import blank
+from argus_ros.vlm import prompts
+from argus_ros.vlm.vision import position_ids
+from argus_ros.vlm.weights import refuse_code
+
+EMBEDDINGS = ("model.text_model.embed_tokens.weight", "lm_head.weight")
+POSITIONS = "model.vision_model.embeddings.position_embedding.weight"
+
+
+def grow(
+    base: str | Path, vocabulary: Vocabulary, tile: int = 0, seed: int = 0
+) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
+    """A model with the weights of checkpoint ``base`` that speaks ``vocabulary`` and sees ``tile`` pixels.
+
+    Words that the base knows keep their embeddings; new ones start near the mean of the base's classes.
+    Location bins and patch positions are interpolated where their number changes. Where nothing changes the
+    weights are the base's. ``tile`` 0 means the base's. Raises CheckpointError for no Argus checkpoint.
+    """
+    read = checkpoints.read(base)
+    refuse_code(read)
+    if read.vocabulary is None or read.family != "idefics3":
+        raise CheckpointError(f"{read.path} is no Argus checkpoint, so training cannot start from it")
+    old = Idefics3ForConditionalGeneration.from_pretrained(
+        read.path, dtype=torch.float32, local_files_only=True
+    )
+    words = PreTrainedTokenizerFast.from_pretrained(read.path, local_files_only=True).get_vocab()
+    tokenizer = blank.make_tokenizer(vocabulary)
+    shape = shape_of(old.config)
+    shape = replace(shape, tile=tile or shape.tile)
+    model = blank.make_model(blank.make_config(shape, vocabulary, tokenizer), seed)
+    weights = old.state_dict()
+    fresh = model.state_dict()
+    for name in EMBEDDINGS:
+        weights[name] = _words(weights[name], fresh[name], words, tokenizer.get_vocab(), read.vocabulary)
+        bins = [words[prompts.location_token(i)] for i in range(read.vocabulary.bins)]
+        first = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
+        places = _stretch(old.state_dict()[name][bins], vocabulary.bins)
+        weights[name][first : first + vocabulary.bins] = places
+    weights[POSITIONS] = _regrid(weights[POSITIONS], shape.tile // shape.patch)
+    model.load_state_dict(weights)
+    return model, tokenizer
+
+
+def shape_of(config: Idefics3Config) -> blank.Shape:
+    """Sizes of a checkpoint that ``blank`` made."""
+    vision, text = config.vision_config, config.text_config
+    return blank.Shape(
+        tile=vision.image_size,
+        patch=vision.patch_size,
+        shuffle=config.scale_factor,
+        vision_width=vision.hidden_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_heads=vision.num_attention_heads,
+        text_width=text.hidden_size,
+        text_layers=text.num_hidden_layers,
+        text_heads=text.num_attention_heads,
+        text_mlp=text.intermediate_size,
+    )
+
+
+def _words(
+    old: Tensor, fresh: Tensor, known: dict[str, int], ids: dict[str, int], vocabulary: Vocabulary
+) -> Tensor:
+    """Rows (tokens, width) of all tokens by their spelling; a new one is the mean class and its own noise."""
+    rows = fresh.clone()
+    classes = [known[word] for name in vocabulary.classes for word in name.split()]
+    mean = old[classes].mean(0) if classes else old.mean(0)
+    for token, i in ids.items():
+        rows[i] = old[known[token]] if token in known else mean + fresh[i]
+    return rows
+
+
+def _stretch(rows: Tensor, count: int) -> Tensor:
+    """(bins, width) to (count, width): bin ``i`` stands for the edge ``i / (bins - 1)`` in both."""
+    if len(rows) == count:
+        return rows
+    return F.interpolate(rows.T[None], count, mode="linear", align_corners=True)[0].T
+
+
+def _regrid(table: Tensor, side: int) -> Tensor:
+    """Patch positions (patches, width) of a square grid to those of ``side`` patches a side."""
+    before = round(len(table) ** 0.5)
+    if before == side:
+        return table
+    grid = table[position_ids(before)].permute(2, 0, 1)[None]
+    return F.interpolate(grid, (side, side), mode="bicubic")[0].flatten(1).T
