@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int, default=defaults.processes, help="0: one on a GPU, else one per core"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default=defaults.precision,
+        help="of the passes; auto: bfloat16 where the device multiplies faster in it",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         processes=options.processes,
         base=options.base,
+        precision=options.precision,
         tile=options.tile,
     )
     columns = (

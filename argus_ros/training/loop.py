@@ -29,7 +29,7 @@ from argus_ros.training import blank, scenes
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
-from argus_ros.training.optimiser import Optimiser
+from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.vlm import prompts
 
 
@@ -47,6 +47,7 @@ class Plan:
     shape: blank.Shape = blank.NANO  #: of a model that starts from nothing
     base: str = ""  #: a checkpoint to start from, by name or folder
     tile: int = 0  #: side of the input in pixels; 0: the base's, or the shape's
+    precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
     save_seconds: float = 120.0
     report_steps: int = 50  #: steps between two entries of the log
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
@@ -176,6 +177,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
     source = SceneSource(make, vocabulary, plan.seed, novice=not plan.base)
     per_process = plan.batch // world
+    mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
     vision_first = 0 if plan.base else plan.vision_first
     numbered = _Numbered(source, seen, plan.stop_after or plan.samples, rank, world, per_process)
     loader = DataLoader(
@@ -191,7 +193,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     told_at = seen
     for batch in _on(device, loader):
         optimiser.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             features = learner.see(batch.images)
             dense = learner.dense_loss(features, batch)
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())

@@ -1,7 +1,7 @@
 """Muon for the matrices, AdamW for the rest, as one optimiser.
 
 Muon (Jordan et al., 2024) orthogonalises each matrix's momentum. torch.optim.Muon does this in
-bfloat16, which a CPU without bfloat16 units takes 10 s a step for; here it is float32 there, and
+bfloat16, which a CPU without bfloat16 units takes 10 s a step for; here it is float32 on such a one, and
 matrices of one shape go together.
 """
 
@@ -9,15 +9,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bfloat16 faster than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return _processor_has_bfloat16()
+
+
+@lru_cache
+def _processor_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrices of (n, rows, columns), by Newton-Schulz iteration."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = matrices.bfloat16() if fast_bfloat16(matrices.device) else matrices
     wide = x.size(-2) <= x.size(-1)
     x = x if wide else x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
