@@ -1,8 +1,8 @@
 """Synthetic scenes: things that a robot meets, on procedural backgrounds, with exact boxes.
 
-A scene is a function of its seed alone. ``split="train"`` never uses the last drawing variant of a
-class nor the last background; ``split="heldout"`` uses only these. ``split="val"`` draws as in training, from
-other seeds.
+A scene is a function of its seed (and of the photographs given). ``split="train"`` never uses the last
+drawing variant of a class nor the last background; ``split="heldout"`` uses only these. ``split="val"`` draws
+the same variants as training from other seeds, but plainly: training also bends, patches and mottles them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from argus_ros.training.things import COLOURS, KINDS, RGB, Brush
+from argus_ros.training.things import COLOURS, KINDS, RGB, STRAIGHT, Bend, Brush
 
 CLASSES = tuple(KINDS)
 SPLITS = ("train", "val", "heldout")
@@ -40,12 +40,22 @@ class Scene:
 
 
 def render(
-    seed: int, split: str = "train", size: tuple[int, int] = (320, 240), objects: tuple[int, int] = (0, 6)
+    seed: int,
+    split: str = "train",
+    size: tuple[int, int] = (320, 240),
+    objects: tuple[int, int] = (0, 8),
+    photographs: Sequence[np.ndarray] = (),
 ) -> Scene:
-    """Scene ``seed`` of a split at ``size`` (width, height), with ``objects`` (least, most)."""
+    """Scene ``seed`` of a split at ``size`` (width, height), with ``objects`` (least, most).
+
+    A quarter of the scenes stands before one of ``photographs``, RGB, where there are any.
+    """
     rng = np.random.default_rng((SPLITS.index(split), seed))
     width, height = size
-    image = background(rng, width, height, heldout=split == "heldout")
+    if photographs and rng.random() < 0.25:
+        image = _cut_out(rng, photographs[int(rng.integers(len(photographs)))], width, height)
+    else:
+        image = background(rng, width, height, heldout=split == "heldout")
     scatter_distractors(image, rng)
     things = [
         Thing(label, colour, clip(paint(image, rng, label, colour, box, split), width, height))
@@ -123,13 +133,49 @@ def paint(
     jitter = rng.normal(0, 9, 3) + rng.normal(0, 10)
     shade = np.clip(np.array(COLOURS[colour]) + jitter, 0, 255)
     before = drawn.copy()
-    kind.draw(
-        Brush(drawn, (left, top, right, bottom), (int(shade[0]), int(shade[1]), int(shade[2])), rng), variant
-    )
+    bend = _bend(rng, kind.bends) if split == "train" else STRAIGHT
+    kind.draw(Brush(drawn, (left, top, right, bottom), _ints(shade), rng, bend), variant)
+    if split == "train":
+        changed = (drawn != before).any(-1)
+        if rng.random() < 0.25:
+            _patch(drawn, changed, rng, (left, top, right, bottom))
+        if rng.random() < 0.25:
+            _mottle(drawn, changed, rng)
     if rng.random() < 0.7:
         _light(drawn, before, rng)
     region[:] = drawn[:, ::-1] if mirrored else drawn
     return box
+
+
+def _bend(rng: np.random.Generator, strength: float) -> Bend:
+    middle, down = np.exp(rng.normal(0, 0.22 * strength, 2))
+    return Bend(float(middle), float(down), float(rng.normal(0, 0.04 * strength)))
+
+
+def _patch(
+    drawn: np.ndarray, changed: np.ndarray, rng: np.random.Generator, box: tuple[float, float, float, float]
+) -> None:
+    """A label, hole or reflection in any colour on what was drawn, under an eighth of its box."""
+    size = np.array([box[2] - box[0], box[3] - box[1]])
+    centre = np.array(box[:2]) + size * rng.uniform(0.15, 0.85, 2)
+    half = size * rng.uniform(0.04, 0.17, 2)
+    patched = drawn.copy()
+    (x0, y0), (x1, y1) = (centre - half).astype(int).tolist(), (centre + half).astype(int).tolist()
+    colour = _ints(rng.uniform(0, 255, 3))
+    if rng.random() < 0.5:
+        cv2.rectangle(patched, (x0, y0), (x1, y1), colour, -1)
+    else:
+        middle, axes = ((x0 + x1) // 2, (y0 + y1) // 2), ((x1 - x0) // 2, (y1 - y0) // 2)
+        cv2.ellipse(patched, middle, axes, 0, 0, 360, colour, -1)
+    drawn[changed] = patched[changed]
+
+
+def _mottle(drawn: np.ndarray, changed: np.ndarray, rng: np.random.Generator) -> None:
+    """Dirt and wear: soft blotches, darker and lighter."""
+    cells = int(rng.integers(3, 9))
+    noise = rng.normal(1, rng.uniform(0.03, 0.14), (cells, cells)).astype(np.float32)
+    gain = cv2.resize(noise, drawn.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    drawn[changed] = np.clip(drawn[changed] * gain[changed][:, None], 0, 255).astype(np.uint8)
 
 
 def _light(drawn: np.ndarray, before: np.ndarray, rng: np.random.Generator) -> None:
@@ -230,6 +276,37 @@ def background(rng: np.random.Generator, width: int, height: int, heldout: bool)
     """A picture without things, (height, width, 3) uint8."""
     make = BACKGROUNDS[-1] if heldout else BACKGROUNDS[int(rng.choice(4, p=(0.45, 0.15, 0.25, 0.15)))]
     return make(rng, width, height)
+
+
+def load_photographs() -> list[np.ndarray]:
+    """Photographs that come with scikit-image and scikit-learn, RGB, where these are installed, else none.
+
+    For training alone: no other split shows them. Those that show people are left out.
+    """
+    try:
+        from skimage import data
+        from sklearn.datasets import load_sample_images
+    except ModuleNotFoundError:
+        return []
+    names = (
+        "brick cat coffee coins grass gravel hubble_deep_field immunohistochemistry moon page retina rocket"
+    )
+    pictures = [getattr(data, name)() for name in (*names.split(), "text")]
+    pictures += [data.stereo_motorcycle()[0], *load_sample_images().images]
+    return [cv2.cvtColor(p, cv2.COLOR_GRAY2RGB) if p.ndim == 2 else p[..., :3] for p in pictures]
+
+
+def _cut_out(rng: np.random.Generator, photograph: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A random part of a photograph at (width, height), perhaps mirrored, in changed light."""
+    rows, columns = photograph.shape[:2]
+    share = rng.uniform(0.3, 1.0) * min(columns / width, rows / height)
+    w, h = int(width * share), int(height * share)
+    x, y = int(rng.integers(columns - w + 1)), int(rng.integers(rows - h + 1))
+    part = cv2.resize(photograph[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    light = rng.uniform(0.5, 1.2) * (1 + rng.normal(0, 0.08, 3))
+    return np.clip(part * light, 0, 255).astype(np.uint8)
 
 
 def scatter_distractors(image: np.ndarray, rng: np.random.Generator) -> None:

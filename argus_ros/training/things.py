@@ -28,15 +28,41 @@ COLOURS: dict[str, RGB] = {
 }
 
 
+@dataclass(frozen=True)
+class Bend:
+    """Changes a drawing's proportions inside its unit square; the square's sides stay where they are."""
+
+    middle: float = 1.0  #: over 1 widens what lies about the vertical axis, under 1 narrows it
+    down: float = 1.0  #: over 1 raises what lies between top and bottom, under 1 lowers it
+    lean: float = 0.0  #: shift of the top to the right, as a share of the width
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) points of the drawing to (n, 2) points of the square."""
+        x, y = points.T
+        t = 2 * x - 1
+        x = 0.5 + 0.5 * np.sign(t) * np.abs(t) ** (1 / self.middle)
+        x = x + self.lean * (1 - 2 * y) * 4 * x * (1 - x)
+        return np.stack([x, np.clip(y, 0, 1) ** self.down], 1)
+
+
+STRAIGHT = Bend()
+
+
 class Brush:
     """Draws in the unit square of a box: (0, 0) is its top left corner, (1, 1) its bottom right."""
 
     def __init__(
-        self, canvas: np.ndarray, box: Sequence[float], colour: RGB, rng: np.random.Generator
+        self,
+        canvas: np.ndarray,
+        box: Sequence[float],
+        colour: RGB,
+        rng: np.random.Generator,
+        bend: Bend = STRAIGHT,
     ) -> None:
         self.canvas = canvas
         self.rng = rng
         self.main = colour
+        self._bend = bend
         # OpenCV puts pixel centres at whole numbers, boxes put pixel edges there: hence the half.
         self._origin = np.array([box[0] - 0.5, box[1] - 0.5])
         self._scale = np.array([box[2] - box[0], box[3] - box[1]])
@@ -52,7 +78,7 @@ class Brush:
         return (240, 240, 236) if sum(self.main) < 420 else (45, 45, 50)
 
     def poly(self, points: Sequence[Point], colour: RGB | None = None) -> None:
-        corners = (np.asarray(points, float) * self._scale + self._origin) * 16
+        corners = (self._bend(np.asarray(points, float)) * self._scale + self._origin) * 16
         cv2.fillPoly(self.canvas, [corners.round().astype(np.int32)], colour or self.main, cv2.LINE_AA, 4)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, colour: RGB | None = None) -> None:
@@ -394,12 +420,13 @@ class Kind:
     draw: Callable[[Brush, int], None]
     aspect: tuple[float, float]
     variants: int = 5  #: the last one is held out
+    bends: float = 1.0  #: how far training may change its proportions, 0 for not at all
 
 
 KINDS: dict[str, Kind] = {
     "person": Kind(person, (0.34, 0.46)),
     "cone": Kind(cone, (0.6, 0.85)),
-    "ball": Kind(ball, (0.95, 1.05)),
+    "ball": Kind(ball, (0.95, 1.05), bends=0.0),
     "box": Kind(box, (0.85, 1.5)),
     "barrel": Kind(barrel, (0.6, 0.8)),
     "chair": Kind(chair, (0.55, 0.8)),

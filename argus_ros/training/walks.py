@@ -88,7 +88,7 @@ def film(walk: Walk) -> Iterator[Shot]:
             box = _project(walk, thing, at)
             if box[2] > 1 and box[0] < walk.width - 1:
                 looks = np.random.default_rng((walk.seed, 2, thing.number))
-                scenes.paint(image, looks, thing.label, thing.colour, box, "train")
+                scenes.paint(image, looks, thing.label, thing.colour, box, "val")
                 seen.append((thing, box))
         grain = noise.normal(0, 3, image.shape[:2])[..., None]
         image = np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -13,10 +13,11 @@ DRAWINGS = [(label, variant) for label, kind in KINDS.items() for variant in ran
 
 @pytest.mark.parametrize(("label", "variant"), DRAWINGS)
 @pytest.mark.parametrize("colour", ["red", "black", "white"])
-def test_every_drawing_fills_its_box(label: str, variant: int, colour: str) -> None:
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_drawing_fills_its_box(label: str, variant: int, colour: str, split: str) -> None:
     canvas = np.full((120, 120, 3), 97, np.uint8)
     untouched = canvas.copy()
-    scenes.paint(canvas, np.random.default_rng(1), label, colour, (20, 25, 100, 95), "train", variant)
+    scenes.paint(canvas, np.random.default_rng(1), label, colour, (20, 25, 100, 95), split, variant)
     rows, columns = np.where((canvas != untouched).any(-1))
     extent = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     np.testing.assert_allclose(extent, (20, 25, 100, 95), atol=1)
@@ -47,7 +48,7 @@ def test_things_lie_in_the_picture_largest_first(split: str) -> None:
 
 def test_counts_sizes_and_classes_vary() -> None:
     everything = [scenes.render(seed, size=(160, 120)).things for seed in range(300)]
-    assert {len(things) for things in everything} == set(range(7))
+    assert {len(things) for things in everything} == set(range(9))
     assert {t.label for things in everything for t in things} == set(scenes.CLASSES)
     sides = [(t.area / (160 * 120)) ** 0.5 for things in everything for t in things]
     assert min(sides) < 0.1
@@ -97,6 +98,20 @@ def test_splits_share_neither_drawings_nor_backgrounds(monkeypatch: pytest.Monke
     assert drawn["train"] == drawn["val"]
     assert not drawn["train"] & drawn["heldout"]
     assert len(drawn["train"] | drawn["heldout"]) == len(DRAWINGS) + len(makers)
+
+
+def test_photographs_stand_behind_some_scenes() -> None:
+    photograph = np.full((90, 140, 3), (9, 200, 9), np.uint8)
+    plain = [scenes.render(seed, size=(80, 60), objects=(0, 0)).image for seed in range(60)]
+    with_it = [scenes.render(seed, "train", (80, 60), (0, 0), [photograph]).image for seed in range(60)]
+
+    def green(image: np.ndarray) -> bool:
+        red, middle, blue = np.median(image, (0, 1))
+        return bool(middle > 4 * max(red, blue))
+
+    assert not any(map(green, plain))
+    assert 5 < sum(map(green, with_it)) < 30
+    assert all(image.shape == (60, 80, 3) for image in with_it)
 
 
 def test_train_and_val_scenes_differ_for_one_seed() -> None:
