@@ -53,6 +53,10 @@ class Plan:
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
+#: Objects in a scene and in an answer.
+MOST = 8
+
+
 class Source(Protocol):
     """Numbered training examples."""
 
@@ -63,19 +67,22 @@ class SceneSource:
     """Synthetic scenes; for a ``novice`` the most objects grows from two with the sample's number."""
 
     def __init__(
-        self, make: Examples, vocabulary: Vocabulary, seed: int, most: int = 6, novice: bool = True
+        self, make: Examples, vocabulary: Vocabulary, seed: int, tile: int, novice: bool = True
     ) -> None:
         self._make = make
         self._vocabulary = vocabulary
         self._first = seed * 100_000_000
-        self._most = most
+        self._tile = tile
         self._novice = novice
+        self._photographs = scenes.load_photographs()
 
     def example(self, index: int) -> Example:
         rng = np.random.default_rng((self._first, index))
-        size = ((240, 180), (256, 144), (200, 200), (180, 240))[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
-        most = min(self._most, 2 + index // 12_000) if self._novice else self._most
-        scene = scenes.render(self._first + index, "train", size, (0, most))
+        sizes = ((1.5, 1.125), (1.6, 0.9), (1.25, 1.25), (1.125, 1.5))
+        width, height = sizes[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
+        most = min(MOST, 2 + index // 12_000) if self._novice else MOST
+        size = (round(width * self._tile), round(height * self._tile))
+        scene = scenes.render(self._first + index, "train", size, (0, most), self._photographs)
         return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
 
 
@@ -106,7 +113,9 @@ def learning_rate(plan: Plan, seen: int) -> float:
 def scene_vocabulary() -> Vocabulary:
     """What a model trained on the synthetic scenes can say."""
     tasks = ("detect", "dense_caption", "ask")
-    return Vocabulary(tasks, bins=128, classes=scenes.CLASSES, colours=tuple(scenes.COLOURS), max_objects=8)
+    return Vocabulary(
+        tasks, bins=128, classes=scenes.CLASSES, colours=tuple(scenes.COLOURS), max_objects=MOST
+    )
 
 
 def train(plan: Plan, report: Callable[[dict[str, float]], None]) -> Path:
@@ -175,7 +184,7 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
     make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
-    source = SceneSource(make, vocabulary, plan.seed, novice=not plan.base)
+    source = SceneSource(make, vocabulary, plan.seed, shape.image_size, novice=not plan.base)
     per_process = plan.batch // world
     mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
     vision_first = 0 if plan.base else plan.vision_first
