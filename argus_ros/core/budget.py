@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.scheduler import Level
@@ -19,7 +21,7 @@ def ladder(checkpoint: Checkpoint, preset: str) -> tuple[Level, ...]:
     if not recipes.preset(preset).token_budget:
         return (Level(),)
     tiling, vocabulary = checkpoint.tiling, checkpoint.vocabulary
-    side = -(-tiling.longest_edge // tiling.tile)
+    side = math.isqrt(tiling.most - 2) + 1 if tiling.most > 1 else 1
     few = [n for n in FEW if vocabulary and n < vocabulary.max_objects]
     tiles = [n * n + 1 if n > 1 else 1 for n in range(1, side)]
     return (

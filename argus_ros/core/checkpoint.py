@@ -8,7 +8,8 @@ the key ``argus`` of ``config.json``.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ class Tiling:
     tile: int  #: side of a tile in pixels
     longest_edge: int = 0  #: picture is scaled to this before it is cut; 0 or ``tile`` means one tile
     tokens_per_tile: int = 0
+    grid: tuple[int, int] = (0, 0)  #: InternVL: fewest and most tiles of a grid in the picture's shape
+
+    @property
+    def most(self) -> int:
+        """Tiles of any picture at most, with the one of all of it."""
+        grid = self.grid[1] or (-(-self.longest_edge // self.tile)) ** 2
+        return grid + 1 if grid > 1 else 1
+
+    def within(self, tiles: int) -> Tiling:
+        """The tiling of which no picture takes more than so many tiles."""
+        if self.grid[1]:
+            most = min(max(tiles - 1, 1), self.grid[1])
+            return replace(self, grid=(min(self.grid[0], most), most))
+        side = math.isqrt(max(tiles - 1, 0))
+        return replace(self, longest_edge=min(self.longest_edge, side * self.tile))
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,11 @@ def _vocabulary(section: dict[str, Any] | None, path: Path) -> Vocabulary | None
 
 
 def _tiling(config: dict[str, Any], processor: dict[str, Any]) -> Tiling:
-    """SmolVLM and Idefics3: tiles of ``max_image_size``, cut from ``size`` when splitting is on."""
+    """SmolVLM and Idefics3: tiles of ``max_image_size``, cut from ``size`` when splitting is on.
+
+    InternVL: a grid of ``min_patches`` to ``max_patches`` tiles, whatever ``crop_to_patches`` says there,
+    because its processor asks its image processor for it.
+    """
     vision = config.get("vision_config", {})
     size = processor.get("max_image_size", {}).get("longest_edge") or vision.get("image_size", 0)
     if isinstance(size, list):
@@ -134,4 +154,8 @@ def _tiling(config: dict[str, Any], processor: dict[str, Any]) -> Tiling:
     factor = config.get("scale_factor") or round(1 / config.get("downsample_ratio", 0.5))
     splitting = processor.get("do_image_splitting", False)
     longest = processor.get("size", {}).get("longest_edge", 0) if splitting else 0
-    return Tiling(tile=size, longest_edge=longest, tokens_per_tile=(size // patch // factor) ** 2)
+    tokens = (size // patch // factor) ** 2
+    if config.get("model_type") == "internvl":
+        grid = processor.get("min_patches", 1), processor.get("max_patches", 12)
+        return Tiling(tile=size, tokens_per_tile=tokens, grid=grid)
+    return Tiling(tile=size, longest_edge=longest, tokens_per_tile=tokens)

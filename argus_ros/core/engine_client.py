@@ -157,11 +157,16 @@ class EngineClient:
         with self._changed:
             self._free.append(slot)
 
-    def tiles(self, slot: int) -> np.ndarray:
-        """The slot's memory, (max_tiles, tile, tile, 3) uint8; stays valid when the engine restarts."""
-        if self._arena is None or self.info is None:
+    def slot(self, slot: int) -> np.ndarray:
+        """The slot's memory, (slot_bytes,) uint8; stays valid when the engine restarts."""
+        if self._arena is None:
             raise EngineDownError("the engine has not been ready yet")
-        return self._arena.tiles(slot, self.info.max_tiles, self.info.tile)
+        return self._arena.slot(slot)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the engine takes whole frames and cuts the tiles itself (recipe ``device_resize``)."""
+        return self.info is not None and "device_resize" in self.info.recipes
 
     def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
         """Run these frames as one batch. Raises EngineDownError where the engine is not ready."""

@@ -187,7 +187,10 @@ def _view(image: Image, layout: _Layout) -> np.ndarray:
     what = f"{image.width}x{image.height} {image.encoding}"
     row = image.width * layout.channels * layout.bits // 8
     rows = image.height * 3 // 2 if layout.planes else image.height
-    size = memoryview(image.data).nbytes
+    memory = memoryview(image.data)
+    if not memory.c_contiguous:
+        raise ImageError(f"the memory of this {what} image has gaps; hand over np.ascontiguousarray of it")
+    size = memory.nbytes
     if image.step < row:
         raise ImageError(
             f"a row of this {what} image needs {row} bytes but its step is {image.step}; "

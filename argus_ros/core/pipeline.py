@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import queue
 import threading
 import time
@@ -28,7 +27,7 @@ from argus_ros.core.clock import StampClock
 from argus_ros.core.engine_client import EngineClient, EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.latency import LatencyModel
-from argus_ros.core.preparation import Prepared, prepare
+from argus_ros.core.preparation import Prepared, fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
 from argus_ros.core.scheduler import (
     CameraPolicy,
@@ -362,15 +361,17 @@ class Pipeline:
         job: _Job = frame.payload
         assert job.image is not None
         assert job.slot is not None
-        tiling = _at_level(self.tiling, self._scheduler.levels[frame.level])
+        most = self._scheduler.levels[frame.level].max_tiles
+        tiling = self.tiling.within(most) if most else self.tiling
         error = ""
         try:
             job.size = job.image.size()
-            tiles = self.engine.tiles(job.slot)
-            job.prepared = prepare(job.image, job.region, tiling, tiles)
+            slot = self.engine.slot(job.slot)
+            job.prepared = fill(slot, job.image, job.region, tiling, self.engine.cuts)
             if self._gate and not job.question:
                 question = (job.task, job.prepared.region, job.size)
-                view = thumbnail(tiles[job.prepared.tiles - 1])
+                pixels = job.prepared.pixels(slot, tiling.tile)
+                view = thumbnail(pixels if pixels.ndim == 3 else pixels[-1])
                 job.look = Look(view, question, frame.level, frame.born)
         except ImageError as refused:
             error = str(refused)
@@ -618,7 +619,7 @@ class Offline:
         if slot is None:
             raise EngineDownError("no slot of the shared memory is free; is it used by several threads?")
         try:
-            prepared = prepare(image, region, self.tiling, self.engine.tiles(slot))
+            prepared = fill(self.engine.slot(slot), image, region, self.tiling, self.engine.cuts)
             seconds = time.monotonic() - started
             id = next(self._ids)
             self.engine.submit([_request(id, slot, prepared, task)])
@@ -633,8 +634,8 @@ class Offline:
 
 
 def _request(id: int, slot: int, prepared: Prepared, task: Task) -> FrameRequest:
-    region = prepared.region
-    return FrameRequest(id, slot, prepared.rows, prepared.columns, region.width, region.height, task)
+    width, height = prepared.region.width, prepared.region.height
+    return FrameRequest(id, slot, prepared.rows, prepared.columns, width, height, task, frame=prepared.frame)
 
 
 def _moved(answer: Answer, region: Region) -> Answer:
@@ -645,11 +646,3 @@ def _moved(answer: Answer, region: Region) -> Answer:
         for d in answer.detections
     )
     return replace(answer, detections=tuple(boxes))
-
-
-def _at_level(tiling: Tiling, level: Level) -> Tiling:
-    """The tiling within a budget level's tiles, whatever the picture's shape."""
-    if not level.max_tiles:
-        return tiling
-    side = math.isqrt(max(level.max_tiles - 1, 0))
-    return replace(tiling, longest_edge=min(tiling.longest_edge, side * tiling.tile))

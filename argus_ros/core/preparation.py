@@ -1,11 +1,12 @@
 """From a camera picture to the square tiles a vision encoder takes, in one pass.
 
-The stock Idefics3/SmolVLM processor scales the picture to its longest edge, then to whole tiles,
-then once more for the global tile: three Lanczos passes. Here each tile is scaled once, from the
-camera's own pixels (``direct_resize``: area averaging down, cubic up), as uint8; normalisation is
-the engine's. The grid is the stock one. Pixels differ from the stock ones by at most 1/255 on average in
-SmolVLM's tiles; where fine detail is squeezed into one small tile, which the stock chain softens first,
-by about 2/255.
+The grid of tiles is that of the stock processors, SmolVLM's or InternVL's. SmolVLM's scales the picture to
+its longest edge, then to whole tiles, then once more for the global tile: three Lanczos passes. Here each
+tile is scaled once, from the camera's own pixels (``direct_resize``: area averaging down, cubic up), as
+uint8; normalisation is the engine's. Pixels differ from the stock ones by at most 1/255 on average; where
+fine detail is squeezed into one small tile, which SmolVLM's chain softens first, by about 2/255.
+
+With recipe ``device_resize`` the host only decodes, and the engine cuts and scales on the device.
 """
 
 from __future__ import annotations
@@ -18,23 +19,36 @@ import numpy as np
 
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image, Pixels, Region, decode
+from argus_ros.core.protocol import slot_shape
+
+#: A side of the frame may be this many times that of all tiles together, for the device to scale it.
+MOST_SCALE = 32
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What lies in the tiles: a grid, then the global tile."""
+    """What was made of a picture: a grid of tiles, then the global one; or the frame itself."""
 
     rows: int  #: of the grid; 0 when there is only the global tile
     columns: int
     region: Region  #: of the source picture that the tiles show, pixels
+    frame: tuple[int, int] = (0, 0)  #: width and height of the frame, where that was left for the device
 
     @property
     def tiles(self) -> int:
         return self.rows * self.columns + 1
 
+    def pixels(self, slot: np.ndarray, tile: int) -> np.ndarray:
+        """View of what lies in a slot, see ``FrameRequest.shape``."""
+        shape = slot_shape(self.rows, self.columns, self.frame, tile)
+        return slot[: math.prod(shape)].reshape(shape)
+
 
 def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
     """Rows and columns that a picture is cut into; 0, 0 when the global tile is all there is."""
+    if tiling.grid[1]:
+        rows, columns = aspect_grid(width, height, tiling)
+        return (rows, columns) if rows * columns > 1 else (0, 0)
     if tiling.longest_edge <= tiling.tile:
         return 0, 0
     # The stock processor's own roundings: first to the longest edge, then to whole tiles.
@@ -49,8 +63,50 @@ def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
     return rows, columns
 
 
+def aspect_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
+    """InternVL's rows and columns, in a shape as near to the picture's as can be.
+
+    Among equally near ones a larger grid is taken while the picture has more than half its pixels.
+    """
+    least, most = tiling.grid
+    best, nearest = (1, 1), math.inf
+    shapes = [(r, c) for c in range(1, most + 1) for r in range(1, most + 1) if least <= r * c <= most]
+    for rows, columns in sorted(shapes, key=math.prod):
+        distance = abs(width / height - columns / rows)
+        large = width * height > tiling.tile**2 * rows * columns / 2
+        if distance < nearest or (distance == nearest and large):
+            best, nearest = (rows, columns), distance
+    return best
+
+
 def _even(length: int) -> int:
     return max(length + length % 2, 1)
+
+
+def fill(slot: np.ndarray, image: Image, region: Region | None, tiling: Tiling, whole: bool) -> Prepared:
+    """Put ``region`` of the picture (all of it for None) into a slot, (bytes,) uint8: as tiles or, with
+    ``whole`` and where it fits, as the frame, (height, width, 3) RGB, of which the device cuts them.
+
+    Raises ImageError.
+    """
+    if whole:
+        region = (region or Region()).within(*image.size())
+        rows, columns = plan(region.width, region.height, tiling)
+        canvas = max(columns, 1) * tiling.tile, max(rows, 1) * tiling.tile
+        sides = zip((region.width, region.height), canvas, strict=True)
+        if 3 * region.width * region.height <= slot.size and all(a <= MOST_SCALE * b for a, b in sides):
+            pixels = decode(image, region, canvas)
+            height, width = pixels.array.shape[:2]
+            prepared = Prepared(rows, columns, region, (width, height))
+            out = prepared.pixels(slot, tiling.tile)
+            if pixels.to_rgb is None:
+                np.copyto(out, pixels.array)
+            else:
+                cv2.cvtColor(pixels.array, pixels.to_rgb, dst=out)
+            return prepared
+    room = slot.size // (3 * tiling.tile**2)
+    shape = room, tiling.tile, tiling.tile, 3
+    return prepare(image, region, tiling, slot[: math.prod(shape)].reshape(shape))
 
 
 def prepare(image: Image, region: Region | None, tiling: Tiling, out: np.ndarray) -> Prepared:

@@ -1,12 +1,13 @@
 """What the node's process and the engine's process say to each other.
 
-Plain dataclasses, pickled over a pipe (``multiprocessing.connection``); tiles travel in shared
+Plain dataclasses, pickled over a pipe (``multiprocessing.connection``); pixels travel in shared
 memory: an anonymous file both processes map, so that nothing is left behind when one dies.
 Deadlines are on the steady clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from dataclasses import dataclass, field
@@ -14,6 +15,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from argus_ros.core.types import Answer, Task
+
+#: Bytes of a slot at least, where frames travel as they are: 1920x1080 in RGB. Larger ones become tiles.
+FRAME_BYTES = 1920 * 1080 * 3
+
+
+def slot_shape(rows: int, columns: int, frame: tuple[int, int], tile: int) -> tuple[int, ...]:
+    """Of what lies in a slot: (height, width, 3) of a frame, else (tiles, tile, tile, 3)."""
+    return (frame[1], frame[0], 3) if any(frame) else (rows * columns + 1, tile, tile, 3)
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,14 @@ class ModelInfo:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one slot of the arena: ``max_tiles`` RGB tiles of uint8."""
-        return self.max_tiles * self.tile * self.tile * 3
+        """Bytes of one slot of the arena: ``max_tiles`` RGB tiles of uint8, or a frame."""
+        tiles = self.max_tiles * self.tile * self.tile * 3
+        return max(tiles, FRAME_BYTES) if "device_resize" in self.recipes else tiles
 
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """One prepared frame. Its tiles lie in slot ``slot`` of the arena, (tiles, tile, tile, 3) uint8 RGB."""
+    """One prepared frame, whose pixels lie in slot ``slot`` of the arena."""
 
     id: int
     slot: int
@@ -68,10 +78,15 @@ class FrameRequest:
     max_new_tokens: int = 0  #: free-text tasks; 0: the engine's default
     deadline: float | None = None  #: steady clock; generation stops after the last object that fits
     taken: float | None = None  #: when the picture was, in seconds on any clock of its camera; None: unknown
+    frame: tuple[int, int] = (0, 0)  #: width and height where the slot holds the frame, not tiles of it
 
     @property
     def tiles(self) -> int:
         return self.rows * self.columns + 1
+
+    def shape(self, tile: int) -> tuple[int, ...]:
+        """Of the pixels, uint8 RGB: (tiles, tile, tile, 3), or (height, width, 3) of the frame."""
+        return slot_shape(self.rows, self.columns, self.frame, tile)
 
 
 # --- client to worker -------------------------------------------------------------------------
@@ -123,7 +138,7 @@ class Answered:
 
 
 class Arena:
-    """Shared memory cut into slots of one frame's tiles.
+    """Shared memory cut into slots for one frame's pixels each.
 
     The client creates the file and hands its descriptor to the worker; the worker, which knows the
     model, sets the size before it says ``Ready``; then both map it.
@@ -140,9 +155,18 @@ class Arena:
         """Descriptor of a new anonymous file; give it to the worker with ``pass_fds``."""
         return os.memfd_create("argus_ros")
 
-    def tiles(self, slot: int, tiles: int, tile: int) -> np.ndarray:
-        """View (tiles, tile, tile, 3) uint8 of a slot; writing to it needs no further copy."""
-        return self._slots[slot, : tiles * tile * tile * 3].reshape(tiles, tile, tile, 3)
+    def slot(self, slot: int) -> np.ndarray:
+        """View (slot_bytes,) uint8 of a slot; writing to it needs no further copy."""
+        return self._slots[slot]
+
+    def pixels(self, request: FrameRequest, tile: int) -> np.ndarray:
+        """View of a request's pixels. Raises ValueError where they cannot lie in its slot."""
+        if not 0 <= request.slot < len(self._slots):
+            raise ValueError(f"slot {request.slot}: the shared memory has {len(self._slots)}")
+        shape, slot = request.shape(tile), self._slots[request.slot]
+        if min(shape) < 1 or math.prod(shape) > len(slot):
+            raise ValueError(f"pixels of shape {shape} do not fit into a slot of {len(slot)} bytes")
+        return slot[: math.prod(shape)].reshape(shape)
 
     def buffer(self) -> np.ndarray:
         """The whole arena, (slots, slot_bytes) uint8, to register with the device."""

@@ -281,7 +281,7 @@ def bottom(
     limits = {"ttft_ms": least.ttft, "ms_per_token": least.step, "total_ms": least.total}
     for figure in figures.values():
         figure["percent_of_floor"] = {
-            key: round(100 * 1e3 * seconds / figure[key]["p50"], 1) for key, seconds in limits.items()
+            key: round(100 * 1e3 * seconds / figure[key]["p50"], 3) for key, seconds in limits.items()
         }
     return {
         "gflops": round(rates.operations / 1e9, 1),

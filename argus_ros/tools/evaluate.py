@@ -15,7 +15,7 @@ from rich.table import Table
 
 from argus_ros.core.image import Image
 from argus_ros.core.matching import Tally, Truth, match, tally
-from argus_ros.core.preparation import prepare
+from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Answer, Task
 from argus_ros.tools.machine import describe
@@ -93,12 +93,12 @@ def measure(
 def ask(engine: Engine, scene: Scene, task: Task) -> Answer:
     """The engine's answer for a scene, prepared as a camera's picture is."""
     height, width = scene.image.shape[:2]
-    tiling = engine.checkpoint.tiling
-    tiles = np.empty((engine.info.max_tiles, tiling.tile, tiling.tile, 3), np.uint8)
+    tiling, slot = engine.checkpoint.tiling, np.empty(engine.info.slot_bytes, np.uint8)
     image = Image(scene.image, "rgb8", width, height, 3 * width)
-    prepared = prepare(image, None, tiling, tiles)
-    request = FrameRequest(0, 0, prepared.rows, prepared.columns, width, height, task)
-    return engine.run([request], [tiles[: prepared.tiles]])[0]
+    prepared = fill(slot, image, None, tiling, engine.recipes.device_resize)
+    layout = prepared.rows, prepared.columns
+    request = FrameRequest(0, 0, *layout, width, height, task, frame=prepared.frame)
+    return engine.run([request], [prepared.pixels(slot, tiling.tile)])[0]
 
 
 def _figures(counts: Tally) -> dict[str, float]:

@@ -246,7 +246,7 @@ def _prepared(patches: Patches) -> None:
 
     patches.around(cv2, "cvtColor", "colour")
     patches.around(preparation, "scale", "resize")
-    patches.around(workload, "prepare", "tile")
+    patches.around(workload, "fill", "tile")
 
 
 def _stock(patches: Patches, runner: StockRunner) -> None:
@@ -313,7 +313,8 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
             return call(head, hidden)
 
     patches.around(runner, "_question", "tokenise")
-    patches.around(model, "upload", "copy")
+    patches.around(model.upload, "cut", "resize")
+    patches.put(model, "upload", trace.wrap("copy", model.upload))
     patches.put(model, "vision", trace.wrap("vision", vision))
     patches.put(
         vision,

@@ -20,13 +20,13 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.image import Image
-from argus_ros.core.preparation import Prepared, plan, prepare
+from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
 from argus_ros.vlm import answers, prompts
 from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.generation import Limits
+from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.grammar import FULL, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.reference import TransformersModel
@@ -95,8 +95,8 @@ def task_of(checkpoint: Checkpoint) -> Task:
 
 
 def picture_options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the stock processor is asked so that it makes as many tiles as the engine: one of InternVL's."""
-    return {"crop_to_patches": False} if checkpoint.family == "internvl" else {}
+    """What InternVL's processor asks of its image processor, for when that is called by itself."""
+    return {"crop_to_patches": True} if checkpoint.family == "internvl" else {}
 
 
 def endless(grammar: Grammar) -> Grammar:
@@ -108,18 +108,18 @@ def endless(grammar: Grammar) -> Grammar:
 
 
 class Preparation:
-    """Pixels to uint8 tiles, into a buffer that is kept."""
+    """Pixels to uint8 tiles or, for an engine that cuts them itself, to the frame; in memory that is kept."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._tiling = checkpoint.tiling
-        side = -(-max(self._tiling.longest_edge, self._tiling.tile) // self._tiling.tile)
-        shape = (side * side + 1, self._tiling.tile, self._tiling.tile, 3)
-        self._tiles = np.empty(shape, np.uint8)
+    def __init__(self, checkpoint: Checkpoint, bytes: int = 0, cuts: bool = False, pin: bool = False) -> None:
+        self._tiling, self._cuts = checkpoint.tiling, cuts
+        bytes = bytes or self._tiling.most * self._tiling.tile**2 * 3
+        self._slot = torch.empty(bytes, dtype=torch.uint8, pin_memory=pin).numpy()
 
     def __call__(self, frame: np.ndarray) -> tuple[Prepared, np.ndarray]:
         height, width = frame.shape[:2]
-        prepared = prepare(Image(frame, "rgb8", width, height, 3 * width), None, self._tiling, self._tiles)
-        return prepared, self._tiles[: prepared.tiles]
+        image = Image(frame, "rgb8", width, height, 3 * width)
+        prepared = fill(self._slot, image, None, self._tiling, self._cuts)
+        return prepared, prepared.pixels(self._slot, self._tiling.tile)
 
 
 class EngineRunner:
@@ -138,17 +138,23 @@ class EngineRunner:
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
-        self._prepare = Preparation(self.engine.checkpoint)
+        self._prepare = Preparation(
+            self.engine.checkpoint,
+            self.engine.info.slot_bytes,
+            cuts=self.recipes.device_resize,
+            pin=self.recipes.pinned_async,
+        )
         self._tokens, self.task = setting.tokens, task_of(self.engine.checkpoint)
         self._grammar: Grammar | None = None  # kept, because the model knows it by its identity
 
     def __call__(self, frame: np.ndarray) -> Sample:
         started = time.perf_counter()
-        prepared, tiles = self._prepare(frame)
+        prepared, pixels = self._prepare(frame)
         height, width = frame.shape[:2]
         prompt, grammar = self._question(prepared, width, height)
         ready = time.perf_counter()
-        made = self.model.generate(prompt, grammar, tiles, Limits(self._tokens))
+        taken = Frame(pixels, prepared.rows, prepared.columns) if any(prepared.frame) else pixels
+        made = self.model.generate(prompt, grammar, taken, Limits(self._tokens))
         decoded = time.perf_counter()
         vocabulary = self.engine.checkpoint.vocabulary
         if grammar.bins and vocabulary:

@@ -17,11 +17,12 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Detection, Status, Task
 from argus_ros.vlm import answers, architecture, grammar, prompts
 from argus_ros.vlm.drafts import Memories
-from argus_ros.vlm.generation import Generated, Limits, Model
+from argus_ros.vlm.generation import Frame, Generated, Limits, Model
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
 from argus_ros.vlm.tokens import Prompt, Tokens
+from argus_ros.vlm.upload import pin
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ KEPT = 64
 
 
 #: Recipes without an implementation.
-NOT_YET = ("device_resize", "pinned_async", "device_loop", "camera_batch")
+NOT_YET = ("device_loop", "camera_batch")
 #: Recipes of the native backend's own modules.
 NATIVE_ONLY = (
+    "device_resize",
     "uint8_transfer",
+    "pinned_async",
     "prefix_kv",
     "fixed_shapes",
     "device_loop",
@@ -75,7 +78,7 @@ class Engine:
             torch.set_num_threads(config.threads)
         if config.backend == "transformers":
             wanted = Recipes()
-        self.recipes = _in_force(wanted, device, dtype)
+        self.recipes = _in_force(wanted, device, dtype, named=config.preset)
         self._vision, self._text = architecture.read(self.checkpoint)
         self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
         self._model = self._load(device, dtype)
@@ -92,7 +95,6 @@ class Engine:
 
     def _describe(self, device: torch.device, dtype: torch.dtype, seconds: float) -> ModelInfo:
         tiling, vocabulary = self.checkpoint.tiling, self.checkpoint.vocabulary
-        grid = -(-tiling.longest_edge // tiling.tile)
         return ModelInfo(
             name=self.checkpoint.name,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -100,7 +102,7 @@ class Engine:
             tasks=self.checkpoint.tasks,
             classes=vocabulary.classes if vocabulary else (),
             tile=tiling.tile,
-            max_tiles=grid * grid + 1 if grid > 1 else 1,
+            max_tiles=tiling.most,
             tokens_per_tile=self._vision.tokens,
             parameters=self._model.parameters,
             recipes=self.recipes.names,
@@ -111,25 +113,34 @@ class Engine:
         """Run on a grey picture, so that the first frame does not pay for what is lazy; and time it."""
         word = self.tokens.decode(self.tokens.text[:1])
         task = Task(self.info.tasks[0], self.info.classes or (word,), word)
-        tiles = np.full((1, self.info.tile, self.info.tile, 3), 127, np.uint8)
-        side = self.info.tile
-        request = FrameRequest(0, 0, 0, 0, side, side, task, max_detections=1, max_new_tokens=8)
-        self.run([request], [tiles])
+        frame = (640, 480) if self.recipes.device_resize else (0, 0)
+        request = FrameRequest(0, 0, 0, 0, 640, 480, task, max_detections=1, max_new_tokens=8, frame=frame)
+        pixels = np.full(request.shape(self.info.tile), 127, np.uint8)
+        self.run([request], [pixels])
         seconds = []
         for _ in range(3):  # the best of them, for a machine that starts up is a busy one
             started = time.monotonic()
-            self.run([request], [tiles])
+            self.run([request], [pixels])
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
 
-    def check(self, request: FrameRequest, tiles: np.ndarray) -> None:
+    def pin(self, memory: np.ndarray) -> None:
+        """Register memory in which frames will lie with the device, for good (recipe ``pinned_async``)."""
+        if self.recipes.pinned_async and (refused := pin(memory, self._model.device)):
+            log.warning("recipe pinned_async is off: %s", refused)
+            self.recipes = self.recipes.without(["pinned_async"])
+            self.info = replace(self.info, recipes=self.recipes.names)
+
+    def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
         """Raise TaskError for a request that cannot be run."""
-        shape = (request.tiles, self.info.tile, self.info.tile, 3)
-        if tiles.shape != shape or tiles.dtype != np.uint8:
-            raise TaskError(f"tiles are {tiles.shape} {tiles.dtype}; {self.info.name} takes {shape} uint8")
+        shape = request.shape(self.info.tile)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise TaskError(f"pixels are {pixels.shape} {pixels.dtype}; the request needs {shape} uint8")
+        if any(request.frame) and not self.recipes.device_resize:
+            raise TaskError("a whole frame needs recipe device_resize, which is off here; send its tiles")
         if request.tiles > self.info.max_tiles:
             raise TaskError(f"{request.tiles} tiles; {self.info.name} takes {self.info.max_tiles} at most")
-        if request.width < 1 or request.height < 1:
+        if request.width < 1 or request.height < 1 or min(shape) < 1:
             raise TaskError(f"the picture is {request.width}x{request.height} pixels")
         prompt, grammar = self._prepare(request)
         room = self._text.context - len(prompt.ids) - self._limit(request, grammar)
@@ -139,17 +150,18 @@ class Engine:
                 "shorten the prompt, or ask for fewer tiles or tokens"
             )
 
-    def run(self, requests: Sequence[FrameRequest], tiles: Sequence[np.ndarray]) -> list[Answer]:
-        """Answer frames; ``tiles[i]``, (tiles, side, side, 3) uint8 RGB, are those of ``requests[i]``.
+    def run(self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]) -> list[Answer]:
+        """Answer frames; ``pixels[i]``, uint8 RGB of ``requests[i].shape``, are those of ``requests[i]``.
 
         Raises TaskError, before anything is run, when one of them cannot be.
         """
-        for request, picture in zip(requests, tiles, strict=True):
+        for request, picture in zip(requests, pixels, strict=True):
             self.check(request, picture)
-        return [self._answer(request, picture) for request, picture in zip(requests, tiles, strict=True)]
+        return [self._answer(request, picture) for request, picture in zip(requests, pixels, strict=True)]
 
-    def generate(self, request: FrameRequest, tiles: np.ndarray) -> Generated:
+    def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
         """What the model says, before it is made an answer: for tests and measurements."""
+        tiles = Frame(pixels, request.rows, request.columns) if any(request.frame) else pixels
         prompt, grammar = self._prepare(request)
         limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
         if not (self.recipes.last_frame_draft and request.camera):
@@ -160,9 +172,9 @@ class Engine:
         memory.learn(draft, made.truncated)
         return made
 
-    def _answer(self, request: FrameRequest, tiles: np.ndarray) -> Answer:
+    def _answer(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
         grammar = self._prepare(request)[1]
-        made = self.generate(request, tiles)
+        made = self.generate(request, pixels)
         found: tuple[Detection, ...] = ()
         text = ""
         vocabulary = self.checkpoint.vocabulary
@@ -227,12 +239,16 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype) -> Recipes:
-    """What of ``wanted`` can be had here; the rest is named once and off."""
+def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype, named: str) -> Recipes:
+    """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off."""
     reasons = dict.fromkeys(NOT_YET, "not implemented")
     if device.type == "cuda":
         reasons["compiled_step"] = "not implemented for CUDA"
-    elif dtype != torch.float32:
+    else:
+        reasons["pinned_async"] = "needs CUDA"
+        if "+device_resize" not in named:
+            reasons["device_resize"] = "gains nothing without a GPU"
+    if device.type == "cpu" and dtype != torch.float32:
         reasons["compiled_step"] = "needs float32 on the CPU"
     if not wanted.lean_modules:
         reasons |= dict.fromkeys(NATIVE_ONLY, "needs lean_modules")

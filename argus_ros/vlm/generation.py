@@ -41,6 +41,15 @@ class Generated:
     accepted: int = 0
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A picture of which the device cuts the tiles (recipe ``device_resize``)."""
+
+    pixels: np.ndarray  #: (height, width, 3) uint8 RGB
+    rows: int  #: of the grid; 0 when there is only the global tile
+    columns: int
+
+
 class Model(Protocol):
     """A backend."""
 
@@ -48,9 +57,17 @@ class Model(Protocol):
     device: torch.device
 
     def generate(
-        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+        self,
+        prompt: Prompt,
+        grammar: Grammar,
+        tiles: np.ndarray | Frame,
+        limits: Limits,
+        draft: Draft | None = None,
     ) -> Generated:
-        """Answer one frame. A ``draft`` is followed; a backend may use it, and chooses the same without."""
+        """Answer one frame. A ``draft`` is followed; a backend may use it, and chooses the same without.
+
+        Only backends that have ``device_resize`` are given a ``Frame`` in place of its tiles.
+        """
 
 
 class Stopwatch:

@@ -14,10 +14,11 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
 from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.drafts import Draft, PassCost
-from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
+from argus_ros.vlm.generation import FLOOR, Frame, Generated, Limits, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.tokens import Prompt
+from argus_ros.vlm.upload import Upload
 from argus_ros.vlm.vision import Normalisation, VisionTower
 from argus_ros.vlm.weights import Weights
 
@@ -41,10 +42,11 @@ class NativeModel:
     ) -> None:
         vision, text = architecture.read(checkpoint)
         self.device, self._recipes = device, recipes
-        self._normalisation = Normalisation.read(checkpoint)
+        normalisation = Normalisation.read(checkpoint)
+        self.upload = Upload(recipes, device, normalisation, vision.image)
         with Weights(checkpoint, device, dtype) as weights:
             self.vision = VisionTower(
-                weights, checkpoint.family, vision, text.width, self._normalisation, recipes.uint8_transfer
+                weights, checkpoint.family, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
             self.parameters = weights.parameters
@@ -59,7 +61,12 @@ class NativeModel:
     @torch.inference_mode()
     @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
     def generate(
-        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+        self,
+        prompt: Prompt,
+        grammar: Grammar,
+        tiles: np.ndarray | Frame,
+        limits: Limits,
+        draft: Draft | None = None,
     ) -> Generated:
         watch = Stopwatch(self.device)
         pixels = self.upload(tiles)
@@ -120,13 +127,6 @@ class NativeModel:
             drafted=draft.drafted if draft else 0,
             accepted=draft.accepted if draft else 0,
         )
-
-    def upload(self, tiles: np.ndarray) -> Tensor:
-        """Tiles (tiles, side, side, 3) uint8 as the vision tower takes them, on the device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(tiles))
-        if not self._recipes.uint8_transfer:
-            pixels = self._normalisation.apply(pixels)
-        return pixels.to(self.device)
 
     def _prefill(self, prompt: Prompt, visual: Tensor, guess: np.ndarray, room: int) -> Tensor:
         """Run the prompt and a guess behind it; hidden states (1 + guess, width) from its last token on."""

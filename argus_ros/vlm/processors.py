@@ -20,8 +20,8 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Inter
 from transformers.feature_extraction_utils import BatchFeature
 
 from argus_ros.core.checkpoint import Checkpoint, Tiling
-from argus_ros.core.image import Image, Pixels
-from argus_ros.core.preparation import prepare, scale
+from argus_ros.core.image import Image
+from argus_ros.core.preparation import prepare
 
 Processor = TypeVar("Processor")
 
@@ -117,8 +117,7 @@ class _FastIdefics3(_Fast):
             return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
         tile = settings["max_image_size"]["longest_edge"]
         tiling = Tiling(tile, longest if settings["do_image_splitting"] else 0)
-        side = -(-longest // tile)
-        out = np.empty((side * side + 1, tile, tile, 3), np.uint8)
+        out = np.empty((tiling.most, tile, tile, 3), np.uint8)
         rows, columns, samples = [], [], []
         for sample in images:
             found = []
@@ -146,36 +145,15 @@ class _FastInternVL(_Fast):
         if size.height != size.width or not size.height:
             return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
         most = settings["max_patches"] if settings["crop_to_patches"] else 1
-        tiles = [_aspect_tiles(_rgb(p), size.height, settings["min_patches"], most) for p in images]
-        pixels = np.concatenate([_planes(t, table) for t in tiles])
-        counts = [len(t) for t in tiles]
+        tiling = Tiling(size.height, grid=(settings["min_patches"], most))
+        out = np.empty((tiling.most, size.height, size.height, 3), np.uint8)
+        counts, planes = [], []
+        for picture in images:
+            counts.append(prepare(_image(picture), None, tiling, out).tiles)
+            planes.append(_planes(out[: counts[-1]], table))
+        pixels = np.concatenate(planes)
         data = {"pixel_values": pixels if settings["return_tensors"] else list(pixels), "num_patches": counts}
         return BatchFeature(data, tensor_type=settings["return_tensors"])
-
-
-def aspect_grid(width: int, height: int, tile: int, least: int, most: int) -> tuple[int, int]:
-    """Rows and columns of ``least`` to ``most`` tiles, in a shape as near to the picture's as can be.
-
-    Among equally near ones a larger grid is taken while the picture has more than half its pixels.
-    """
-    best, nearest = (1, 1), float("inf")
-    shapes = [(r, c) for c in range(1, most + 1) for r in range(1, most + 1) if least <= r * c <= most]
-    for rows, columns in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
-        distance = abs(width / height - columns / rows)
-        if distance < nearest or (distance == nearest and width * height > tile * tile * rows * columns / 2):
-            best, nearest = (rows, columns), distance
-    return best
-
-
-def _aspect_tiles(rgb: np.ndarray, tile: int, least: int, most: int) -> np.ndarray:
-    """(height, width, 3) to (tiles, tile, tile, 3): the grid, then the whole picture if there is a grid."""
-    height, width = rgb.shape[:2]
-    rows, columns = aspect_grid(width, height, tile, least, most) if most > 1 else (1, 1)
-    grid = scale(Pixels(rgb, None), columns * tile, rows * tile)
-    tiles = grid.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
-    if len(tiles) == 1:
-        return tiles
-    return np.concatenate([tiles, scale(Pixels(rgb, None), tile, tile)[None]])
 
 
 def _usual(settings: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
 from argus_ros.vlm.drafts import Draft
-from argus_ros.vlm.generation import FLOOR, Generated, Limits, Stopwatch
+from argus_ros.vlm.generation import FLOOR, Frame, Generated, Limits, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.vision import Normalisation
@@ -56,8 +56,14 @@ class TransformersModel:
 
     @torch.inference_mode()
     def generate(
-        self, prompt: Prompt, grammar: Grammar, tiles: np.ndarray, limits: Limits, draft: Draft | None = None
+        self,
+        prompt: Prompt,
+        grammar: Grammar,
+        tiles: np.ndarray | Frame,
+        limits: Limits,
+        draft: Draft | None = None,
     ) -> Generated:
+        assert isinstance(tiles, np.ndarray)
         watch = Stopwatch(self.device)
         pixels = self._normalisation.apply(torch.from_numpy(np.array(tiles))).permute(0, 3, 1, 2)
         pixels = (pixels if self._intern else pixels[None]).to(self.device)

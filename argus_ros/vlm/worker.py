@@ -93,7 +93,9 @@ def _load(config: EngineConfig, connection: Connection, arena_fd: int) -> tuple[
     engine = Engine(replace(config, threads=config.threads or _threads()))
     connection.send(Progress("warming up"))
     engine.warm_up()
-    return engine, Arena(arena_fd, config.slots, engine.info.slot_bytes)
+    arena = Arena(arena_fd, config.slots, engine.info.slot_bytes)
+    engine.pin(arena.buffer())
+    return engine, arena
 
 
 def _threads() -> int:
@@ -114,18 +116,18 @@ def _reason(error: Exception, config: EngineConfig) -> str:
 
 def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> list[Answered]:
     """Answer each request; one that cannot be run gets an error and leaves the others alone."""
-    answered, good, tiles = [], [], []
+    answered, good, pixels = [], [], []
     for request in requests:
         try:
-            picture = arena.tiles(request.slot, request.tiles, engine.info.tile)
+            picture = arena.pixels(request, engine.info.tile)
             engine.check(request, picture)
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             answered.append(Answered(request.id, error=str(error)))
         else:
             good.append(request)
-            tiles.append(picture)
+            pixels.append(picture)
     try:
-        answers = engine.run(good, tiles)
+        answers = engine.run(good, pixels)
     except Exception as error:  # the engine stays usable; the parent counts and reports
         reason = f"{type(error).__name__}: {error}"
         return answered + [Answered(request.id, error=reason) for request in good]

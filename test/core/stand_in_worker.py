@@ -22,7 +22,7 @@ INFO = ModelInfo("stand-in", "cpu", "float32", ("detect",), ("cone",), 32, 5, 4,
 
 
 def answer(arena: Arena, request: FrameRequest, together: int) -> Answered:
-    tiles = arena.tiles(request.slot, request.tiles, INFO.tile)
+    tiles = arena.pixels(request, INFO.tile)
     match request.task.prompt:
         case "crash":
             print("about to crash", file=sys.stderr)

@@ -87,7 +87,7 @@ def test_frames_in_shared_memory_are_answered(watch: Callable[..., Watched]) -> 
     assert client.acquire() is None
     for slot in slots:
         assert slot is not None
-        client.tiles(slot)[:] = 10 * slot
+        client.slot(slot)[:] = 10 * slot
     for slot in slots:
         assert slot is not None
         watched.submit(100 + slot, slot=slot)
@@ -123,7 +123,7 @@ def test_a_killed_engine_is_noticed_at_once_and_started_again(watch: Callable[..
     client.wait_ready(PATIENCE)
     held = client.acquire()
     assert held is not None
-    client.tiles(held)[:] = 77
+    client.slot(held)[:] = 77
     watched.submit(1, "sleep")
     assert watched.lines.get(timeout=PATIENCE) == "asleep"
     first = client.pid
@@ -271,7 +271,7 @@ def test_the_real_engine_answers_is_killed_and_answers_again(
     assert info.classes == ("cone", "ball", "box")
     slot = client.acquire()
     assert slot is not None
-    client.tiles(slot)[:] = 90
+    client.slot(slot)[:] = 90
     watched.submit(1, slot=slot)
     before = watched.answer()
     assert not before.error

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image, ImageError, Pixels, Region
-from argus_ros.core.preparation import Prepared, plan, prepare, scale
+from argus_ros.core.preparation import Prepared, fill, plan, prepare, scale
 
 NANO = Tiling(160)
 SMOLVLM = Tiling(512, 2048)
@@ -176,6 +176,75 @@ def test_scaling_every_way_keeps_the_brightness(size: tuple[int, int]) -> None:
     out = np.zeros((160, 160, 3), np.uint8)
     scale(Pixels(rgb, None), 160, 160, out)
     assert np.all(out == (10, 120, 250))
+
+
+INTERNVL = Tiling(32, grid=(1, 12))
+
+
+def test_grids_of_internvl() -> None:
+    assert plan(640, 480, INTERNVL) == (3, 4)
+    assert plan(1280, 720, INTERNVL) == (2, 4)
+    assert plan(480, 640, INTERNVL) == (4, 3)
+    assert plan(20, 20, INTERNVL) == (0, 0)
+    assert INTERNVL.most == 13
+
+
+@pytest.mark.parametrize(
+    ("most", "grid"), [(13, (3, 4)), (12, (2, 3)), (5, (2, 2)), (2, (0, 0)), (1, (0, 0))]
+)
+def test_a_budget_of_tiles_is_kept(most: int, grid: tuple[int, int]) -> None:
+    assert plan(640, 480, INTERNVL.within(most)) == grid
+    assert INTERNVL.within(most).most <= most
+    assert SMOLVLM.within(most).most <= most
+
+
+def odd_pictures() -> dict[str, Image]:
+    """The same picture (but for the last four) as drivers and callers may hand it over."""
+    rgb = photograph(640, 480)[:48, :64]
+    padded = np.pad(rgb, ((0, 0), (0, 3), (0, 0)))
+    return {
+        "plain": as_image(rgb),
+        "padded rows": Image(padded.tobytes(), "rgb8", 64, 48, 67 * 3),
+        "blue first": as_image(rgb, "bgr8"),
+        "with alpha": Image(np.dstack([rgb, rgb[..., :1]]), "rgba8", 64, 48, 64 * 4),
+        "one pixel high": Image(bytes(64 * 3), "rgb8", 64, 1, 64 * 3),
+        "one pixel wide": Image(bytes(48 * 3), "rgb8", 1, 48, 3),
+        "one pixel": Image(bytes(3), "rgb8", 1, 1, 3),
+        "8K": Image(bytes(7680 * 4320 * 3), "rgb8", 7680, 4320, 7680 * 3),
+    }
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("tiling", [SMALL, INTERNVL], ids=["smolvlm", "internvl"])
+def test_pictures_of_every_kind_fill_a_slot(tiling: Tiling, whole: bool) -> None:
+    slot = np.zeros(100_000, np.uint8)
+    seen = {}
+    for name, picture in odd_pictures().items():
+        prepared = fill(slot, picture, None, tiling, whole)
+        assert (prepared.rows, prepared.columns) == plan(picture.width, picture.height, tiling)
+        small = whole and name != "8K"  # which does not fit, and so becomes tiles
+        assert prepared.frame == ((picture.width, picture.height) if small else (0, 0))
+        seen[name] = prepared.pixels(slot, tiling.tile).copy()
+        assert seen[name].ndim == (3 if small else 4)
+    for same in ("padded rows", "blue first", "with alpha"):
+        np.testing.assert_array_equal(seen[same], seen["plain"])
+
+
+def test_a_frame_too_thin_to_be_scaled_at_once_becomes_tiles() -> None:
+    slot = np.zeros(100_000, np.uint8)
+    assert fill(slot, Image(bytes(30_000), "mono8", 30_000, 1, 30_000), None, SMALL, True).frame == (0, 0)
+
+
+def test_an_array_with_gaps_is_named() -> None:
+    rgb = np.zeros((48, 64, 3), np.uint8)[:, ::2]
+    with pytest.raises(ImageError, match="ascontiguousarray"):
+        tiles(Image(rgb, "rgb8", 32, 48, rgb.strides[0]), NANO)
+
+
+@pytest.mark.parametrize("size", [(0, 48), (64, 0), (0, 0)])
+def test_an_empty_picture_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"empty .{size[0]}x{size[1]}"):
+        fill(np.zeros(10, np.uint8), Image(b"", "rgb8", *size, 3 * size[0]), None, NANO, True)
 
 
 def test_bad_pictures_are_refused() -> None:

@@ -21,7 +21,7 @@ from argus_ros.vlm import configurations
 from argus_ros.vlm.architecture import TextShape, VisionShape
 from argus_ros.vlm.vision import Normalisation
 
-QUICK = ["--rounds", "2", "--tokens", "7", "--size", "96x64", "--device", "cpu"]
+QUICK = ["--rounds", "2", "--tokens", "7", "--size", "96x64", "--device", "cpu", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")

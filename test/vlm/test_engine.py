@@ -120,7 +120,8 @@ def test_boxes_are_pixels_of_the_source(engine: Engine) -> None:
         ({"task": Task("ask", prompt="how many " * 2000)}, "more than the context of 2048"),
         ({"task": Task("ask", prompt="how many <image>")}, "control token"),
         ({"task": Task("ask", prompt="how many"), "max_new_tokens": 5000}, "more than the context"),
-        ({"rows": 1, "columns": 2}, "tiles are"),
+        ({"rows": 1, "columns": 2}, r"the request needs \(3, 64, 64, 3\)"),
+        ({"frame": (64, 0)}, r"needs \(0, 64, 3\)"),
         ({"width": 0}, "0x480 pixels"),
     ],
 )

@@ -26,9 +26,11 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import Tiling
+from argus_ros.core.preparation import plan
 from argus_ros.tools.workload import photograph
 from argus_ros.vlm import configurations, fast_processor
-from argus_ros.vlm.processors import aspect_grid, stock_processor
+from argus_ros.vlm.processors import stock_processor
 
 
 def smolvlm(kind: type = Idefics3ImageProcessorPil, tile: int = 512, longest: int = 2048, **more: Any) -> Any:
@@ -137,7 +139,8 @@ def test_the_grid_is_internvls() -> None:
     for width in range(40, 1400, 97):
         for height in range(40, 1400, 89):
             columns, rows = get_optimal_tiled_canvas((height, width), (448, 448), 1, 12)
-            assert aspect_grid(width, height, 448, 1, 12) == (rows, columns)
+            wanted = (rows, columns) if rows * columns > 1 else (0, 0)
+            assert plan(width, height, Tiling(448, grid=(1, 12))) == wanted
 
 
 def test_the_stock_processor_stays_as_it_is(chat: Path) -> None:
