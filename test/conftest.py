@@ -1,5 +1,6 @@
 """What all tests share: system tests run last, tests of the ROS side only where ROS is, figures are shown."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
+
+# Models of a few thousand weights only wait for a second thread: ten times as long on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("argus", deadline=None)  # how long an example takes is no property of the code
 settings.load_profile("argus")

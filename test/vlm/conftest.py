@@ -23,8 +23,6 @@ from argus_ros.vlm import prompts
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.tokens import Tokens
 
-torch.set_num_threads(1)  # models of a few thousand weights only wait for a second thread
-
 ALL_TASKS = ("detect", "ground", "dense_caption", "caption", "ask")
 SPLITS = 3  # tiles along the longest edge of a picture that is cut
 
