@@ -19,16 +19,27 @@ def draw(picture: np.ndarray, detections: Iterable[Any], text: str = "") -> None
 
     Detections may be the program's own or messages: their fields have the same names.
     """
-    scale = max(picture.shape[0] / 720, 0.5)
-    thick = max(round(2 * scale), 1)
     for found in detections:
-        colour = colour_of(found.label)
-        corner = round(found.x_min), round(found.y_min)
-        cv2.rectangle(picture, corner, (round(found.x_max), round(found.y_max)), colour, thick)
         track = f"#{found.track_id} " if found.track_id else ""
-        _write(picture, f"{found.description or found.label} {track}{found.score:.2f}", corner, scale, colour)
+        said = f"{found.description or found.label} {track}{found.score:.2f}"
+        box = found.x_min, found.y_min, found.x_max, found.y_max
+        mark(picture, box, colour_of(found.label), said)
     if text:
-        _write(picture, text, (0, picture.shape[0]), scale, _BLACK)
+        _write(picture, text, (0, picture.shape[0]), _scale(picture), _BLACK)
+
+
+def mark(
+    picture: np.ndarray, box: tuple[float, float, float, float], colour: tuple[int, int, int], text: str
+) -> None:
+    """Draw one box (x_min, y_min, x_max, y_max) with a text at its upper left corner."""
+    scale = _scale(picture)
+    corner, opposite = (round(box[0]), round(box[1])), (round(box[2]), round(box[3]))
+    cv2.rectangle(picture, corner, opposite, colour, max(round(2 * scale), 1))
+    _write(picture, text, corner, scale, colour)
+
+
+def _scale(picture: np.ndarray) -> float:
+    return max(picture.shape[0] / 720, 0.5)
 
 
 def colour_of(label: str) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ class Truth:
     label: str
     box: Box
     description: str = ""
+    ignored: bool = False  #: neither to be found nor wrong when it is
 
 
 @dataclass
@@ -72,7 +73,10 @@ def iou(a: Sequence[Box], b: Sequence[Box]) -> np.ndarray:
 def match(
     detections: Sequence[Detection], truths: Sequence[Truth], threshold: float = 0.5
 ) -> list[tuple[int, int, float]]:
-    """Pairs (detection, truth, IoU) of one label and enough IoU; the surest detections choose first."""
+    """Pairs (detection, truth, IoU) of one label and enough IoU; the surest detections choose first.
+
+    A detection takes an ignored truth only where no other is left for it.
+    """
     overlap = iou([box_of(d) for d in detections], [t.box for t in truths])
     pairs = []
     free = set(range(len(truths)))
@@ -81,14 +85,7 @@ def match(
             j for j in free if truths[j].label == detections[i].label and overlap[i, j] >= threshold
         ]
         if candidates:
-            best = max(candidates, key=lambda j: overlap[i, j])
+            best = max(candidates, key=lambda j: (not truths[j].ignored, overlap[i, j]))
             free.discard(best)
             pairs.append((i, best, float(overlap[i, best])))
     return pairs
-
-
-def tally(detections: Sequence[Detection], truths: Sequence[Truth], threshold: float = 0.5) -> Tally:
-    """Hits, false alarms and misses of one picture."""
-    pairs = match(detections, truths, threshold)
-    hits = len(pairs)
-    return Tally(hits, len(detections) - hits, len(truths) - hits, sum(overlap for _, _, overlap in pairs))

@@ -1,10 +1,15 @@
-"""`argus evaluate`: how well a checkpoint sees, on synthetic scenes that training never saw."""
+"""`argus evaluate`: how well a checkpoint sees, on scenes that training never saw or on pictures with boxes.
+
+An object whose side (of a square as large as its box) is under ``--min-side`` pixels is ignored: neither a
+hit when it is found nor a miss when it is not. As in COCO's own measure, so is a false alarm of that size.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +18,37 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from argus_ros.core.drawing import mark
 from argus_ros.core.image import Image
-from argus_ros.core.matching import Tally, Truth, match, tally
+from argus_ros.core.matching import Truth, box_of, match
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest
-from argus_ros.core.types import Answer, Task
+from argus_ros.core.types import Answer, Detection, Task
+from argus_ros.tools import page
+from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperature, side
 from argus_ros.tools.machine import describe
-from argus_ros.training import scenes
-from argus_ros.training.scenes import Scene
+from argus_ros.training import coco, scenes
+from argus_ros.training.blank import plural
+from argus_ros.training.examples import answer_to
+from argus_ros.training.scenes import Thing
 from argus_ros.vlm.engine import Engine
+
+RIGHT, WRONG, MISSED = (70, 220, 90), (255, 70, 60), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what is on it; ``crowds`` are regions that are not measured."""
+
+    name: str
+    image: np.ndarray  #: (height, width, 3) uint8 RGB
+    things: Sequence[Thing]
+    crowds: Sequence[Thing] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="argus-nano", help="a shipped name or a folder")
-    parser.add_argument("--scenes", type=int, default=1000, help="how many scenes")
+    parser.add_argument("--scenes", type=int, default=1000, help="how many synthetic scenes")
     parser.add_argument("--seed", type=int, default=0, help="number of the first scene")
     parser.add_argument(
         "--split",
@@ -34,92 +56,335 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="val",
         help="val: unseen scenes; heldout: also drawings and backgrounds that training never saw",
     )
+    parser.add_argument("--data", type=Path, help="measure on COCO data instead: its instances.json")
+    parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
+    parser.add_argument(
+        "--only", default="", help="of --data only file names that this expression is found in"
+    )
+    parser.add_argument(
+        "--min-side", type=float, default=0.0, metavar="PX", help="objects with a smaller side are ignored"
+    )
     parser.add_argument("--score", type=float, default=0.0, help="detections under this score are left out")
+    parser.add_argument(
+        "--fit-temperature",
+        action="store_true",
+        help="fit the temperature of the scores here, write it into the checkpoint, and measure nothing else",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with charts and the worst cases"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     engine = Engine(EngineConfig(checkpoint=options.checkpoint, device=options.device))
-    unknown = set(scenes.CLASSES) - set(engine.info.classes)
+    source: dict[str, Any]
+    if options.data or options.images:
+        if not (options.data and options.images):
+            raise ValueError(
+                "--data and --images go together: the instances.json and the folder of its pictures"
+            )
+        data = coco.read(options.data, options.images, options.only)
+        classes, samples, count = data.classes, from_data(data), len(data.pictures)
+        source = {"data": options.data.name, "only": options.only, "pictures": count}
+    else:
+        classes, count = scenes.CLASSES, options.scenes
+        samples = from_scenes(count, options.seed, options.split)
+        source = {"scenes": count, "seed": options.seed, "split": options.split}
+    unknown = set(classes) - set(engine.info.classes or classes)
     if unknown:
         raise ValueError(
-            f"{engine.info.name} does not know {', '.join(sorted(unknown))}, which the scenes show; "
+            f"{engine.info.name} does not know {', '.join(sorted(unknown))}, which the pictures show; "
             "measure a checkpoint that was trained on them"
         )
-    figures = measure(engine, options.scenes, options.seed, options.split, options.score)
+    shown = track(samples, "pictures", total=count, transient=True)
+    if options.fit_temperature:
+        return calibrate(engine, shown, classes, options.min_side)
+    gallery = Gallery() if options.html else None
+    figures = measure(engine, shown, classes, options.min_side, options.score, options.seed, gallery)
+    figures = {"checkpoint": engine.info.name, **source, "min_side": options.min_side, **figures}
     show(figures)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({**describe(), **figures}, indent=2) + "\n")
+    if gallery:
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(gallery.html(figures))
     return 0
 
 
-def measure(
-    engine: Engine, count: int, seed: int = 0, split: str = "val", score: float = 0.0
-) -> dict[str, Any]:
-    """F1, precision, recall and mean IoU at 0.5; descriptions; whether only asked-for classes appear."""
-    total: defaultdict[str, Tally] = defaultdict(Tally)
-    described = right = respected = 0
-    rng = np.random.default_rng(seed)
-    for number in track(range(seed, seed + count), "scenes", transient=True):
+def from_scenes(count: int, seed: int, split: str) -> Iterator[Sample]:
+    for number in range(seed, seed + count):
         scene = scenes.render(number, split, (640, 480))
-        truths = [Truth(t.label, t.box, f"{t.colour} {t.label}") for t in scene.things]
-        found = [d for d in ask(engine, scene, Task("detect")).detections if d.score >= score]
-        for label in {t.label for t in truths} | {d.label for d in found}:
-            total[label] += tally(
-                [d for d in found if d.label == label], [t for t in truths if t.label == label]
-            )
-        captions = ask(engine, scene, Task("dense_caption")).detections
-        pairs = match(captions, truths)
-        described += len(pairs)
-        right += sum(captions[i].description == truths[j].description for i, j, _ in pairs)
-        subset = tuple(rng.choice(scenes.CLASSES, 3, replace=False))
-        respected += all(d.label in subset for d in ask(engine, scene, Task("detect", subset)).detections)
-    whole = sum(total.values(), Tally())
+        yield Sample(f"{split} {number}", scene.image, scene.things)
+
+
+def from_data(data: coco.Data) -> Iterator[Sample]:
+    for picture in data.pictures:
+        yield Sample(picture.file.name, picture.load().image, picture.things, picture.crowds)
+
+
+def truths_of(sample: Sample, min_side: float) -> list[Truth]:
+    there = [
+        Truth(t.label, t.box, f"{t.colour} {t.label}".strip(), side(t.box) < min_side) for t in sample.things
+    ]
+    return there + [Truth(t.label, t.box, ignored=True) for t in sample.crowds]
+
+
+@dataclass
+class Share:
+    """How many of what was asked were right."""
+
+    right: int = 0
+    asked: int = 0
+
+    def add(self, *outcomes: bool) -> None:
+        self.right += sum(outcomes)
+        self.asked += len(outcomes)
+
+    @property
+    def value(self) -> float | None:
+        """None where nothing was asked."""
+        return self.right / self.asked if self.asked else None
+
+
+def measure(
+    engine: Engine,
+    samples: Iterable[Sample],
+    classes: Sequence[str],
+    min_side: float = 0.0,
+    score: float = 0.0,
+    seed: int = 0,
+    gallery: Gallery | None = None,
+) -> dict[str, Any]:
+    """Boxes, descriptions, questions, calibration, and whether only asked-for classes appear."""
+    accuracy = Accuracy(classes, min_side)
+    vocabulary = engine.checkpoint.vocabulary
+    colours = vocabulary.colours if vocabulary else ()
+    bare: list[float] = []  # scores without a temperature
+    described, respected, counted, seen = Share(), Share(), Share(), Share()
+    for number, sample in enumerate(samples):
+        rng = np.random.default_rng((seed, number))
+        truths = truths_of(sample, min_side)
+        said = detect(engine, sample.image, Task("detect", tuple(classes)))
+        every = said(0.0)
+        kept = [i for i, d in enumerate(every) if d.score >= score]
+        found = [every[i] for i in kept]
+        verdicts = accuracy.add(found, truths)
+        plain = said(1.0)
+        bare += [plain[i].score for i, verdict in zip(kept, verdicts, strict=True) if verdict is not None]
+        if gallery:
+            gallery.add(sample, found, truths, verdicts)
+        subset = tuple(rng.choice(classes, min(3, len(classes)), replace=False))
+        respected.add(
+            all(d.label in subset for d in ask(engine, sample.image, Task("detect", subset)).detections)
+        )
+        if "dense_caption" in engine.info.tasks:
+            captions = ask(engine, sample.image, Task("dense_caption")).detections
+            pairs = [(captions[i], truths[j]) for i, j, _ in match(captions, truths)]
+            described.add(*(c.description == t.description for c, t in pairs if not t.ignored))
+        if "ask" in engine.info.tasks:
+            certain = [t for t in sample.things if side(t.box) >= min_side]
+            for question, share in zip(
+                questions(rng, classes, colours, certain), (counted, seen), strict=True
+            ):
+                truth = answer_to(question, certain)
+                # Where the answer hangs on objects that are ignored there is no telling what is right.
+                if truth == answer_to(question, sample.things) and not sample.crowds:
+                    share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
     return {
-        "checkpoint": engine.info.name,
-        "scenes": count,
-        "seed": seed,
-        "split": split,
-        **_figures(whole),
-        "mean_iou": whole.mean_iou,
-        "description_accuracy": right / max(described, 1),
-        "subset_respected": respected / max(count, 1),
-        "per_class": {label: _figures(total[label]) for label in scenes.CLASSES},
+        **accuracy.figures(),
+        "temperature": vocabulary.temperature if vocabulary else 1.0,
+        "ece_without_temperature": calibration_error(bare, accuracy.right),
+        "description_accuracy": described.value,
+        "subset_respected": respected.value,
+        "ask": {"how_many": counted.value, "is_there": seen.value},
     }
 
 
-def ask(engine: Engine, scene: Scene, task: Task) -> Answer:
-    """The engine's answer for a scene, prepared as a camera's picture is."""
-    height, width = scene.image.shape[:2]
+def questions(
+    rng: np.random.Generator, classes: Sequence[str], colours: Sequence[str], things: Sequence[Thing]
+) -> tuple[str, str]:
+    """How many there are of a kind, and whether there is one; of what is there every other time."""
+
+    def draw() -> tuple[str, str]:
+        if things and rng.random() < 0.5:
+            thing = things[int(rng.integers(len(things)))]
+            return thing.label, thing.colour
+        return str(rng.choice(classes)), str(rng.choice(colours)) if colours else ""
+
+    label, _ = draw()
+    other, colour = draw()
+    return f"how many {plural(label)} are there", " ".join(f"is there a {colour} {other}".split())
+
+
+def prepared(engine: Engine, picture: np.ndarray, task: Task) -> tuple[FrameRequest, np.ndarray]:
+    """Request and pixels for a picture, prepared as a camera's is."""
+    height, width = picture.shape[:2]
     tiling, slot = engine.checkpoint.tiling, np.empty(engine.info.slot_bytes, np.uint8)
-    image = Image(scene.image, "rgb8", width, height, 3 * width)
-    prepared = fill(slot, image, None, tiling, engine.recipes.device_resize)
-    layout = prepared.rows, prepared.columns
-    request = FrameRequest(0, 0, *layout, width, height, task, frame=prepared.frame)
-    return engine.run([request], [prepared.pixels(slot, tiling.tile)])[0]
+    image = Image(picture, "rgb8", width, height, 3 * width)
+    made = fill(slot, image, None, tiling, engine.recipes.device_resize)
+    request = FrameRequest(0, 0, made.rows, made.columns, width, height, task, frame=made.frame)
+    return request, made.pixels(slot, tiling.tile)
 
 
-def _figures(counts: Tally) -> dict[str, float]:
-    return {"f1": counts.f1, "precision": counts.precision, "recall": counts.recall}
+def ask(engine: Engine, picture: np.ndarray, task: Task) -> Answer:
+    """The engine's answer for a picture."""
+    request, pixels = prepared(engine, picture, task)
+    return engine.run([request], [pixels])[0]
+
+
+def detect(engine: Engine, picture: np.ndarray, task: Task) -> Callable[[float], Sequence[Detection]]:
+    """The engine's detections, to be read at any temperature; at 0 it is the checkpoint's own."""
+    request, pixels = prepared(engine, picture, task)
+    engine.check(request, pixels)
+    made = engine.generate(request, pixels)
+    return lambda temperature: engine.detections(request, made, temperature)
+
+
+def calibrate(engine: Engine, samples: Iterable[Sample], classes: Sequence[str], min_side: float) -> int:
+    """Fit the temperature and write it into the checkpoint."""
+    accuracy = Accuracy(classes, min_side)
+    said: list[tuple[Callable[[float], Sequence[Detection]], list[bool | None]]] = []
+    for sample in samples:
+        answer = detect(engine, sample.image, Task("detect", tuple(classes)))
+        said.append((answer, accuracy.add(answer(0.0), truths_of(sample, min_side))))
+
+    def rescore(temperature: float) -> list[float]:
+        return [
+            d.score
+            for answer, verdicts in said
+            for d, verdict in zip(answer(temperature), verdicts, strict=True)
+            if verdict is not None
+        ]
+
+    if not accuracy.right:
+        raise ValueError(f"{engine.info.name} detects nothing on these pictures, so there is nothing to fit")
+    temperature = round(fit_temperature(rescore, accuracy.right), 3)
+    file = engine.checkpoint.path / "config.json"
+    config = json.loads(file.read_text())
+    config["argus"]["temperature"] = temperature
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    before, after = (calibration_error(rescore(t), accuracy.right) for t in (1.0, temperature))
+    print(f"temperature {temperature} written into {file}")
+    print(f"calibration error on these {len(said)} pictures: {before:.3f} without it, {after:.3f} with it")
+    return 0
+
+
+# --- for people -------------------------------------------------------------------------------
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Print the figures as a table."""
-    table = Table(
-        title=f"{figures['checkpoint']} on {figures['scenes']} scenes ({figures['split']}), IoU 0.5"
-    )
-    for column in ("class", "F1", "precision", "recall"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for name, row in (*figures["per_class"].items(), ("all", figures)):
-        if row is figures:
-            table.add_section()
-        table.add_row(name, *(f"{row[k]:.3f}" for k in ("f1", "precision", "recall")))
+    """Print the figures as tables."""
     console = Console()
-    console.print(table)
-    console.print(
-        f"mean IoU of hits {figures['mean_iou']:.3f}, "
-        f"descriptions right {figures['description_accuracy']:.3f}, "
-        f"asked-for subset respected {figures['subset_respected']:.3f}"
+    count = (
+        f"{figures['scenes']} scenes ({figures['split']})"
+        if "scenes" in figures
+        else f"{figures['pictures']} pictures"
     )
+    table = Table(title=f"{figures['checkpoint']} on {count}, IoU 0.5")
+    for column in ("class", "F1", "precision", "recall", "objects"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    rows = (*figures["per_class"].items(), None, *figures["per_size"].items(), None, ("all", figures))
+    for row in rows:
+        if row is None:
+            table.add_section()
+            continue
+        name, values = row
+        name = f"{name} px" if values in figures["per_size"].values() else name
+        table.add_row(
+            name, *(f"{values[k]:.3f}" for k in ("f1", "precision", "recall")), str(values["objects"])
+        )
+    console.print(table)
+    for name, value in summary(figures):
+        console.print(f"{name}: {value}", highlight=False)
+
+
+def summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures that no class or size has."""
+
+    def said(value: float | None) -> str:
+        return "not asked" if value is None else f"{value:.3f}"
+
+    best = figures["best_score"]
+    return [
+        ("mean IoU of hits", said(figures["mean_iou"])),
+        ("mAP, IoU 0.50 to 0.95", f"{figures['map']:.3f} (at 0.50: {figures['map_50']:.3f})"),
+        ("mean F1 of the classes", said(figures["f1_mean_of_classes"])),
+        ("highest F1", f"{best['f1']:.3f} with a score of at least {best['score']:.2f}"),
+        ("descriptions right", said(figures["description_accuracy"])),
+        ("asked-for subset respected", said(figures["subset_respected"])),
+        ('"how many" right', said(figures["ask"]["how_many"])),
+        ('"is there" right', said(figures["ask"]["is_there"])),
+        (
+            "calibration error",
+            f"{figures['ece']:.3f} at temperature {figures['temperature']:g}, "
+            f"{figures['ece_without_temperature']:.3f} without",
+        ),
+    ]
+
+
+@dataclass
+class Gallery:
+    """Pictures of what went wrong most, and of what went right."""
+
+    worst: page.Worst = field(default_factory=lambda: page.Worst(12))
+    best: page.Worst = field(default_factory=lambda: page.Worst(6))
+
+    def add(
+        self,
+        sample: Sample,
+        found: Sequence[Detection],
+        truths: Sequence[Truth],
+        verdicts: Sequence[bool | None],
+    ) -> None:
+        taken = {j for _, j, _ in match(found, truths)}
+        missed = [t for j, t in enumerate(truths) if j not in taken and not t.ignored]
+        wrong = verdicts.count(False)
+        picture = sample.image.copy()
+        for truth in missed:
+            mark(picture, truth.box, MISSED, f"missed {truth.label}")
+        for detection, right in zip(found, verdicts, strict=True):
+            if right is not None:
+                text = f"{detection.label} {detection.score:.2f}"
+                mark(picture, box_of(detection), RIGHT if right else WRONG, text)
+        if missed or wrong:
+            caption = f"{sample.name}: {len(missed)} missed, {wrong} wrong"
+            self.worst.offer(len(missed) + wrong, caption, picture)
+        elif found:
+            self.best.offer(len(found), f"{sample.name}: all {len(found)} found", picture)
+
+    def html(self, figures: dict[str, Any]) -> str:
+        """A page that needs no network."""
+
+        def rows(table: dict[str, Any]) -> str:
+            cells = [
+                (n, *(f"{v[k]:.3f}" for k in ("f1", "precision", "recall")), v["objects"])
+                for n, v in table.items()
+            ]
+            return page.table([("", "F1", "precision", "recall", "objects"), *cells])
+
+        sections = [
+            page.section("Figures", page.table([("F1", f"{figures['f1']:.3f}"), *summary(figures)])),
+            page.section("By class", rows(figures["per_class"])),
+            page.section("By size: side in pixels", rows(figures["per_size"])),
+            page.section("Calibration", page.chart(diagram(figures))),
+            page.section("Worst: white is missed, red is wrong", page.gallery(self.worst.pictures())),
+            page.section("All found", page.gallery(self.best.pictures())),
+        ]
+        return page.whole(f"{figures['checkpoint']}: how well it sees", sections)
+
+
+def diagram(figures: dict[str, Any]) -> Any:
+    """Share of right detections over their score; what is calibrated lies on the diagonal."""
+    figure, axes = page.axes("score", "share right")
+    rows = figures["reliability"]
+    axes.plot((0, 1), (0, 1), ":", color="grey")
+    axes.plot([r["score"] for r in rows], [r["right"] for r in rows], "o-")
+    for row in rows:
+        axes.annotate(
+            row["count"], (row["score"], row["right"]), (0, 6), textcoords="offset points", ha="center"
+        )
+    axes.set_ylim(0, 1.1)
+    return figure

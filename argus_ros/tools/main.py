@@ -11,7 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
-    "evaluate": "measure a checkpoint on held-out synthetic scenes",
+    "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
     "profile": "show where the time of one frame goes, and which recipe would save most",
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",

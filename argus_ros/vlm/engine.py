@@ -175,19 +175,9 @@ class Engine:
     def _answer(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
         grammar = self._prepare(request)[1]
         made = self.generate(request, pixels)
-        found: tuple[Detection, ...] = ()
-        text = ""
-        vocabulary = self.checkpoint.vocabulary
-        if grammar.bins and vocabulary is not None:
-            size = request.width, request.height
-            found = answers.detections(
-                grammar, made.columns, made.logits, self.tokens, vocabulary.temperature, size
-            )
-        else:
-            text = answers.text(grammar, made.columns, self.tokens)
         return Answer(
-            detections=found,
-            text=text,
+            detections=self.detections(request, made) if grammar.bins else (),
+            text="" if grammar.bins else answers.text(grammar, made.columns, self.tokens),
             status=Status.TRUNCATED if made.truncated else Status.OK,
             times=made.times,
             visual_tokens=made.visual_tokens,
@@ -196,6 +186,16 @@ class Engine:
             drafted_tokens=made.drafted,
             accepted_tokens=made.accepted,
         )
+
+    def detections(
+        self, request: FrameRequest, made: Generated, temperature: float = 0.0
+    ) -> tuple[Detection, ...]:
+        """What the model said to a structured task; ``temperature`` 0 is the checkpoint's own."""
+        vocabulary = self.checkpoint.vocabulary
+        assert vocabulary is not None  # only these have structured tasks
+        size, temperature = (request.width, request.height), temperature or vocabulary.temperature
+        grammar = self._prepare(request)[1]
+        return answers.detections(grammar, made.columns, made.logits, self.tokens, temperature, size)
 
     @staticmethod
     def _limit(request: FrameRequest, grammar: Grammar) -> int:

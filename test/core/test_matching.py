@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argus_ros.core.matching import Box, Tally, Truth, iou, match, tally
+from argus_ros.core.matching import Box, Tally, Truth, iou, match
 from argus_ros.core.types import Detection
 
 
@@ -44,12 +44,15 @@ def test_labels_and_overlap_have_to_agree() -> None:
     assert match([found("cone", (0, 0, 10, 4))], truth) == []
 
 
+def test_an_ignored_truth_is_taken_last() -> None:
+    truth = [Truth("cone", (0, 0, 10, 10), ignored=True), Truth("cone", (0, 0, 10, 8))]
+    pairs = match([found("cone", (0, 0, 10, 10), 0.9), found("cone", (0, 0, 10, 10), 0.4)], truth)
+    assert pairs == [(0, 1, pytest.approx(0.8)), (1, 0, pytest.approx(1.0))]
+
+
 def test_counts_add_up() -> None:
-    truth = [Truth("cone", (0, 0, 10, 10)), Truth("ball", (20, 20, 30, 30))]
-    one = tally([found("cone", (0, 0, 10, 10)), found("car", (0, 0, 5, 5))], truth)
-    assert (one.hits, one.false_alarms, one.misses) == (1, 1, 1)
-    both = one + tally([], [])
-    assert (both.precision, both.recall, both.f1, both.mean_iou) == (0.5, 0.5, 0.5, 1.0)
+    both = Tally(1, 0, 0, 0.8) + Tally(0, 1, 1)
+    assert (both.precision, both.recall, both.f1, both.mean_iou) == (0.5, 0.5, 0.5, 0.8)
     assert Tally().f1 == 0.0
 
 
