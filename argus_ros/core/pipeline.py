@@ -120,6 +120,7 @@ class _Job:
     look: Look | None = None  # what the still gate compares
     answer: Answer | None = None
     question: _Question | None = None
+    told: bool = False  # of a question: how it ended
 
 
 class Pipeline:
@@ -278,8 +279,9 @@ class Pipeline:
         """Run ``task`` on a camera's newest image, beside its stream; returns at once.
 
         ``deadline``: most seconds from now to the answer; 0: the camera's own. ``on_end`` gets the one report
-        from a thread of the pipeline: PUBLISHED with the answer, or the reason why there is none. Its age
-        counts from the image, its total time from now. Raises AskError where that is clear from the start.
+        from a thread of the pipeline, at the deadline at the latest: PUBLISHED with the answer, or the reason
+        why there is none. Its age counts from the image, its total time from now. Raises AskError where that
+        is clear from the start.
         """
         now = time.monotonic()
         with self._changed:
@@ -339,15 +341,32 @@ class Pipeline:
                 self._run_next(now)
                 frame = self._scheduler.next_prepare(now)
                 ended = self._take_ended()  # frees the slot of a frame that this one replaces
+                ended += self._overdue(now)
                 if frame:
                     self._begin(frame)
                 if not frame and not ended and not self._stopping:
-                    wakeup = self._scheduler.next_wakeup()
+                    wakeup = self._next_wakeup()
                     self._changed.wait(None if wakeup is None else max(wakeup - now, 0.0) + 0.001)
             self._report(ended)
             if frame:
                 self._prepare(frame)
                 self._publish()
+
+    def _next_wakeup(self) -> float | None:
+        """When to look again though nothing happens. The lock is held."""
+        due = [frame.due for frame in self._running_questions()]
+        scheduled = self._scheduler.next_wakeup()
+        return min(due if scheduled is None else [*due, scheduled], default=None)
+
+    def _overdue(self, now: float) -> list[Ended]:
+        """Questions that the engine is still at past their deadline: who asked is not to wait for it."""
+        reason = "its deadline passed while the engine was at it"
+        late = [frame for frame in self._running_questions() if frame.due < now]
+        return [Ended(frame, Outcome.WITHHELD, reason) for frame in late]
+
+    def _running_questions(self) -> list[Frame]:
+        """Those with the engine of which nobody has been told yet. The lock is held."""
+        return [f for f in self._running.values() if f.payload.question and not f.payload.told]
 
     def _begin(self, frame: Frame) -> None:
         """From here on changes of its camera pass the frame by. The lock is held."""
@@ -533,8 +552,11 @@ class Pipeline:
             for end in ended:
                 started = time.monotonic() if now is None else now
                 report = self._describe(end, started)
-                if question := end.frame.payload.question:
-                    self._call(question.on_end, report)
+                job: _Job = end.frame.payload
+                if job.question:
+                    if not job.told:
+                        job.told = True
+                        self._call(job.question.on_end, report)
                     continue
                 if (
                     self.publish_late

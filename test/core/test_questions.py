@@ -151,6 +151,22 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(
         it.ask()
 
 
+def test_who_asks_is_told_at_the_deadline_though_the_engine_is_still_at_it(
+    asked: Callable[..., Asked],
+) -> None:
+    it = asked()
+    it.offer()
+    it.report()
+    it.ask(Task("ask", prompt="sleep"), deadline=1.0)  # time enough to get it to the engine
+    assert it.lines.get(timeout=PATIENCE) == "asleep"
+    told = it.answer()
+    assert (told.outcome, told.answer) == (Outcome.WITHHELD, None)
+    assert told.reason == "its deadline passed while the engine was at it"
+    assert (told.camera, told.header) == ("front", "image")
+    it.pipeline.stop()
+    assert it.answers.empty(), "told once"
+
+
 def test_questions_are_limited_and_all_end_with_the_pipeline(asked: Callable[..., Asked]) -> None:
     it = asked()
     it.offer()
