@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,21 +127,36 @@ class Ros:
             print(process.output[-4000:])
 
 
-@pytest.fixture
-def ros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
-    """A ROS domain that no other test on this machine uses; its processes end with the test.
+@contextmanager
+def domain(logs: Path) -> Iterator[Ros]:
+    """A ROS domain that nobody else tests in on this machine; its processes end with it.
 
     This process's environment names the domain too, so that ``rclpy.init()`` joins it.
     """
-    claim, domain = _claim_domain()
-    ros = Ros(domain, tmp_path)
-    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR"):
-        monkeypatch.setenv(name, ros.environment[name])
-    try:
+    claim, number = _claim_domain()
+    ros = Ros(number, logs)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR"):
+            patch.setenv(name, ros.environment[name])
+        try:
+            yield ros
+        finally:
+            ros.end()
+            claim.close()
+
+
+@pytest.fixture
+def ros(tmp_path: Path) -> Iterator[Ros]:
+    """A domain for one test."""
+    with domain(tmp_path) as ros:
         yield ros
-    finally:
-        ros.end()
-        claim.close()
+
+
+@pytest.fixture(scope="module")
+def shared_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
+    """A domain for the tests of a file."""
+    with domain(tmp_path_factory.mktemp("shared")) as ros:
+        yield ros
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -29,9 +30,11 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from rclpy.task import Future
+from rclpy.timer import Timer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage, Image
@@ -40,10 +43,31 @@ from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
 WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
+#: What tests change of a node that runs, and what it is before and after.
+LIVE: dict[str, Any] = {
+    "score_threshold": 0.0,
+    "classes": [""],
+    "publish_late": False,
+    "cameras": ["front"],
+    "camera__front__topic": "/front/image_raw",
+    "camera__front__deadline": 30.0,
+    "camera__front__region": [0, 0, 0, 0],
+}
 
 
 class Robot:
     """Another process's node: a camera, a planner and an operator in one."""
+
+    #: It calls, discovered in this order.
+    SERVICES: ClassVar[dict[str, type]] = {
+        "ask": Ask,
+        "set_parameters_atomically": SetParametersAtomically,
+        "get_parameters": GetParameters,
+        "list_parameters": ListParameters,
+        "describe_parameters": DescribeParameters,
+        "change_state": ChangeState,
+        "get_state": GetState,
+    }
 
     def __init__(self) -> None:
         self.context = rclpy.Context()
@@ -53,6 +77,12 @@ class Robot:
         self._executor.add_node(self.node)
         self._news = threading.Condition()
         self._heard: dict[str, list[Any]] = {}
+        self._met = False
+        self._cameras: list[Publisher] = []
+        self._streams: list[Timer] = []
+        self._clients = {
+            name: self.node.create_client(kind, f"/argus/{name}") for name, kind in self.SERVICES.items()
+        }
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
@@ -74,6 +104,10 @@ class Robot:
         with self._news:
             self._heard[topic].clear()
 
+    def forget_all(self) -> None:
+        for topic in self._heard:
+            self.forget(topic)
+
     def wait(self, topic: str, fits: Callable[[Any], Any] = bool, timeout: float = WAIT) -> Any:
         """The first message heard on a topic that fits."""
         found: list[Any] = []
@@ -86,11 +120,11 @@ class Robot:
             assert self._news.wait_for(look, timeout), (topic, self._heard[topic][-3:])
             return found[0]
 
-    def begin(self, kind: type, service: str, **request: Any) -> Future:
+    def begin(self, service: str, **request: Any) -> Future:
         """Call a service; ``result`` waits for the answer."""
-        client = self.node.create_client(kind, service)
-        assert client.wait_for_service(WAIT)
-        return client.call_async(kind.Request(**request))
+        if not self._met:
+            self._meet()
+        return self._clients[service].call_async(self.SERVICES[service].Request(**request))
 
     def result(self, future: Future) -> Any:
         answered = threading.Event()
@@ -98,28 +132,47 @@ class Robot:
         assert answered.wait(WAIT)
         return future.result()
 
-    def call(self, kind: type, service: str, **request: Any) -> Any:
-        return self.result(self.begin(kind, service, **request))
+    def _meet(self) -> None:
+        """Return when this side and the node know each other, so that no request or response is lost.
+
+        That a service is there says only that this side knows the node: a response for a client of which
+        the node has not heard is lost. It hears of them in order, so of all once the last is answered.
+        """
+        for client in self._clients.values():
+            assert client.wait_for_service(WAIT)
+        answered = threading.Event()
+        for _ in range(int(WAIT)):
+            self._clients["get_state"].call_async(GetState.Request()).add_done_callback(
+                lambda _: answered.set()
+            )
+            if answered.wait(1.0):
+                self._met = True
+                return
+        raise AssertionError("the node answers nobody")
+
+    def call(self, service: str, **request: Any) -> Any:
+        return self.result(self.begin(service, **request))
 
     def ask(self, **request: Any) -> Ask.Response:
-        return self.call(Ask, "/argus/ask", **request)
+        return self.call("ask", **request)
 
     def set(self, **values: Any) -> tuple[bool, str]:
         """Set parameters, all or nothing; ``__`` stands for a dot. Success and reason."""
         parameters = [Parameter(n.replace("__", "."), value=v).to_parameter_msg() for n, v in values.items()]
-        result = self.call(SetParametersAtomically, "/argus/set_parameters_atomically", parameters=parameters)
+        result = self.call("set_parameters_atomically", parameters=parameters)
         return result.result.successful, result.result.reason
 
     def change(self, transition: int) -> bool:
-        return self.call(ChangeState, "/argus/change_state", transition=Transition(id=transition)).success
+        return self.call("change_state", transition=Transition(id=transition)).success
 
     def state(self) -> int:
-        return self.call(GetState, "/argus/get_state").current_state.id
+        return self.call("get_state").current_state.id
 
-    def camera(self, kind: type = Image, topic: str = "/front/image_raw") -> Any:
-        return self.node.create_publisher(kind, topic, qos_profile_sensor_data)
+    def camera(self, kind: type = Image, topic: str = "/front/image_raw") -> Publisher:
+        self._cameras.append(self.node.create_publisher(kind, topic, qos_profile_sensor_data))
+        return self._cameras[-1]
 
-    def show(self, camera: Any, message: Any, until: Callable[[], Any]) -> None:
+    def show(self, camera: Publisher, message: Any, until: Callable[[], Any]) -> None:
         """Publish an image, stamped anew, ten times a second until something has come about."""
         done = threading.Event()
         for _ in range(int(10 * WAIT)):
@@ -130,7 +183,7 @@ class Robot:
             done.wait(0.1)
         raise AssertionError("it did not come about")
 
-    def stream(self, camera: Any, message: Any) -> set[bytes]:
+    def stream(self, camera: Publisher, message: Any) -> set[bytes]:
         """Publish an image, stamped anew, ten times a second from now on; the headers sent."""
         sent: set[bytes] = set()
 
@@ -139,8 +192,15 @@ class Robot:
             sent.add(bytes(serialize_message(message.header)))
             camera.publish(message)
 
-        self.node.create_timer(0.1, publish)
+        self._streams.append(self.node.create_timer(0.1, publish))
         return sent
+
+    def rest(self) -> None:
+        """End the streams and take the cameras away."""
+        while self._streams:
+            self.node.destroy_timer(self._streams.pop())
+        while self._cameras:
+            self.node.destroy_publisher(self._cameras.pop())
 
     def status(self, name: str, fits: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
         """The first status of this name that fits, from now on."""
@@ -160,8 +220,8 @@ class Robot:
             self._executor.spin()
 
 
-@pytest.fixture
-def robot(ros: Any) -> Iterator[Robot]:
+@contextmanager
+def visiting() -> Iterator[Robot]:
     robot = Robot()
     robot.listen(DetectionArray, "/argus/detections")
     robot.listen(FrameTiming, "/argus/timing")
@@ -170,18 +230,46 @@ def robot(ros: Any) -> Iterator[Robot]:
     robot.close()
 
 
+def start_node(ros: Any, checkpoint: Path, **parameters: object) -> Any:
+    """Start the node with parameters; ``__`` stands for a dot."""
+    values = {"model": checkpoint, "threads": 1, **LIVE} | parameters
+    given = [f"{name.replace('__', '.')}:={value}" for name, value in values.items()]
+    program = Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node")
+    arguments = [part for one in given for part in ("-p", one)]
+    return ros.start("argus", sys.executable, program, "--ros-args", *arguments)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_ros: Any, blank: Path) -> Iterator[Robot]:
+    """Visits a node that several tests use: its model is loaded once."""
+    shared_ros.node = start_node(shared_ros, blank, tracking=True, engine_hang_seconds=600.0)
+    with visiting() as robot:
+        yield robot
+
+
+@pytest.fixture
+def robot(request: pytest.FixtureRequest) -> Iterator[Robot]:
+    """Visits the node that the test starts itself, else the shared one as if that had just been started."""
+    if "start" in request.fixturenames:
+        request.getfixturevalue("ros")
+        with visiting() as robot:
+            yield robot
+        return
+    robot = request.getfixturevalue("shared")
+    engine = engine_pid(robot)
+    robot.forget_all()  # by now what the test before heard late is here, too
+    yield robot
+    os.kill(engine, signal.SIGCONT)  # where a test failed before it did
+    robot.rest()
+    assert robot.set(**LIVE) == (True, "")
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        assert robot.change(transition)
+
+
 @pytest.fixture
 def start(ros: Any, blank: Path) -> Callable[..., Any]:
-    """Start the node with parameters: ``start(deadline=1.0)``; ``__`` stands for a dot."""
-
-    def start(**parameters: object) -> Any:
-        defaults = {"model": blank, "threads": 1, "score_threshold": 0.0, "camera__front__deadline": 30.0}
-        given = [f"{name.replace('__', '.')}:={value}" for name, value in (defaults | parameters).items()]
-        program = Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node")
-        arguments = [part for one in given for part in ("-p", one)]
-        return ros.start("argus", sys.executable, program, "--ros-args", *arguments)
-
-    return start
+    """Start a node for this test alone: ``start(deadline=1.0)``."""
+    return partial(start_node, ros, blank)
 
 
 def picture(width: int = 160, height: int = 120) -> Image:
@@ -198,8 +286,13 @@ def jpeg() -> CompressedImage:
 
 
 def engine_pid(robot: Robot) -> int:
-    status = robot.status("engine", lambda s: s.level == DiagnosticStatus.OK)
-    return int(next(v.value for v in status.values if v.key == "process"))
+    """Of an engine that is ready."""
+
+    def process(status: DiagnosticStatus) -> str:
+        values = {value.key: value.value for value in status.values}
+        return values["process"] if values["state"] == "ready" else ""
+
+    return int(process(robot.status("engine", process)))
 
 
 def discovered(names: Callable[[], set[str]], expected: set[str]) -> bool:
@@ -225,8 +318,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_images_in_detections_out(robot: Robot, start: Callable[..., Any]) -> None:
-    start()
+def test_images_in_detections_out(robot: Robot) -> None:
     camera, image = robot.camera(), picture()
     sent: set[bytes] = set()
 
@@ -258,7 +350,7 @@ def test_images_in_detections_out(robot: Robot, start: Callable[..., Any]) -> No
     assert not done
     assert "unicorn" in reason
     assert "cone, ball, box" in reason
-    values = robot.call(GetParameters, "/argus/get_parameters", names=["score_threshold", "classes"]).values
+    values = robot.call("get_parameters", names=["score_threshold", "classes"]).values
     assert (values[0].double_value, list(values[1].string_array_value)) == (1.0, [""])
     done, reason = robot.set(model="other")
     assert not done
@@ -276,8 +368,7 @@ def test_images_in_detections_out(robot: Robot, start: Callable[..., Any]) -> No
     assert {one.label for one in boxes()} == {"box"}
 
 
-def test_objects_keep_their_names_while_tracking_is_on(robot: Robot, start: Callable[..., Any]) -> None:
-    start(tracking=True)
+def test_objects_keep_their_names_while_tracking_is_on(robot: Robot) -> None:
     robot.show(robot.camera(), picture(), lambda: len(robot.heard("/argus/detections")) >= 4)
     names = [[one.track_id for one in d.detections] for d in robot.heard("/argus/detections")]
     assert all(names[0])
@@ -285,8 +376,7 @@ def test_objects_keep_their_names_while_tracking_is_on(robot: Robot, start: Call
     assert all(set(later) == set(names[0]) for later in names)
 
 
-def test_a_question_is_answered_beside_the_stream(robot: Robot, start: Callable[..., Any]) -> None:
-    start(engine_hang_seconds=600.0)
+def test_a_question_is_answered_beside_the_stream(robot: Robot) -> None:
     engine = engine_pid(robot)
     refused = robot.ask(camera="front")
     assert not refused.success
@@ -311,7 +401,7 @@ def test_a_question_is_answered_beside_the_stream(robot: Robot, start: Callable[
 
     # While one is being answered everything else is, too.
     os.kill(engine, signal.SIGSTOP)
-    waiting = robot.begin(Ask, "/argus/ask", deadline=60.0)
+    waiting = robot.begin("ask", deadline=60.0)
     assert robot.set(score_threshold=0.1) == (True, "")
     too_late = robot.ask(deadline=1.0)
     assert not too_late.success
@@ -323,10 +413,7 @@ def test_a_question_is_answered_beside_the_stream(robot: Robot, start: Callable[
     assert len(stamps) == len(set(stamps)), "a question is no image of the stream"
 
 
-def test_parameters_are_answered_while_an_inference_is_outstanding(
-    robot: Robot, start: Callable[..., Any]
-) -> None:
-    start(engine_hang_seconds=600.0)
+def test_parameters_are_answered_while_an_inference_is_outstanding(robot: Robot) -> None:
     engine = engine_pid(robot)
     robot.stream(robot.camera(), picture())
     robot.wait("/argus/detections")
@@ -341,8 +428,7 @@ def test_parameters_are_answered_while_an_inference_is_outstanding(
     robot.wait("/argus/detections")
 
 
-def test_late_answers_are_published_on_request_and_marked(robot: Robot, start: Callable[..., Any]) -> None:
-    start(engine_hang_seconds=600.0)
+def test_late_answers_are_published_on_request_and_marked(robot: Robot) -> None:
     engine = engine_pid(robot)
     robot.stream(robot.camera(), picture())
     robot.wait("/argus/detections")
@@ -359,17 +445,16 @@ def test_late_answers_are_published_on_request_and_marked(robot: Robot, start: C
     assert late[0].age > 5.0
 
 
-def test_bad_images_are_dropped_and_compressed_ones_taken(robot: Robot, start: Callable[..., Any]) -> None:
-    process = start()
-    engine_pid(robot)
-    camera = robot.camera(CompressedImage, "/front/image_raw/compressed")
+def test_bad_images_are_dropped_and_compressed_ones_taken(robot: Robot, shared_ros: Any) -> None:
+    assert robot.set(camera__front__topic="/squeezed") == (True, "")
+    camera = robot.camera(CompressedImage, "/squeezed/compressed")
     broken = CompressedImage(format="jpeg", data=array.array("B", b"no picture"))
     robot.show(
         camera,
         broken,
         lambda: any(t.outcome == FrameTiming.UNDECODABLE for t in robot.heard("/argus/timing")),
     )
-    process.wait_for("neither JPEG nor PNG")
+    shared_ros.node.wait_for("neither JPEG nor PNG")
     robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR and "undecodable" in s.message)
     robot.listen(CompressedImage, "/argus/annotated/compressed")
     robot.show(camera, jpeg(), lambda: robot.heard("/argus/annotated/compressed"))
@@ -530,7 +615,7 @@ def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: C
 def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> None:
     start(autostart="false", score_treshold=0.5).wait_for("did you mean 'score_threshold'?")
     names = ["autostart", "score_threshold", "camera.front.region"]
-    descriptors = robot.call(DescribeParameters, "/argus/describe_parameters", names=names).descriptors
+    descriptors = robot.call("describe_parameters", names=names).descriptors
     assert descriptors[0].read_only
     assert descriptors[1].floating_point_range[0].to_value == 1.0
     assert descriptors[2].type == ParameterType.PARAMETER_INTEGER_ARRAY
@@ -559,7 +644,7 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
     assert discovered(published, {name.replace("~", "/argus") for name in documented})
     documented = re.findall(r"^\| `(~/\w+)` \| `argus_ros/\w+` \| ", document.split("## Services")[1], re.M)
     assert discovered(served, {name.replace("~", "/argus") for name in documented})
-    names = robot.call(ListParameters, "/argus/list_parameters").result.names
+    names = robot.call("list_parameters").result.names
     tables = set(
         re.findall(r"^\| `([a-zA-Z_.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE)
     )
