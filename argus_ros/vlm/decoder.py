@@ -1,4 +1,8 @@
-"""The tongue: a Llama decoder over static key-value buffers, without a framework between steps."""
+"""The tongue: a Llama decoder over static key-value buffers, without a framework between steps.
+
+Where a token stands is a tensor, not a number of Python's, so that one and the same sequence of operations
+serves every step (gpt-fast's way): it can be captured, and the sequences of a batch may differ in length.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,11 @@ from torch import Tensor
 
 from argus_ros.vlm.architecture import TextShape
 from argus_ros.vlm.weights import Weights
+
+#: The buffers grow by so many tokens.
+GRAIN = 256
+#: Up to so many queries attention is plain products.
+FEW = 32
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,10 @@ class _Layer:
 
 
 class Decoder:
-    """One sequence at a time. Keys and values up to ``length`` are valid; less forgets the rest."""
+    """Weights, and the keys and values of several sequences, a row each.
+
+    Nothing here knows how long a sequence is: what is written to a place replaces what stood there.
+    """
 
     def __init__(self, weights: Weights, shape: TextShape) -> None:
         self.shape = shape
@@ -38,8 +50,7 @@ class Decoder:
         self.head = weights.take(heads[0], shape.vocabulary, d) if heads else self.embedding
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
-        self.length = 0
-        self._reserve(256)
+        self._allocate(1, GRAIN)
 
     def _layer(self, weights: Weights, prefix: str) -> _Layer:
         s, d = self.shape, self.shape.width
@@ -59,60 +70,75 @@ class Decoder:
         )
 
     @property
+    def rows(self) -> int:
+        return self.keys.shape[1]
+
+    @property
     def capacity(self) -> int:
-        return self.keys.shape[2]
+        return self.keys.shape[3]
 
-    def reserve(self, capacity: int) -> None:
-        """Make room for ``capacity`` tokens; what the buffers held is lost when they have to grow."""
-        if capacity > self.capacity:
-            self._reserve(min(self.shape.context, max(capacity, 2 * self.capacity)))
+    def reserve(self, rows: int, capacity: int) -> bool:
+        """Make room for ``rows`` sequences of ``capacity`` tokens; whether what was held is lost by it."""
+        if rows <= self.rows and capacity <= self.capacity:
+            return False
+        self._allocate(max(rows, self.rows), max(-(-capacity // GRAIN) * GRAIN, self.capacity))
+        return True
 
-    def _reserve(self, capacity: int) -> None:
+    def _allocate(self, rows: int, capacity: int) -> None:
         s, like = self.shape, self.embedding
-        capacity = min(capacity, s.context)
-        self.length = 0
-        # One row per layer; unwritten places are masked or cut off, but must be finite.
-        self.keys = like.new_zeros(s.layers, s.kv_heads, capacity, s.head_dim)
-        self.values = torch.zeros_like(self.keys)
+        # Unwritten places are masked or cut off, but must be finite.
+        keys = like.new_zeros(s.layers, rows, s.kv_heads, capacity, s.head_dim)
+        self.keys, self.values = keys, torch.zeros_like(keys)
         frequency = s.rope_theta ** -(torch.arange(0, s.head_dim, 2, device=like.device).float() / s.head_dim)
         angle = torch.arange(capacity, device=like.device)[:, None] * frequency
-        self.cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)[:, None]
-        self.sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)[:, None]
+        self.cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)
+        self.sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(n,) token ids to (n, width)."""
+        """(…) token ids to (…, width)."""
         return F.embedding(tokens, self.embedding)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Append (n, width) to the sequence; returns the normed hidden states (n, width)."""
-        s = self.shape
-        count = len(x)
-        start, end = self.length, self.length + count
-        cos, sin = self.cos[start:end], self.sin[start:end]
-        # A new token sees all before it and itself; a single one sees everything.
-        mask = None if count == 1 else x.new_ones(count, end, dtype=torch.bool).tril(start)
-        rotated, heads = s.heads + s.kv_heads, (s.heads, s.kv_heads, s.kv_heads)
+    def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
+        """Run tokens (rows, n, width) at ``places`` (rows, n) of the rows from ``first`` on.
+
+        A token sees what stands at its own place and before it. All places are below ``reach``.
+        Returns the normed hidden states (rows, n, width).
+        """
+        s, (rows, count, width) = self.shape, x.shape
+        group, rotated = s.heads // s.kv_heads, s.heads + s.kv_heads
+        x = x.flatten(0, 1).clone()
+        cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]
+        future = torch.arange(reach, device=x.device) > places[..., None]
+        # Queries of one group of heads are rows of one matrix: (rows, kv_heads, group * n, head_dim).
+        mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
+        row = torch.arange(rows, device=x.device)[:, None]
         for i, layer in enumerate(self.layers):
-            h = F.rms_norm(x, (s.width,), layer.norm1, s.eps)
-            qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(count, sum(heads), s.head_dim)
+            h = F.rms_norm(x, (width,), layer.norm1, s.eps)
+            qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(rows * count, -1, s.head_dim)
             qk = qkv[:, :rotated]
-            qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin)
-            keys, values = self.keys[i, :, :end], self.values[i, :, :end]
-            keys[:, start:] = qk[:, s.heads :].transpose(0, 1)
-            values[:, start:] = qkv[:, rotated:].transpose(0, 1)
-            h = F.scaled_dot_product_attention(
-                qk[None, :, : s.heads].transpose(1, 2),
-                keys[None],
-                values[None],
-                mask,
-                enable_gqa=s.heads != s.kv_heads,
-            )
-            x = torch.addmm(x, h[0].transpose(0, 1).reshape(count, -1), layer.out)
-            h = F.rms_norm(x, (s.width,), layer.norm2, s.eps)
+            qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin).unflatten(0, (rows, count))
+            keys, values = (kept[i, first : first + rows, :, :reach] for kept in (self.keys, self.values))
+            keys[row, :, places] = qk[:, :, s.heads :]
+            values[row, :, places] = qkv[:, rotated:].unflatten(0, (rows, count))
+            queries = qk[:, :, : s.heads].unflatten(2, (s.kv_heads, group)).permute(0, 2, 3, 1, 4)
+            h = _attend(queries.flatten(2, 3), keys, values, mask)
+            h = h.unflatten(2, (group, count)).permute(0, 3, 1, 2, 4).reshape(rows * count, -1)
+            x.addmm_(h, layer.out)
+            h = F.rms_norm(x, (width,), layer.norm2, s.eps)
             gate, up = (h @ layer.gate_up).chunk(2, -1)
-            x = torch.addmm(x, F.silu(gate) * up, layer.down)
-        self.length = end
-        return F.rms_norm(x, (s.width,), self.norm, s.eps)
+            x.addmm_(F.silu(gate) * up, layer.down)
+        return F.rms_norm(x, (width,), self.norm, s.eps).view(rows, count, width)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention of (rows, heads, n, head_dim) over (rows, heads, reach, head_dim); ``mask`` is added."""
+    rows, heads, count, width = queries.shape
+    if count > FEW:
+        return F.scaled_dot_product_attention(queries, keys, values, mask)
+    # Kernels for many queries leave most of a GPU idle on few, and cost more to call than three products.
+    add = mask.expand(rows, heads, count, -1).flatten(0, 1)
+    scores = torch.baddbmm(add, queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=width**-0.5)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).unflatten(0, (rows, heads))
 
 
 def _turn(weight: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Detection, Status, Task
 from argus_ros.vlm import answers, architecture, grammar, prompts
-from argus_ros.vlm.drafts import Memories
-from argus_ros.vlm.generation import Frame, Generated, Limits, Model
+from argus_ros.vlm.drafts import Memories, Memory
+from argus_ros.vlm.generation import Frame, Generated, Job, Limits, Model
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
@@ -32,10 +32,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 MAX_NEW_TOKENS = 64
 #: Questions whose prompt and grammar are kept.
 KEPT = 64
-
+#: Most frames in one pass.
+TOGETHER = 8
 
 #: Recipes without an implementation.
-NOT_YET = ("device_loop", "camera_batch")
+NOT_YET = ("device_loop",)
 #: Recipes of the native backend's own modules.
 NATIVE_ONLY = (
     "device_resize",
@@ -47,6 +48,7 @@ NATIVE_ONLY = (
     "compiled_step",
     "jump_forward",
     "last_frame_draft",
+    "camera_batch",
 )
 
 
@@ -155,26 +157,49 @@ class Engine:
 
         Raises TaskError, before anything is run, when one of them cannot be.
         """
+        answers = dict(self.stream(requests, pixels))
+        return [answers[index] for index in range(len(requests))]
+
+    def stream(
+        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, Answer]]:
+        """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass."""
         for request, picture in zip(requests, pixels, strict=True):
             self.check(request, picture)
-        return [self._answer(request, picture) for request, picture in zip(requests, pixels, strict=True)]
+        most = TOGETHER if self.recipes.camera_batch else 1
+        for first in range(0, len(requests), most):
+            part = slice(first, first + most)
+            for index, made in self._generate(requests[part], pixels[part]):
+                yield first + index, self._answer(requests[first + index], made)
 
     def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
         """What the model says, before it is made an answer: for tests and measurements."""
-        tiles = Frame(pixels, request.rows, request.columns) if any(request.frame) else pixels
-        prompt, grammar = self._prepare(request)
-        limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
-        if not (self.recipes.last_frame_draft and request.camera):
-            return self._model.generate(prompt, grammar, tiles, limits)
-        memory = self._memories.of(request.camera, (request.task, request.width, request.height))
-        draft = memory.draft(grammar, request.taken)
-        made = self._model.generate(prompt, grammar, tiles, limits, draft)
-        memory.learn(draft, made.truncated)
+        ((_, made),) = self._generate([request], [pixels])
         return made
 
-    def _answer(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
+    def _generate(
+        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, Generated]]:
+        jobs: list[Job] = []
+        memories: list[Memory | None] = []
+        for request, picture in zip(requests, pixels, strict=True):
+            prompt, grammar = self._prepare(request)
+            tiles = Frame(picture, request.rows, request.columns) if any(request.frame) else picture
+            limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
+            memory = draft = None
+            if self.recipes.last_frame_draft and request.camera:
+                memory = self._memories.of(request.camera, (request.task, request.width, request.height))
+                draft = memory.draft(grammar, request.taken)
+            jobs.append(Job(prompt, grammar, tiles, limits, draft))
+            memories.append(memory)
+        for index, made in self._model.generate_all(jobs):
+            memory, draft = memories[index], jobs[index].draft
+            if memory and draft:
+                memory.learn(draft, made.truncated)
+            yield index, made
+
+    def _answer(self, request: FrameRequest, made: Generated) -> Answer:
         grammar = self._prepare(request)[1]
-        made = self.generate(request, pixels)
         return Answer(
             detections=self.detections(request, made) if grammar.bins else (),
             text="" if grammar.bins else answers.text(grammar, made.columns, self.tokens),

@@ -1,8 +1,9 @@
-"""What a backend takes and returns, and how its stages are timed."""
+"""What a backend takes and returns, one answer while it is made, and how the stages are timed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 
 from argus_ros.core.types import StageTimes
-from argus_ros.vlm.drafts import Draft
-from argus_ros.vlm.grammar import Grammar
+from argus_ros.vlm.drafts import Draft, PassCost
+from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.tokens import Prompt
 
 #: Allowed logits are at least this, above the forbidden ones' -inf whatever the weights give.
@@ -28,13 +29,26 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Job:
+    """What is asked of a model for one frame."""
+
+    prompt: Prompt
+    grammar: Grammar
+    tiles: (
+        np.ndarray | Frame
+    )  #: (tiles, side, side, 3) uint8 RGB; frames only where there is ``device_resize``
+    limits: Limits
+    draft: Draft | None = None  #: is followed; a backend may use it, and chooses the same without
+
+
+@dataclass(frozen=True)
 class Generated:
     """What a model generated for one frame."""
 
     columns: list[int]  #: of the grammar; the ending one included
     logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf
     truncated: bool
-    times: StageTimes
+    times: StageTimes  #: of the frames that ran together, up to the end of this one
     passes: int  #: forward passes after prefill
     visual_tokens: int
     drafted: int = 0  #: tokens that were proposed, and of these the ones that were chosen
@@ -56,6 +70,9 @@ class Model(Protocol):
     parameters: int
     device: torch.device
 
+    def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+        """Answer frames; each with its index, as soon as it is done."""
+
     def generate(
         self,
         prompt: Prompt,
@@ -64,10 +81,85 @@ class Model(Protocol):
         limits: Limits,
         draft: Draft | None = None,
     ) -> Generated:
-        """Answer one frame. A ``draft`` is followed; a backend may use it, and chooses the same without.
+        """Answer one frame."""
+        ((_, made),) = self.generate_all([Job(prompt, grammar, tiles, limits, draft)])
+        return made
 
-        Only backends that have ``device_resize`` are given a ``Frame`` in place of its tiles.
+
+class Decoding:
+    """One answer while it is made: what has been chosen, and what is to run next.
+
+    ``pending`` columns have been chosen and not run yet; ``guess`` is proposed to follow them.
+    """
+
+    def __init__(self, job: Job, row: int, jump: bool) -> None:
+        self.job, self.grammar, self.row = job, job.grammar, row
+        self.cursor = Cursor(job.grammar, job.limits.max_objects)
+        self.columns: list[int] = []
+        self.rows = np.full((job.limits.max_tokens, len(job.grammar.tokens)), -np.inf, np.float32)
+        self.length = 0  #: tokens that have run and are part of the sequence
+        self.pending: list[int] = []
+        self.guess: list[int] = []
+        self.passes = 0
+        self.ended = self.truncated = False
+        self._jump = jump
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Ids of what is to run next, (pending + guess,)."""
+        return self.grammar.tokens[np.array(self.pending + self.guess, int)]
+
+    def propose(self, cost: PassCost) -> None:
+        """Guess what follows, as far as that is worth its ``cost``."""
+        room = self.job.limits.max_tokens - len(self.columns) - 1
+        self.guess = self.job.draft.propose(room, cost) if self.job.draft else []
+
+    @np.errstate(all="ignore")
+    def take(self, logits: np.ndarray) -> None:
+        """Choose by (1 + guess, columns) logits: of the last token that had been chosen, and of the guess.
+
+        The guess is taken as long as it is what would have been chosen; then comes one choice more.
         """
+        limits, first = self.job.limits, len(self.columns)
+        for raw, expected in zip(logits, [*self.guess, -1], strict=True):
+            row = self.rows[len(self.columns)]
+            np.copyto(row, np.maximum(raw, FLOOR), where=self.cursor.allowed())
+            self._add(int(row.argmax()))
+            if self.columns[-1] != expected or self.cursor.done or len(self.columns) == limits.max_tokens:
+                break
+        self.length += len(self.pending) + len(self.columns) - first - 1
+        self.pending = self.columns[-1:]
+        while self._jump and len(self.columns) < limits.max_tokens and (forced := self.cursor.forced()) >= 0:
+            self.rows[len(self.columns), forced] = 0
+            self._add(forced)
+            self.pending.append(forced)
+        self._look(self.columns[first:])
+
+    def _add(self, column: int) -> None:
+        self.columns.append(column)
+        self.cursor.advance(column)
+
+    def _look(self, new: list[int]) -> None:
+        """Whether the answer ends here."""
+        limits = self.job.limits
+        if self.job.draft:
+            self.job.draft.follow(new)
+        late = limits.deadline is not None and time.monotonic() >= limits.deadline
+        self.truncated = not self.cursor.done and (late or len(self.columns) >= limits.max_tokens)
+        self.ended = self.cursor.done or self.truncated
+
+    def generated(self, times: StageTimes, visual_tokens: int) -> Generated:
+        draft = self.job.draft
+        return Generated(
+            columns=self.columns,
+            logits=self.rows[: len(self.columns)],
+            truncated=self.truncated,
+            times=times,
+            passes=self.passes,
+            visual_tokens=visual_tokens,
+            drafted=draft.drafted if draft else 0,
+            accepted=draft.accepted if draft else 0,
+        )
 
 
 class Stopwatch:
@@ -78,8 +170,10 @@ class Stopwatch:
         self._marks: dict[str, float | torch.cuda.Event] = {}
         self.mark("start")
 
-    def mark(self, name: str) -> None:
-        """Now is the end of stage ``name``."""
+    def mark(self, name: str, *, again: bool = True) -> None:
+        """Now is the end of stage ``name``; unless it had one before and that is to stay."""
+        if not again and name in self._marks:
+            return
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -90,11 +184,12 @@ class Stopwatch:
     def _between(self, start: str, end: str) -> float:
         a, b = self._marks[start], self._marks[end]
         if isinstance(a, torch.cuda.Event) and isinstance(b, torch.cuda.Event):
+            b.synchronize()
             return a.elapsed_time(b) / 1e3
         return float(b) - float(a)  # type: ignore[arg-type]
 
     def times(self) -> StageTimes:
-        """All stages; call it when the device has finished."""
+        """All stages; waits for the device to come to the end of the last one."""
         names = ("transfer", "vision", "prefill", "decode")
         stages = dict(zip(names, map(self._between, ("start", *names), names), strict=False))
         return StageTimes(first_token=self._between("start", "first_token"), **stages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
 from argus_ros.vlm.decoder import Decoder
-from argus_ros.vlm.drafts import Draft, PassCost
-from argus_ros.vlm.generation import FLOOR, Frame, Generated, Limits, Stopwatch
-from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.drafts import PassCost
+from argus_ros.vlm.generation import Decoding, Generated, Job, Model, Stopwatch
+from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.upload import Upload
@@ -34,7 +34,7 @@ ON_DEVICE = PassCost(0, 0.003)
 Hidden = Tensor | np.ndarray
 
 
-class NativeModel:
+class NativeModel(Model):
     """A checkpoint in modules of our own. One call at a time."""
 
     def __init__(
@@ -51,7 +51,7 @@ class NativeModel:
             self.decoder = Decoder(weights, text)
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._prefix: tuple[int, ...] = ()  # whose keys and values stand at the front of the buffers
+        self._fronts: dict[int, tuple[int, ...]] = {}  # whose keys and values stand at the front of a row
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._heads: dict[int, Head] = {}
         host = recipes.compiled_step and device.type == "cpu" and dtype == torch.float32
@@ -59,109 +59,107 @@ class NativeModel:
         self._costs = (ALONGSIDE, ON_HOST) if device.type == "cpu" else (ON_DEVICE, ON_DEVICE)
 
     @torch.inference_mode()
-    @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
-    def generate(
-        self,
-        prompt: Prompt,
-        grammar: Grammar,
-        tiles: np.ndarray | Frame,
-        limits: Limits,
-        draft: Draft | None = None,
-    ) -> Generated:
+    def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+        """Answer frames together: a pass runs all that go on. Each has its own limits, deadline and end."""
         watch = Stopwatch(self.device)
-        pixels = self.upload(tiles)
+        tiles = [self.upload(job.tiles) for job in jobs]
         watch.mark("transfer")
-        visual = self.vision(pixels)
+        pixels = torch.cat(tiles) if len(tiles) > 1 else tiles[0]
+        seen = self.vision(pixels)
+        visual = seen.split([len(seen) // len(pixels) * len(t) for t in tiles])
         watch.mark("vision")
-        head = self._head(grammar)
-        guess = draft.propose(limits.max_tokens - 1, self._costs[0]) if draft else []
-        logits = head(self._prefill(prompt, visual, grammar.tokens[np.array(guess, int)], limits.max_tokens))
+        decodings = [Decoding(job, row, self._recipes.jump_forward) for row, job in enumerate(jobs)]
+        for decoding in decodings:
+            decoding.propose(self._costs[0])
+        logits = self._prefill(decodings, visual)
         watch.mark("prefill")
-
-        cursor = Cursor(grammar, limits.max_objects)
-        columns: list[int] = []
-        rows = np.full((limits.max_tokens, len(grammar.tokens)), -np.inf, np.float32)
-        passes, truncated = 0, False
+        alive = decodings
         while True:
-            new: list[int] = []
-            # The guess is taken as long as it is what would have been chosen; then comes one choice more.
-            for raw, expected in zip(logits, [*guess, -1], strict=True):
-                row = rows[len(columns) + len(new)]
-                np.copyto(row, np.maximum(raw, FLOOR), where=cursor.allowed())
-                new.append(int(row.argmax()))
-                cursor.advance(new[-1])
-                if new[-1] != expected or cursor.done or len(columns) + len(new) == limits.max_tokens:
-                    break
-            if not columns:
-                watch.mark("first_token")
-            self.decoder.length -= len(guess) - (len(new) - 1)  # what was guessed in vain
-            pending = new[-1:]
-            room = limits.max_tokens - len(columns) - len(new) if self._recipes.jump_forward else 0
-            while len(pending) <= room and (forced := cursor.forced()) >= 0:
-                rows[len(columns) + len(new), forced] = 0
-                new.append(forced)
-                pending.append(forced)
-                cursor.advance(forced)
-            columns += new
-            if draft:
-                draft.follow(new)
-            if cursor.done:
-                break
-            if len(columns) >= limits.max_tokens or (limits.deadline and time.monotonic() >= limits.deadline):
-                truncated = True
-                break
-            guess = draft.propose(limits.max_tokens - len(columns) - 1, self._costs[1]) if draft else []
-            hidden, count = self._append(grammar.tokens[pending + guess], len(guess) + 1)
-            logits = head(hidden)
-            passes += count
-        watch.mark("decode")
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        return Generated(
-            columns=columns,
-            logits=rows[: len(columns)],
-            truncated=truncated,
-            times=watch.times(),
-            passes=passes,
-            visual_tokens=len(visual),
-            drafted=draft.drafted if draft else 0,
-            accepted=draft.accepted if draft else 0,
-        )
+            for decoding, chosen_by in zip(alive, logits, strict=True):
+                decoding.take(chosen_by)
+            watch.mark("first_token", again=False)
+            for decoding in alive:
+                if decoding.ended:
+                    watch.mark("decode")
+                    yield decoding.row, decoding.generated(watch.times(), len(visual[decoding.row]))
+            alive = [decoding for decoding in alive if not decoding.ended]
+            if not alive:
+                return
+            for decoding in alive:
+                decoding.propose(self._costs[1])
+            logits = self._append(decodings)
 
-    def _prefill(self, prompt: Prompt, visual: Tensor, guess: np.ndarray, room: int) -> Tensor:
-        """Run the prompt and a guess behind it; hidden states (1 + guess, width) from its last token on."""
-        self._reserve(len(prompt.ids) + room)
-        ids, places = self._rest(
-            prompt if self._recipes.prefix_kv else Prompt((), prompt.ids, prompt.image_token)
-        )
-        if self._recipes.prefix_kv:
-            self._restore(prompt.prefix)
-        else:
-            self.decoder.length, self._prefix = 0, ()
-        if len(guess):
-            ids = torch.cat([ids, torch.from_numpy(guess).to(self.device)])
+    def _prefill(self, decodings: Sequence[Decoding], visual: Sequence[Tensor]) -> list[np.ndarray]:
+        """Run prompts, and a guess behind each; logits (1 + guess, columns) from their last tokens on."""
+        prompts = [decoding.job.prompt for decoding in decodings]
+        if not self._recipes.prefix_kv:
+            prompts = [Prompt((), prompt.ids, prompt.image_token) for prompt in prompts]
+        longest = max(decoding.job.limits.max_tokens for decoding in decodings)
+        # Rows are run as far as the longest: what is short of it is filled up behind its end.
+        most = max(len(p.prefix) for p in prompts) + max(len(p.rest) for p in prompts) + 2 * longest
+        if self.decoder.reserve(len(prompts), most):
+            self._fronts.clear()
+        for row, prompt in enumerate(prompts):
+            self._restore(row, prompt.prefix)
+        guesses = [torch.from_numpy(decoding.tokens) for decoding in decodings]
+        count = max(len(p.rest) + len(guess) for p, guess in zip(prompts, guesses, strict=True))
+        ids = torch.zeros(len(prompts), count, dtype=torch.long, device=self.device)
+        rests = [self._rest(prompt) for prompt in prompts]
+        for row, ((rest, _), guess) in enumerate(zip(rests, guesses, strict=True)):
+            ids[row, : len(rest)] = rest
+            ids[row, len(rest) : len(rest) + len(guess)] = guess
         x = self.decoder.embed(ids)
-        x[places] = visual
-        return self.decoder(x)[-1 - len(guess) :]
+        for row, (_, places) in enumerate(rests):
+            x[row, places] = visual[row]
+        hidden = self._pass(x, [len(prompt.prefix) for prompt in prompts])
+        for decoding, prompt in zip(decodings, prompts, strict=True):
+            decoding.length = len(prompt.ids)
+        return [
+            self._head(d.grammar)(hidden[d.row, len(p.rest) - 1 : len(p.rest) + len(d.guess)])
+            for d, p in zip(decodings, prompts, strict=True)
+        ]
 
-    def _reserve(self, capacity: int) -> None:
-        if capacity > self.decoder.capacity:
-            self.decoder.reserve(capacity)
-            self._prefix = ()
+    def _append(self, decodings: Sequence[Decoding]) -> list[np.ndarray]:
+        """Run what answers that go on have chosen and guess; logits (1 + guess, columns) of each of them."""
+        alive = [decoding for decoding in decodings if not decoding.ended]
+        tokens = {decoding.row: decoding.tokens for decoding in alive}
+        hidden: Sequence[Hidden]
+        if self._host:
+            joined = self._host([(decoding.row, decoding.length, tokens[decoding.row]) for decoding in alive])
+            hidden = np.split(joined, np.cumsum([len(ids) for ids in tokens.values()])[:-1])
+        else:
+            ids = torch.zeros(len(decodings), max(map(len, tokens.values())), dtype=torch.long)
+            for row, new in tokens.items():
+                ids[row, : len(new)] = torch.from_numpy(new)
+            states = self._pass(
+                self.decoder.embed(ids.to(self.device)), [decoding.length for decoding in decodings]
+            )
+            hidden = [states[row, : len(new)] for row, new in tokens.items()]
+        for decoding in alive:
+            decoding.passes += 1
+        return [
+            self._head(decoding.grammar)(states[-1 - len(decoding.guess) :])
+            for decoding, states in zip(alive, hidden, strict=True)
+        ]
 
-    def _restore(self, prefix: tuple[int, ...]) -> None:
-        """Put the keys and values of ``prefix`` at the front of the buffers; they are computed once."""
-        keys, values = self.decoder.keys, self.decoder.values
-        if prefix != self._prefix:
-            if prefix not in self._prefixes:
-                self.decoder.length = 0
-                self.decoder(self.decoder.embed(torch.tensor(prefix, device=self.device)))
-                front = keys[:, :, : len(prefix)].clone(), values[:, :, : len(prefix)].clone()
-                _keep(self._prefixes, prefix, front)
-            else:
-                keys[:, :, : len(prefix)], values[:, :, : len(prefix)] = self._prefixes[prefix]
-            self._prefix = prefix
-        self.decoder.length = len(prefix)
+    def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
+        """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
+        count = x.shape[1]
+        places = torch.tensor(starts)[:, None] + torch.arange(count)
+        return self.decoder(x, places.to(self.device), max(starts) + count, row)
+
+    def _restore(self, row: int, prefix: tuple[int, ...]) -> None:
+        """Put the keys and values of ``prefix`` at the front of a row; they are computed once."""
+        if self._fronts.get(row) == prefix:
+            return
+        keys, values = (kept[:, row, :, : len(prefix)] for kept in (self.decoder.keys, self.decoder.values))
+        if prefix and prefix not in self._prefixes:
+            ids = torch.tensor([prefix], dtype=torch.long, device=self.device)
+            self._pass(self.decoder.embed(ids), [0], row)
+            _keep(self._prefixes, prefix, (keys.clone(), values.clone()))
+        elif prefix:
+            keys[:], values[:] = self._prefixes[prefix]
+        self._fronts[row] = prefix
 
     def _rest(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """Token ids from the image on, and the places of the visual tokens among them."""
@@ -170,15 +168,6 @@ class NativeModel:
             places = (ids == prompt.image_token).nonzero().flatten()
             _keep(self._rests, prompt.rest, (ids.to(self.device), places.to(self.device)))
         return self._rests[prompt.rest]
-
-    def _append(self, tokens: np.ndarray, count: int) -> tuple[Hidden, int]:
-        """Run tokens; the hidden states of the last ``count``, and how many passes that took."""
-        if not self._host:
-            x = self.decoder.embed(torch.from_numpy(tokens).to(self.device))
-            return self.decoder(x)[-count:], 1
-        if count == 1:  # two or three forced tokens are cheaper one by one
-            return np.stack([self._host(token) for token in tokens])[-1:], len(tokens)
-        return self._host.many(tokens)[-count:], 1
 
     def _head(self, grammar: Grammar) -> Head:
         if id(grammar) not in self._heads:
@@ -196,6 +185,7 @@ class Head:
         used = torch.from_numpy(grammar.tokens).to(weight.device)
         self._weight = weight.t() if self._all else weight[used].t().contiguous()
 
+    @np.errstate(all="ignore")
     def __call__(self, hidden: Hidden) -> np.ndarray:
         """Hidden states (n, width) to logits (n, columns), float32, on the host."""
         if isinstance(hidden, np.ndarray):

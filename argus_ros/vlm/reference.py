@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,16 +21,14 @@ from transformers.utils import logging as transformers_logging
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
-from argus_ros.vlm.drafts import Draft
-from argus_ros.vlm.generation import FLOOR, Frame, Generated, Limits, Stopwatch
+from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
-from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.vision import Normalisation
 from argus_ros.vlm.weights import refuse_code, shards
 
 
-class TransformersModel:
-    """A checkpoint in transformers' modules; the same interface as ``NativeModel``."""
+class TransformersModel(Model):
+    """A checkpoint in transformers' modules. Frames run one by one, drafts are not used."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         refuse_code(checkpoint)
@@ -54,18 +53,15 @@ class TransformersModel:
         )
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
+    def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+        yield from ((index, self._answer(job)) for index, job in enumerate(jobs))
+
     @torch.inference_mode()
-    def generate(
-        self,
-        prompt: Prompt,
-        grammar: Grammar,
-        tiles: np.ndarray | Frame,
-        limits: Limits,
-        draft: Draft | None = None,
-    ) -> Generated:
-        assert isinstance(tiles, np.ndarray)
+    def _answer(self, job: Job) -> Generated:
+        prompt, grammar, limits = job.prompt, job.grammar, job.limits
+        assert isinstance(job.tiles, np.ndarray)
         watch = Stopwatch(self.device)
-        pixels = self._normalisation.apply(torch.from_numpy(np.array(tiles))).permute(0, 3, 1, 2)
+        pixels = self._normalisation.apply(torch.from_numpy(np.array(job.tiles))).permute(0, 3, 1, 2)
         pixels = (pixels if self._intern else pixels[None]).to(self.device)
         ids = torch.tensor([prompt.ids], device=self.device)
         watch.mark("transfer")

@@ -16,7 +16,7 @@ import argparse
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -114,24 +114,27 @@ def _reason(error: Exception, config: EngineConfig) -> str:
     return f"cannot load {config.checkpoint}: {type(error).__name__}: {error}"
 
 
-def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> list[Answered]:
-    """Answer each request; one that cannot be run gets an error and leaves the others alone."""
-    answered, good, pixels = [], [], []
+def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
+    """Answer each request when it is done; one that cannot be run gets an error and leaves the others be."""
+    good: dict[int, FrameRequest] = {}
+    pixels = []
     for request in requests:
         try:
             picture = arena.pixels(request, engine.info.tile)
             engine.check(request, picture)
         except ValueError as error:
-            answered.append(Answered(request.id, error=str(error)))
+            yield Answered(request.id, error=str(error))
         else:
-            good.append(request)
+            good[request.id] = request
             pixels.append(picture)
+    batch = list(good.values())
     try:
-        answers = engine.run(good, pixels)
+        for index, answer in engine.stream(batch, pixels):
+            del good[batch[index].id]
+            yield Answered(batch[index].id, answer)
     except Exception as error:  # the engine stays usable; the parent counts and reports
         reason = f"{type(error).__name__}: {error}"
-        return answered + [Answered(request.id, error=reason) for request in good]
-    return answered + [Answered(request.id, answer) for request, answer in zip(good, answers, strict=True)]
+        yield from (Answered(id, error=reason) for id in good)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.core.types import Task
 from argus_ros.vlm import grammar
+from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.generation import Limits
 from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.native import NativeModel
@@ -49,6 +50,12 @@ def test_no_recipe_changes_the_tokens(tiled: Path, off: str) -> None:
     assert passes[0] < passes[1] if off == "jump_forward" else passes[0] >= passes[1]
 
 
+def run(decoder: Decoder, ids: torch.Tensor, start: int, row: int = 0) -> torch.Tensor:
+    """Hidden states (n, width) of tokens of one row."""
+    places = torch.arange(start, start + len(ids))[None]
+    return decoder(decoder.embed(ids[None]), places, start + len(ids), row)[0]
+
+
 @pytest.fixture
 def grouped(tiled: Path) -> NativeModel:
     """Grouped-query attention."""
@@ -59,31 +66,55 @@ def grouped(tiled: Path) -> NativeModel:
 def test_steps_equal_one_pass_and_can_be_taken_back(grouped: NativeModel) -> None:
     decoder = grouped.decoder
     ids = torch.arange(40, 60)
-    at_once = decoder(decoder.embed(ids))
-    decoder.length = 7
-    again = torch.cat([decoder(decoder.embed(part)) for part in ids[7:].split([1, 5, 2, 1, 4])])
+    at_once = run(decoder, ids, 0)
+    parts = torch.arange(20)[7:].split([1, 5, 2, 1, 4])
+    again = torch.cat([run(decoder, ids[part], int(part[0])) for part in parts])
     torch.testing.assert_close(again, at_once[7:], atol=1e-5, rtol=1e-5)
-    assert decoder.length == 20
+
+
+@torch.inference_mode()
+def test_rows_are_sequences_of_their_own(grouped: NativeModel) -> None:
+    """Of different lengths, in one pass, filled up behind their ends; and with places to spare."""
+    decoder = grouped.decoder
+    ids = torch.arange(40, 70).view(3, 10)
+    starts, counts = [0, 4, 9], [10, 6, 1]
+    alone = [run(decoder, row, 0)[start:] for row, start in zip(ids, starts, strict=True)]
+    decoder.reserve(3, 300)
+    for row, start in enumerate(starts[1:], 1):
+        run(decoder, ids[row, :start], 0, row)
+    padded = torch.zeros(3, 10, dtype=torch.long)
+    for row, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        padded[row, :count] = ids[row, start:]
+    places = torch.tensor(starts)[:, None] + torch.arange(10)
+    together = decoder(decoder.embed(padded), places, 256)
+    for row, (count, expected) in enumerate(zip(counts, alone, strict=True)):
+        torch.testing.assert_close(together[row, :count], expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
 def test_numpy_steps_are_the_torch_steps(grouped: NativeModel) -> None:
     decoder, ids = grouped.decoder, torch.arange(40, 60)
-    expected = decoder(decoder.embed(ids))
-    decoder.length = 10
+    expected = run(decoder, ids, 0)
     steps = HostSteps(decoder)
-    found = np.stack([steps(token) for token in ids[10:].tolist()])
+    found = np.concatenate([steps([(0, place, ids[place : place + 1].numpy())]) for place in range(10, 20)])
     np.testing.assert_allclose(found, expected[10:].numpy(), atol=1e-4)
+    decoder.reserve(2, 256)
+    other = ids.flip(0)
+    for row, tokens in enumerate((ids, other)):
+        run(decoder, tokens[:10], 0, row)
+    found = steps([(1, 10, other[10:13].numpy()), (0, 10, ids[10:].numpy())])
+    np.testing.assert_allclose(found[:3], run(decoder, other, 0)[10:13].numpy(), atol=1e-4)
+    np.testing.assert_allclose(found[3:], expected[10:].numpy(), atol=1e-4)
 
 
 @torch.inference_mode()
 def test_buffers_grow(grouped: NativeModel) -> None:
     decoder = grouped.decoder
-    before = decoder(decoder.embed(torch.arange(40, 60)))
-    decoder.reserve(decoder.capacity + 1)
+    before = run(decoder, torch.arange(40, 60), 0)
+    assert not decoder.reserve(1, decoder.capacity)
+    assert decoder.reserve(2, decoder.capacity + 1)
     assert decoder.capacity > 300
-    assert decoder.length == 0
-    torch.testing.assert_close(decoder(decoder.embed(torch.arange(40, 60))), before)
+    torch.testing.assert_close(run(decoder, torch.arange(40, 60), 0, 1), before)
 
 
 @torch.inference_mode()
