@@ -18,8 +18,8 @@ nano=argus-nano
 [ -f argus_ros/checkpoints/$nano/config.json ] && model=(--checkpoint $nano) || model=(--config $nano)
 
 argus cpu_preprocess_smolvlm bench --config smolvlm-256m --only preprocess --size 1280x720 --rounds 15 \
-    --json "$OUT/cpu_preprocess_smolvlm.json" --picture "$OUT/cpu_preprocess_smolvlm.png"
+    --json "$OUT/cpu_preprocess_smolvlm.json" --picture "$OUT/cpu_preprocess_smolvlm.svg"
 argus cpu_nano bench "${model[@]}" --size 640x480 --rounds 15 --ladder --ablation --device cpu \
-    --json "$OUT/cpu_nano.json" --picture "$OUT/cpu_nano.png"
+    --json "$OUT/cpu_nano.json" --picture "$OUT/cpu_nano.svg"
 argus cpu_nano_profile profile "${model[@]}" --size 640x480 --device cpu \
     --json "$OUT/cpu_nano_profile.json" --html "$OUT/cpu_nano_profile.html"

@@ -33,7 +33,7 @@ bench() {  # NAME ARGUMENTS...
     local name=$1
     shift
     step "$name" "$PYTHON" -m argus_ros.tools.main bench --device "$DEVICE" --size 640x480 "$@" \
-        --json "$OUT/$name.json" --picture "$OUT/$name.png"
+        --json "$OUT/$name.json" --picture "$OUT/$name.svg"
 }
 profile() {
     local name=$1

@@ -5,15 +5,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 HERE = Path(__file__).parent
 
 # Models of a few thousand weights only wait for a second thread: ten times as long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("argus", deadline=None)  # how long an example takes is no property of the code
-settings.load_profile("argus")
+if find_spec("hypothesis"):  # not on every machine that tests the model alone
+    from hypothesis import settings
+
+    settings.register_profile("argus", deadline=None)  # how long an example takes is no property of the code
+    settings.load_profile("argus")
 
 if find_spec("rclpy") is None:  # a machine for the model alone
     collect_ignore = ["ros", "system"]

@@ -7,6 +7,7 @@ does falls on all of them.
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 import time
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ablation", action="store_true", help="also take each away from realtime")
     parser.add_argument("--only", choices=["preprocess"], help="measure nothing else, and load no model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures (.png, .svg or .pdf)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures (.svg)")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -363,40 +364,51 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+#: Of the picture: its width, a row's height, where bars begin and how wide the longest is.
+WIDTH, ROW, LEFT, LONGEST = 900, 24, 190, 560
+PARTS = {
+    "preprocess": "#d95f02",
+    "to the first token": "#1b6ca8",
+    "the other tokens": "#74b3ce",
+}
+
+
 def draw(measured: dict[str, Any], path: Path) -> None:
     """A bar for each preset and step: preprocessing, the rest of the time to the first token, decoding."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     entries = list(measured["presets"].items())
     entries += [(f"+ {f['adds']}", f) for f in measured.get("ladder", ())]
     entries += [(f"- {f['removes']}", f) for f in measured.get("ablation", ())]
-    figure = Figure(figsize=(9, 1.4 + 0.35 * len(entries)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    places, left = np.arange(len(entries)), np.zeros(len(entries))
-    parts = {"preprocess": lambda f: f["preprocess_ms"]["p50"]}
-    if "tokens" in measured:
-        parts["to the first token"] = lambda f: f["ttft_ms"]["p50"] - f["preprocess_ms"]["p50"]
-        parts["the other tokens"] = lambda f: f["total_ms"]["p50"] - f["ttft_ms"]["p50"]
-    for (label, value), colour in zip(parts.items(), ("#d95f02", "#1b6ca8", "#74b3ce"), strict=False):
-        widths = np.array([max(value(f), 0.0) for _, f in entries])
-        axes.barh(places, widths, left=left, label=label, color=colour)
-        left += widths
-    metric = "total" if "tokens" in measured else "preprocess"
-    for place, end, (_, f) in zip(places, left, entries, strict=True):
-        axes.text(
-            float(end),
-            float(place),
-            f" {end:.1f} ms, {f['ratio_to_stock'][metric]:.1f}x",
-            va="center",
-            fontsize=8,
-        )
-    axes.set_yticks(places, [name for name, _ in entries])
-    axes.invert_yaxis()
-    axes.set_xlim(0, left.max() * 1.2)
-    axes.set_xlabel("ms a frame (median)")
+    full = "tokens" in measured
+    keys = ("preprocess_ms", "ttft_ms", "total_ms") if full else ("preprocess_ms",)
+    ends = {name: [f[key]["p50"] for key in keys] for name, f in entries}
+    scale = LONGEST / max(end[-1] for end in ends.values())
     where = measured["machine"]["gpu"] or measured["machine"]["processor"]
-    axes.set_title(f"{measured['model']}, {measured['size']}, {where}", fontsize=10)
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    drawn = [
+        _text(LEFT, 18, f"{measured['model']}, {measured['size']}, {where}: ms a frame, medians", "bold")
+    ]
+    for place, (name, colour) in enumerate(list(PARTS.items())[: len(keys)]):
+        drawn += [_box(LEFT + 150 * place, 28, 12, colour), _text(LEFT + 18 + 150 * place, 39, name)]
+    for row, (name, f) in enumerate(entries):
+        top, begin = 52 + ROW * row, 0.0
+        drawn.append(_text(LEFT - 8, top + 15, name, anchor="end"))
+        for end, colour in zip(ends[name], PARTS.values(), strict=False):
+            drawn.append(_box(LEFT + scale * begin, top, scale * max(end - begin, 0), colour, ROW - 5))
+            begin = max(begin, end)
+        times = f["ratio_to_stock"]["total" if full else "preprocess"]
+        drawn.append(_text(LEFT + scale * begin + 6, top + 15, f"{begin:.1f} ms, {times:.1f}x"))
+    size = f'width="{WIDTH}" height="{60 + ROW * len(entries)}"'
+    style = 'font-family="sans-serif" font-size="12"'
+    body = "\n".join(drawn)
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def _text(x: float, y: float, text: str, weight: str = "normal", anchor: str = "start") -> str:
+    place = f'x="{x:.1f}" y="{y}" font-weight="{weight}" text-anchor="{anchor}"'
+    return f"<text {place}>{html.escape(text)}</text>"
+
+
+def _box(x: float, y: float, width: float, colour: str, height: int = 12) -> str:
+    return f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{colour}"/>'

@@ -63,6 +63,10 @@ class Frame:
     rows: int  #: of the grid; 0 when there is only the global tile
     columns: int
 
+    def __len__(self) -> int:
+        """Tiles, as of an array of them."""
+        return self.rows * self.columns + 1
+
 
 class Model(Protocol):
     """A backend."""

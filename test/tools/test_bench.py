@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    file, picture = tmp_path / "bench.json", tmp_path / "bench.svg"
     given = ["bench", "--checkpoint", str(tiny), *QUICK, "--ladder", "--ablation"]
     assert main([*given, "--json", str(file), "--picture", str(picture)]) == 0
     measured = json.loads(file.read_text())
@@ -49,7 +50,8 @@ def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert added in step["recipes"]
     for step in measured["ablation"]:
         assert step["removes"] not in step["recipes"]
-    assert cv2.imread(str(picture)) is not None
+    drawn = ElementTree.parse(picture).getroot()
+    assert len(drawn.findall("{*}rect")) == 1 + 3 + 3 * (3 + len(adds) + len(adds) - 1)
     assert "ladder" in capsys.readouterr().out
 
 
