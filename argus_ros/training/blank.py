@@ -16,11 +16,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
-    Idefics3ImageProcessor,
     Idefics3Processor,
     LlamaConfig,
     PreTrainedTokenizerFast,
 )
+
+# From where it is: some versions hide it at the top where torchvision is missing.
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.vlm import prompts
@@ -198,7 +200,7 @@ def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizer
     tile = {"longest_edge": model.config.vision_config.image_size}
     # The stock processor scales to ``size`` before it squares: room enough that nothing is lost there.
     room = {"longest_edge": 4 * tile["longest_edge"]}
-    images = Idefics3ImageProcessor(do_image_splitting=False, max_image_size=tile, size=room)
+    images = Idefics3ImageProcessorPil(do_image_splitting=False, max_image_size=tile, size=room)
     side = tile["longest_edge"] // model.config.vision_config.patch_size // model.config.scale_factor
     processor = Idefics3Processor(images, tokenizer, image_seq_len=side * side)
     processor.save_pretrained(folder)

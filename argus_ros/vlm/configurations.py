@@ -24,11 +24,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
     Idefics3Config,
-    Idefics3ImageProcessor,
     Idefics3Processor,
     InternVLConfig,
     PreTrainedTokenizerFast,
 )
+
+# From where they are: some versions hide them at the top where torchvision is missing.
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
 from argus_ros.training import blank
@@ -205,7 +208,7 @@ def smolvlm(
     if vocabulary:
         config.argus = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(vocabulary).items()}
     split = longest_edge > vision["image_size"]
-    images = Idefics3ImageProcessor(
+    images = Idefics3ImageProcessorPil(
         do_image_splitting=split, max_image_size=image, size={"longest_edge": longest_edge}
     )
     processor = Idefics3Processor(images, tokenizer, image_seq_len=(side // unshuffle) ** 2)
@@ -250,7 +253,7 @@ def internvl(
         },
         vision_config=vision,
     )
-    images = transformers.GotOcr2ImageProcessor(
+    images = GotOcr2ImageProcessorPil(
         size={"height": side, "width": side},
         crop_to_patches=True,
         image_mean=[0.485, 0.456, 0.406],

@@ -16,8 +16,16 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, InternVLProcessor
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    Idefics3Processor,
+    InternVLProcessor,
+)
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import Checkpoint, Tiling
 from argus_ros.core.image import Image
@@ -59,13 +67,22 @@ ImagesOnly.__name__ = InternVLProcessor.__name__  # processors are saved under t
 
 
 def stock_processor(checkpoint: Checkpoint) -> Any:
-    """The processor that transformers has for a checkpoint; of InternVL the part for pictures."""
+    """The processor that transformers has for a checkpoint; of InternVL the part for pictures.
+
+    Some versions hide the image processors that are there without torchvision: then it is put together here.
+    """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if checkpoint.family != "internvl":
-        return AutoProcessor.from_pretrained(checkpoint.path, **local)
-    images = AutoImageProcessor.from_pretrained(checkpoint.path, **local)
+    intern = checkpoint.family == "internvl"
+    try:
+        if not intern:
+            return AutoProcessor.from_pretrained(checkpoint.path, **local)
+        images = AutoImageProcessor.from_pretrained(checkpoint.path, **local)
+    except (ImportError, ValueError):
+        pil = GotOcr2ImageProcessorPil if intern else Idefics3ImageProcessorPil
+        images = pil.from_pretrained(checkpoint.path, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, **local)
-    return ImagesOnly(images, tokenizer, checkpoint.tiling.tokens_per_tile)
+    kind = ImagesOnly if intern else Idefics3Processor
+    return kind(images, tokenizer, checkpoint.tiling.tokens_per_tile)
 
 
 @lru_cache

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -23,6 +22,7 @@ from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
 from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
 from argus_ros.vlm.weights import refuse_code, shards
 
@@ -95,7 +95,7 @@ class TransformersModel(Model):
         No grammar. Returns the new token ids.
         """
         if not hasattr(self, "_processor"):
-            self._processor = AutoProcessor.from_pretrained(self.checkpoint.path, local_files_only=True)
+            self._processor = stock_processor(self.checkpoint)
         text = prompts.full_text(task, self.checkpoint.vocabulary, self.checkpoint.family)
         inputs = self._processor(text=text, images=[image], return_tensors="pt").to(self.device)
         return self._greedy(dict(inputs), max_new_tokens).tolist()
