@@ -88,11 +88,12 @@ class Decoder:
         s, like = self.shape, self.embedding
         # Unwritten places are masked or cut off, but must be finite.
         keys = like.new_zeros(s.layers, rows, s.kv_heads, capacity, s.head_dim)
-        self.keys, self.values = keys, torch.zeros_like(keys)
+        values = torch.zeros_like(keys)
         frequency = s.rope_theta ** -(torch.arange(0, s.head_dim, 2, device=like.device).float() / s.head_dim)
         angle = torch.arange(capacity, device=like.device)[:, None] * frequency
         self.cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)
         self.sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)
+        self.keys, self.values = keys, values  # last: they say what capacity there is
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(…) token ids to (…, width)."""

@@ -12,6 +12,7 @@ import torch
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
+from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Detection, Status, Task
@@ -163,14 +164,45 @@ class Engine:
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, Answer]]:
-        """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass."""
+        """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass.
+
+        What the memory does not hold is tried once more by itself, as one tile and for few objects, and the
+        answer is marked TRUNCATED. Raises MemoryError where that does not fit either.
+        """
         for request, picture in zip(requests, pixels, strict=True):
             self.check(request, picture)
         most = TOGETHER if self.recipes.camera_batch else 1
         for first in range(0, len(requests), most):
             part = slice(first, first + most)
-            for index, made in self._generate(requests[part], pixels[part]):
-                yield first + index, self._answer(requests[first + index], made)
+            waiting, full = dict(enumerate(requests[part], first)), ""
+            try:
+                for index, made in self._generate(requests[part], pixels[part]):
+                    del waiting[first + index]
+                    yield first + index, self._answer(requests[first + index], made)
+            except Exception as error:
+                if not _is_full(error):
+                    raise
+                full = str(error)  # but not the error itself, which keeps what lies on the device
+            for index, request in waiting.items():
+                log.warning("out of memory for a frame of %d tiles: %s", request.tiles, full)
+                yield index, self._smaller(request, pixels[index])
+
+    def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
+        """Answer at the lowest budget, with all freed that can be had again. Raises MemoryError."""
+        request = replace(request, rows=0, columns=0, max_detections=FEW[0])
+        self._model.free()
+        try:
+            made = self.generate(request, pixels if any(request.frame) else pixels[-1:])
+            return replace(self._answer(request, made), status=Status.TRUNCATED)
+        except Exception as error:
+            if not _is_full(error):
+                raise
+            full = str(error)
+        self._model.free()
+        raise MemoryError(
+            f"{self.info.device} has no memory for a frame, not even for one tile of it: free the device, "
+            f"or use dtype bfloat16 or a smaller checkpoint ({full})"
+        )
 
     def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
         """What the model says, before it is made an answer: for tests and measurements."""
@@ -238,6 +270,12 @@ class Engine:
         if layout not in question.prompts or not self.recipes.prompt_cache:
             question.prompts[layout] = self.tokens.prompt(task, *layout, self._vision.tokens)
         return question.prompts[layout], question.grammar
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether memory ran out; torch has no type of its own for that on the host."""
+    signs = "can't allocate memory", "not enough memory", "ALLOC_FAILED"
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in str(error) for s in signs)
 
 
 def _device(name: str) -> torch.device:

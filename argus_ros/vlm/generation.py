@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,12 @@ class Model(Protocol):
         """Answer one frame."""
         ((_, made),) = self.generate_all([Job(prompt, grammar, tiles, limits, draft)])
         return made
+
+    def free(self) -> None:
+        """Give memory back that can be had again."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 class Decoding:

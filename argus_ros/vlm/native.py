@@ -161,6 +161,12 @@ class NativeModel(Model):
             keys[:], values[:] = self._prefixes[prefix]
         self._fronts[row] = prefix
 
+    def free(self) -> None:
+        """Give back what can be had again: all that is kept between frames."""
+        for kept in (self._prefixes, self._fronts, self._rests, self._heads):
+            kept.clear()
+        super().free()
+
     def _rest(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """Token ids from the image on, and the places of the visual tokens among them."""
         if prompt.rest not in self._rests:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Answer, Status, Task
 from argus_ros.vlm.engine import Engine, EngineError
+from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
 
 REQUEST = FrameRequest(1, 0, 0, 0, 640, 480, Task("detect"))
@@ -139,6 +141,66 @@ def test_refusals_name_cause_and_remedy(engine: Engine, change: dict[str, object
 def test_too_many_tiles(tiled: Path) -> None:
     with pytest.raises(TaskError, match="10 at most"):
         run(Engine(EngineConfig(str(tiled))), replace(REQUEST, rows=5, columns=5))
+
+
+def exhaust(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let the vision tower ask for more memory than there is, for more than ``most`` tiles."""
+    model = engine._model
+    assert isinstance(model, NativeModel)
+    vision = model.vision
+
+    def see(tiles: torch.Tensor) -> torch.Tensor:
+        return vision(tiles) if len(tiles) <= most else torch.empty(1 << 50, 1 << 10)
+
+    monkeypatch.setattr(model, "vision", see)
+
+
+def test_a_frame_that_memory_does_not_hold_is_answered_as_one_tile(
+    tiled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(EngineConfig(str(tiled)))
+    requests = [replace(REQUEST, id=i, rows=r, columns=r) for i, r in enumerate((0, 2, 0))]
+    tiles = [pictures(i, r.tiles) for i, r in enumerate(requests)]
+    before = engine.run(requests, tiles)
+    exhaust(engine, monkeypatch, 1)
+    small, cut, also_small = engine.run(requests, tiles)
+    assert "out of memory for a frame of 5 tiles" in caplog.text
+    assert cut.status == Status.TRUNCATED
+    assert cut.visual_tokens == small.visual_tokens == engine.info.tokens_per_tile
+    assert len(cut.detections) <= 2
+    monkeypatch.undo()
+    assert all(map(same, engine.run(requests, tiles), before))
+    if not engine.recipes.camera_batch:
+        assert same(small, before[0])
+        assert same(also_small, before[2])
+
+
+def test_memory_that_holds_nothing_is_an_error_and_the_engine_stays_usable(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(EngineConfig(str(tiny)))
+    before = run(engine, REQUEST)
+    exhaust(engine, monkeypatch, 0)
+    with pytest.raises(MemoryError, match="not even for one tile of it: free the device, or use dtype"):
+        run(engine, REQUEST)
+    monkeypatch.undo()
+    assert same(run(engine, REQUEST), before)
+
+
+def test_layouts_never_seen_before_are_answered_as_by_an_engine_that_knows_nothing_else(tiled: Path) -> None:
+    engine = Engine(EngineConfig(str(tiled)))
+    for rows, columns, classes in (
+        (0, 0, ()),
+        (3, 3, ()),
+        (1, 3, ("cone",)),
+        (2, 2, ("light", "cone")),
+        (3, 1, ()),
+    ):
+        request = replace(REQUEST, rows=rows, columns=columns, task=Task("detect", classes))
+        fresh = Engine(EngineConfig(str(tiled)))
+        first = run(engine, request)
+        assert same(first, run(fresh, request))
+        assert same(first, run(engine, request))  # and once more, when it is known
 
 
 @pytest.mark.parametrize(
