@@ -15,7 +15,7 @@ COMMANDS = {
     "profile": "show where the time of one frame goes, and which recipe would save most",
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",
-    "train": "train argus-nano on synthetic scenes",
+    "train": "train a checkpoint on synthetic scenes or on COCO data",
 }
 
 

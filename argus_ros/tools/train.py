@@ -1,27 +1,58 @@
-"""`argus train`: train argus-nano on synthetic scenes; interrupted, the same command goes on."""
+"""`argus train`: train a checkpoint on synthetic scenes or COCO data; interrupted, the same command goes on.
+
+With ``--base`` training starts from a checkpoint's weights, whatever classes, bins and tile the new one has.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.types import Task
+from argus_ros.tools import evaluate
+from argus_ros.tools.accuracy import Accuracy
+from argus_ros.training import coco
 from argus_ros.training.loop import Plan, train
+from argus_ros.vlm.engine import Engine
+
+#: Pictures that the F1 of the curves is measured on, and number of the first scene of these.
+MEASURED, FIRST = 100, 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Plan(Path("out/argus-nano"))
     parser.add_argument(
-        "--out", type=Path, default=defaults.out, help="folder for the state, log and checkpoint"
+        "--out", type=Path, default=defaults.out, help="folder for the state, log, curves and checkpoint"
     )
     parser.add_argument("--base", default="", help="checkpoint to start from: a shipped name or a folder")
     parser.add_argument("--tile", type=int, default=0, help="side of the input in pixels; 0: as the base has")
-    parser.add_argument("--samples", type=int, default=defaults.samples, help="scenes to train on in all")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step")
+    parser.add_argument("--bins", type=int, default=0, help="location bins per axis; 0: as the base has")
+    parser.add_argument("--data", type=Path, help="train on COCO data instead: its instances.json")
+    parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
+    parser.add_argument(
+        "--holdout",
+        default="",
+        metavar="REGEX",
+        help="of --data, file names that this expression is found in are measured and not trained on",
+    )
+    parser.add_argument(
+        "--min-side",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
+    )
+    parser.add_argument("--samples", type=int, default=defaults.samples, help="pictures to train on in all")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="pictures per step")
     parser.add_argument("--lr", type=float, default=defaults.lr, help="learning rate before it falls")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the weights and the scenes")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the weights and the pictures")
     parser.add_argument(
         "--processes", type=int, default=defaults.processes, help="0: one on a GPU, else one per core"
     )
@@ -34,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if bool(options.data) != bool(options.images):
+        raise ValueError("--data and --images go together: instances.json and the folder of its pictures")
     plan = Plan(
         out=options.out,
         samples=options.samples,
@@ -42,9 +75,17 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         processes=options.processes,
         base=options.base,
-        precision=options.precision,
         tile=options.tile,
+        bins=options.bins,
+        data=options.data,
+        images=options.images or Path(),
+        holdout=options.holdout,
+        min_side=options.min_side,
+        precision=options.precision,
     )
+    measure = None if plan.data and not plan.holdout else Examination(plan)
+    if isinstance(measure, Examination):
+        next(measure.samples())  # what is wrong with the pictures is said now
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,31 +95,69 @@ def run(options: argparse.Namespace) -> int:
     )
     with Progress(*columns) as progress:
         bar = progress.add_task("samples", total=plan.samples, state="starting")
+        f1 = ""
 
         def report(entry: dict[str, float]) -> None:
+            nonlocal f1
+            f1 = f"  F1 {entry['f1']:.2f}" if "f1" in entry else f1
             state = "dense {dense:.3f}  answer {answer:.3f}  {samples_per_second:.0f}/s".format(**entry)
-            progress.update(bar, completed=entry["samples"], state=state)
+            progress.update(bar, completed=entry["samples"], state=state + f1)
 
-        folder = train(plan, report)
+        folder = train(plan, report, measure)
     plot(plan.out)
-    print(f"checkpoint in {folder}; measure it with: argus evaluate --checkpoint {folder}")
+    print(f"checkpoint in {folder}; measure it with: argus evaluate --checkpoint {folder}{_source(plan)}")
     return 0
 
 
+def _source(plan: Plan) -> str:
+    """The arguments that evaluate needs for the same kind of pictures."""
+    if plan.data is None:
+        return ""
+    only = f" --only '{plan.holdout}'" if plan.holdout else ""
+    return f" --data {plan.data} --images {plan.images}{only}"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Measures the F1 of a checkpoint on a few pictures that the plan does not train on."""
+
+    plan: Plan
+
+    def samples(self) -> Iterator[evaluate.Sample]:
+        if self.plan.data is None:
+            return evaluate.from_scenes(MEASURED, FIRST, "val")
+        data = coco.read(self.plan.data, self.plan.images, only=self.plan.holdout)
+        chosen = np.unique(np.linspace(0, len(data.pictures) - 1, MEASURED).astype(int))
+        return evaluate.from_data(coco.Data(data.classes, tuple(data.pictures[i] for i in chosen)))
+
+    def __call__(self, folder: Path) -> float:
+        engine = Engine(EngineConfig(checkpoint=str(folder)))
+        accuracy = Accuracy(engine.info.classes, self.plan.min_side)
+        for sample in self.samples():
+            found = evaluate.ask(engine, sample.image, Task("detect")).detections
+            accuracy.add(found, evaluate.truths_of(sample, self.plan.min_side))
+        return accuracy.whole.f1
+
+
 def plot(folder: Path) -> None:
-    """Draw the losses over the samples into ``curves.png``."""
+    """Draw the losses and the F1 over the samples into ``curves.png``."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    figure, axes = pyplot.subplots(figsize=(8, 4))
+    log = folder / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    figure, (losses, f1) = pyplot.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
     for name in ("dense", "answer"):
         known = [e for e in entries if e[name]]
-        axes.plot([e["samples"] for e in known], [e[name] for e in known], label=f"{name} loss")
-    axes.set_xlabel("samples")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(folder / "curves.png", dpi=100, bbox_inches="tight")
+        losses.plot([e["samples"] for e in known], [e[name] for e in known], label=f"{name} loss")
+    measured = [e for e in entries if "f1" in e]
+    f1.plot([e["samples"] for e in measured], [e["f1"] for e in measured], "o-", label="F1")
+    f1.set_ylim(0, 1)
+    f1.set_xlabel("samples")
+    for axes in (losses, f1):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(folder / "curves.png", dpi=100)
     pyplot.close(figure)

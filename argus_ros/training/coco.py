@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.training import augmentation
+from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.scenes import Scene, Thing, clip
+
+#: In one answer at most.
+MOST_OBJECTS = 32
+#: How often each kind of view is shown.
+MOSAIC, PASTE, CROP, FLIP = 0.25, 0.4, 0.6, 0.5
 
 
 class CocoError(ValueError):
@@ -41,8 +51,8 @@ class Data:
     pictures: tuple[Picture, ...]
 
 
-def read(instances: Path, images: Path, only: str = "", holdout: str = "") -> Data:
-    """Read COCO data; of the pictures those whose file name ``only`` is found in, and ``holdout`` is not.
+def read(instances: Path, images: Path, only: str = "", leave_out: str = "") -> Data:
+    """Read COCO data; of the pictures those whose file name ``only`` is found in, and ``leave_out`` is not.
 
     Both are regular expressions. Boxes are clipped to their picture, and empty ones left out. Raises
     CocoError with what is wrong and where.
@@ -63,7 +73,7 @@ def read(instances: Path, images: Path, only: str = "", holdout: str = "") -> Da
         wanted = [
             i
             for i, name in files.items()
-            if re.search(only, name) and not (holdout and re.search(holdout, name))
+            if re.search(only, name) and not (leave_out and re.search(leave_out, name))
         ]
     except OSError as error:
         raise CocoError(f"{instances} cannot be read: {error}") from None
@@ -81,3 +91,68 @@ def read(instances: Path, images: Path, only: str = "", holdout: str = "") -> Da
     if missing:
         raise CocoError(f"{len(missing)} of {len(pictures)} pictures are missing, the first {missing[0]}")
     return Data(tuple(names.values()), tuple(pictures))
+
+
+class CocoSource:
+    """Training examples from COCO data: example ``index`` is a function of the seed and its number alone."""
+
+    def __init__(
+        self, make: Examples, vocabulary: Vocabulary, data: Data, seed: int, min_side: float = 0.0
+    ) -> None:
+        self._make = make
+        self._vocabulary = vocabulary
+        self._pictures = data.pictures
+        self._seed = seed
+        self._min_side = min_side
+        self._chances = _chances(data)
+        # What can be pasted, by class, so that the rare ones are shown as often as the common ones.
+        objects = [(p, t) for p in data.pictures for t in p.things if t.area >= max(min_side, 16) ** 2]
+        self._objects = [
+            found for label in data.classes if (found := [(p, t) for p, t in objects if t.label == label])
+        ]
+
+    def example(self, index: int) -> Example:
+        rng = np.random.default_rng((self._seed, 7, index))
+        scene = self._view(rng)
+        return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
+
+    def _view(self, rng: np.random.Generator) -> Scene:
+        picture = self._pick(rng)
+        scene = picture.load()
+        height, width = scene.image.shape[:2]
+        least = self._min_side / math.sqrt(width * height)  # of a view as large as the picture
+        if rng.random() < MOSAIC:
+            others = [self._pick(rng).load() for _ in range(3)]
+            scene = augmentation.mosaic([scene, *others], rng, width, height)
+        elif rng.random() < CROP:
+            scene = augmentation.random_crop(scene, rng)
+        if self._objects and rng.random() < PASTE:
+            for _ in range(int(rng.integers(1, 4))):
+                pool = self._objects[int(rng.integers(len(self._objects)))]
+                source, thing = pool[int(rng.integers(len(pool)))]
+                scene = augmentation.pasted(scene, source.load(), thing, rng)
+        if rng.random() < FLIP:
+            scene = augmentation.flipped(scene)
+        height, width = scene.image.shape[:2]
+        shown = [t for t in scene.things if t.area >= least**2 * width * height]
+        image = augmentation.recoloured(np.ascontiguousarray(scene.image), rng)
+        return Scene(image, tuple(sorted(shown, key=lambda t: -t.area)))
+
+    def _pick(self, rng: np.random.Generator) -> Picture:
+        return self._pictures[int(np.searchsorted(self._chances, rng.random()))]
+
+
+def _chances(data: Data) -> np.ndarray:
+    """(pictures,) cumulative: pictures with a rare class come up to three times as often."""
+    labels = [{t.label for t in p.things} for p in data.pictures]
+    count = Counter(label for row in labels for label in row)
+    most = max(count.values(), default=1)
+    weight = np.array([max((min((most / count[c]) ** 0.5, 3.0) for c in row), default=1.0) for row in labels])
+    total = weight.cumsum()
+    return total / total[-1]
+
+
+def vocabulary(data: Data, bins: int, min_side: float = 0.0) -> Vocabulary:
+    """What a model that is trained on the data can say; as many objects as the fullest picture has."""
+    counts = [sum(t.area >= min_side**2 for t in p.things) for p in data.pictures]
+    return Vocabulary(("detect", "ask"), bins, data.classes, max_objects=min(max(*counts, 1), MOST_OBJECTS))

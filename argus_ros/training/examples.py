@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.image import Pixels
+from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
 from argus_ros.training.blank import plural
 from argus_ros.training.scenes import Scene, Thing
@@ -52,8 +53,8 @@ class Examples:
     def make(self, scene: Scene, task: Task) -> Example:
         """The example of a scene and a task; an ``ask`` task gets its answer from the truth."""
         height, width = scene.image.shape[:2]
-        scale = np.array([width, height, width, height], np.float32)
-        boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / scale
+        size = np.array([width, height, width, height], np.float32)
+        boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / size
         question = prompts.static_text(task, self._vocabulary).removeprefix(prompts.BEGIN)
         tokens = [self._ids[prompts.BEGIN], *self._words(question), *self._image]
         start = len(tokens)
@@ -70,7 +71,7 @@ class Examples:
         position.append(NO_BIN)
         image = scene.image
         if image.shape[:2] != (self._tile, self._tile):
-            image = cv2.resize(image, (self._tile, self._tile), interpolation=cv2.INTER_AREA)
+            image = scale(Pixels(image, None), self._tile, self._tile)
         classes, colours = self._vocabulary.classes, self._vocabulary.colours
         return Example(
             image=image,
@@ -119,7 +120,8 @@ def answer_to(question: str, things: Sequence[Thing]) -> str:
 def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, things: Sequence[Thing]) -> Task:
     """A task for a scene: half the time all classes, else a subset, a description or a question."""
     kind = rng.choice(4, p=(0.5, 0.22, 0.2, 0.08))
-    if kind == 0:
+    name = ("detect", "detect", "dense_caption", "ask")[kind]
+    if kind == 0 or name not in vocabulary.tasks:
         return Task("detect", vocabulary.classes)
     if kind == 2:
         return Task("dense_caption")

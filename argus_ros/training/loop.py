@@ -24,12 +24,15 @@ import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, Dataset
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
+from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
-from argus_ros.training import blank, scenes
+from argus_ros.training import blank, coco, scenes
+from argus_ros.training.coco import CocoSource
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
+from argus_ros.training.scenes import Scene
 from argus_ros.vlm import prompts
 
 
@@ -47,9 +50,16 @@ class Plan:
     shape: blank.Shape = blank.NANO  #: of a model that starts from nothing
     base: str = ""  #: a checkpoint to start from, by name or folder
     tile: int = 0  #: side of the input in pixels; 0: the base's, or the shape's
+    bins: int = 0  #: location bins; 0: the base's, or 128
+    data: Path | None = None  #: COCO instances.json to train on instead of synthetic scenes
+    images: Path = Path()  #: folder of its pictures
+    holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
+    min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
+    repeat: int = 0  #: only so many synthetic scenes, again and again, to see that a model can learn them
     precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
     save_seconds: float = 120.0
     report_steps: int = 50  #: steps between two entries of the log
+    measure_samples: int = 10_000  #: between two measurements of the checkpoint
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
@@ -67,23 +77,36 @@ class SceneSource:
     """Synthetic scenes; for a ``novice`` the most objects grows from two with the sample's number."""
 
     def __init__(
-        self, make: Examples, vocabulary: Vocabulary, seed: int, tile: int, novice: bool = True
+        self,
+        make: Examples,
+        vocabulary: Vocabulary,
+        seed: int,
+        tile: int,
+        novice: bool = True,
+        repeat: int = 0,
     ) -> None:
         self._make = make
         self._vocabulary = vocabulary
         self._first = seed * 100_000_000
         self._tile = tile
         self._novice = novice
+        self._repeat = repeat
         self._photographs = scenes.load_photographs()
 
     def example(self, index: int) -> Example:
+        scene = self.scene(index)
         rng = np.random.default_rng((self._first, index))
+        return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
+
+    def scene(self, index: int) -> Scene:
+        """What sample ``index`` shows."""
+        index = index % self._repeat if self._repeat else index
+        rng = np.random.default_rng((self._first, index, 1))
         sizes = ((1.5, 1.125), (1.6, 0.9), (1.25, 1.25), (1.125, 1.5))
         width, height = sizes[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
         most = min(MOST, 2 + index // 12_000) if self._novice else MOST
         size = (round(width * self._tile), round(height * self._tile))
-        scene = scenes.render(self._first + index, "train", size, (0, most), self._photographs)
-        return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
+        return scenes.render(self._first + index, "train", size, (0, most), self._photographs)
 
 
 class _Numbered(Dataset):
@@ -118,33 +141,50 @@ def scene_vocabulary() -> Vocabulary:
     )
 
 
-def train(plan: Plan, report: Callable[[dict[str, float]], None]) -> Path:
+def train(
+    plan: Plan,
+    report: Callable[[dict[str, float]], None],
+    measure: Callable[[Path], float] | None = None,
+) -> Path:
     """Train to ``plan.samples``, from where ``plan.out`` stopped; returns the checkpoint folder.
 
-    ``report`` is called now and then with samples, loss, dense, answer, lr and samples per second.
+    ``report`` is called now and then with samples, loss, dense, answer, lr and samples per second, and where
+    ``measure`` was called on the checkpoint, with the F1 that it gave. Raises ValueError for a base or data
+    that cannot be had.
     """
+    lesson = _Lesson(plan)
+    lesson.start()  # what is wrong is said here, not in another process
     plan.out.mkdir(parents=True, exist_ok=True)
     cuda = torch.cuda.is_available()
     processes = plan.processes or (1 if cuda else max(1, len(os.sched_getaffinity(0))))
     if processes == 1:
-        _work(0, 1, plan, report)
+        _work(0, 1, plan, report, measure)
     else:
         store = plan.out / f".store-{os.getpid()}"
         queue = mp.get_context("spawn").SimpleQueue()
-        context = mp.spawn(_join, (processes, plan, str(store), queue), processes, join=False)
+        context = mp.spawn(_join, (processes, plan, str(store), queue, measure), processes, join=False)
         while not context.join(timeout=0.5):
             while not queue.empty():
                 report(queue.get())
         store.unlink(missing_ok=True)
+        while not queue.empty():
+            report(queue.get())
     return plan.out / "checkpoint"
 
 
-def _join(rank: int, world: int, plan: Plan, store: str, queue: mp.SimpleQueue) -> None:
+def _join(
+    rank: int,
+    world: int,
+    plan: Plan,
+    store: str,
+    queue: mp.SimpleQueue,
+    measure: Callable[[Path], float] | None,
+) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    _work(rank, world, plan, queue.put)
+    _work(rank, world, plan, queue.put, measure)
     dist.destroy_process_group()
 
 
@@ -156,21 +196,50 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _start(
-    plan: Plan, vocabulary: Vocabulary
-) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
-    if plan.base:
-        return grow(plan.base, vocabulary, plan.tile, plan.seed)
-    tokenizer = blank.make_tokenizer(vocabulary)
-    shape = replace(plan.shape, tile=plan.tile or plan.shape.tile)
-    return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
+class _Lesson:
+    """What a plan teaches, and the model it begins with."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        known = checkpoints.read(plan.base).vocabulary if plan.base else None
+        bins = plan.bins or (known.bins if known else 128)
+        if not 2 <= bins <= 1000:
+            raise ValueError(f"{bins} location bins; take 2 to 1000")
+        self._data = (
+            coco.read(plan.data, plan.images, leave_out=plan.holdout) if plan.data is not None else None
+        )
+        if self._data is not None:
+            self.vocabulary = coco.vocabulary(self._data, bins, plan.min_side)
+        else:
+            self.vocabulary = replace(scene_vocabulary(), bins=bins)
+
+    def start(self) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
+        plan, vocabulary = self._plan, self.vocabulary
+        if plan.base:
+            return grow(plan.base, vocabulary, plan.tile, plan.seed)
+        tokenizer = blank.make_tokenizer(vocabulary)
+        shape = replace(plan.shape, tile=plan.tile or plan.shape.tile)
+        return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
+
+    def source(self, make: Examples, tile: int) -> Source:
+        plan = self._plan
+        if self._data is not None:
+            return CocoSource(make, self.vocabulary, self._data, plan.seed, plan.min_side)
+        return SceneSource(make, self.vocabulary, plan.seed, tile, not plan.base, plan.repeat)
 
 
-def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]], None]) -> None:
+def _work(
+    rank: int,
+    world: int,
+    plan: Plan,
+    report: Callable[[dict[str, float]], None],
+    measure: Callable[[Path], float] | None,
+) -> None:
     """One process's part of the training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vocabulary = scene_vocabulary()
-    model, tokenizer = _start(plan, vocabulary)
+    lesson = _Lesson(plan)
+    vocabulary = lesson.vocabulary
+    model, tokenizer = lesson.start()
     learner = Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0))).to(device)
     optimiser = make_optimiser(learner)
     state_file = plan.out / "state.pt"
@@ -184,11 +253,12 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
     make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
-    source = SceneSource(make, vocabulary, plan.seed, shape.image_size, novice=not plan.base)
+    source = lesson.source(make, shape.image_size)
     per_process = plan.batch // world
     mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
     vision_first = 0 if plan.base else plan.vision_first
-    numbered = _Numbered(source, seen, plan.stop_after or plan.samples, rank, world, per_process)
+    last = plan.stop_after or plan.samples
+    numbered = _Numbered(source, seen, last, rank, world, per_process)
     loader = DataLoader(
         numbered,
         per_process,
@@ -215,7 +285,8 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
             continue
         window.append((dense.item(), answer.item()))
         now = time.monotonic()
-        if len(window) == plan.report_steps:
+        over = seen + plan.batch > last
+        if len(window) == plan.report_steps or over:
             dense_mean, answer_mean = np.mean(window, 0)
             entry = {
                 "samples": seen,
@@ -224,6 +295,10 @@ def _work(rank: int, world: int, plan: Plan, report: Callable[[dict[str, float]]
                 "lr": learning_rate(plan, seen),
                 "samples_per_second": (seen - told_at) / (now - told),
             }
+            if measure and (over or seen // plan.measure_samples > told_at // plan.measure_samples):
+                _save(plan, learner, optimiser, tokenizer, seen)
+                entry["f1"] = measure(plan.out / "checkpoint")
+                saved = now = time.monotonic()
             with (plan.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
             report(entry)
