@@ -54,7 +54,7 @@ def main() -> None:
         for preset in ("realtime-last_frame_draft", "realtime")
     )
     if given.gpu_drafts and isinstance(drafting._model, NativeModel):
-        drafting._model._costs = (ON_DEVICE, ON_DEVICE)
+        drafting._model._costs = ON_DEVICE
     films = {}
     for name, speed in SPEEDS.items():
         walk = Walk(seed=given.seed, seconds=given.seconds, speed=speed)

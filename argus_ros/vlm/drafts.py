@@ -1,40 +1,42 @@
-"""What a camera's next answer will probably be, from its last ones (recipe ``last_frame_draft``).
+"""What a camera's next answer will probably be, from its last one (recipe ``last_frame_draft``).
 
-Each object of the last answer moves on as it moved before. The tokens of that are run in one pass, and are
-taken as far as the model would have chosen them itself. From where it chose another one, the rest is proposed
-anew, so that an object that is new, gone or elsewhere costs little. A draft never changes an answer.
+Each object of the last answer stays where it was or moves on as it moved before: for each edge whichever has
+been right more often with this camera. The tokens of that are run in one pass, and are taken as far as the
+model would have chosen them itself. From where it chose another one, the rest is proposed anew: of the
+nearest object, then of those not met yet. So an object that is new, gone, renamed or a little off costs
+little. A draft never changes an answer.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from argus_ros.core import matching
 from argus_ros.vlm.grammar import Grammar
 
 #: Cameras that are remembered at once.
 CAMERAS = 64
-#: Seconds of silence after which a camera's last answer says nothing about its next one.
+#: Seconds between two pictures from which on the one's answer says nothing about the other's.
 PAUSE = 3.0
 #: Observations that an object's motion is fitted to; older ones fade.
-OBSERVED = 5
-#: Objects of one label are the same when they overlap so much from one answer to the next (IoU).
-OVERLAP = 0.2
-#: A box that starts farther from a proposed one than this, in bins, is another object.
-NEAR = 8
+OBSERVED = 4
+#: An object with an edge farther from where it was expected than this, in bins, is another one.
+NEAR = 16
+#: Other words make an object as unlike as this many bins.
+RENAMED = 6
 #: How often a token is taken to be right before there is experience, and what each experience counts.
-TRUST, LEARNING = 0.8, 0.1
+TRUST, LEARNING = 0.8, 0.05
 
-#: Kinds of tokens, some of which are foreseen better than others: the four edges, and these.
-WORD, END = 4, 5
+#: Kinds of proposals, some of which are right more often than others: that an edge stays (from 0 on: the four
+#: edges), that it moves on (from 4 on), the words, and that the answer ends.
+STAYS, MOVES, WORD, END = 0, 4, 8, 9
 
 Words = tuple[int, ...]
 Box = tuple[int, int, int, int]
+Guess = tuple[int, int]  #: a column and the kind of proposal that says so
 
 
 @dataclass(frozen=True)
@@ -50,73 +52,97 @@ class _Thing:
     """An object of a camera: words as columns, edges in bins, motion in bins per unit of time."""
 
     words: Words
-    box: np.ndarray
+    stays: Box  #: as last seen
+    place: np.ndarray = field(init=False)  # as fitted
     motion: np.ndarray = field(default_factory=lambda: np.zeros(4))
     seen: int = 1
+    moves: Box = field(init=False)  #: where it should be by now
+    likely: Box = field(init=False)  #: by experience with the camera, some edges of this and some of that
 
-    def see(self, box: Box, expected: Box, elapsed: float) -> None:
+    def __post_init__(self) -> None:
+        self.place = np.array(self.stays, float)
+
+    def expect(self, elapsed: float, bins: int, chances: Sequence[float]) -> None:
+        self.place += self.motion * elapsed
+        self.moves = _bins(self.place, bins)
+        moving = np.greater_equal(chances[MOVES : MOVES + 4], chances[STAYS : STAYS + 4])
+        self.likely = _bins(np.where(moving, self.moves, self.stays), bins)
+
+    def off(self, box: Sequence[int]) -> int:
+        """How far the first edges of an object are from the expected ones, at most."""
+        return max((abs(a - b) for a, b in zip(box, self.likely, strict=False)), default=0)
+
+    def see(self, words: Words, box: Box, elapsed: float) -> None:
         """Fit place and motion to one more observation (least squares, as a recursion)."""
+        self.words, self.stays = words, box
         self.seen = n = min(self.seen + 1, OBSERVED)
-        surprise = np.subtract(box, expected)
-        self.box += surprise * (2 * (2 * n - 1) / (n * (n + 1)))
+        surprise = box - self.place
+        self.place += surprise * (2 * (2 * n - 1) / (n * (n + 1)))
         self.motion += surprise / elapsed * (6 / (n * (n + 1)))
+
+
+def _nearest(things: Sequence[_Thing], words: Words, box: Sequence[int]) -> _Thing | None:
+    """Which of some objects the one is that begins with these words and edges."""
+
+    def unlike(thing: _Thing) -> float:
+        same = thing.words == words if box else thing.words[: len(words)] == words
+        return thing.off(box) + (0 if same else RENAMED)
+
+    best = min(things, key=unlike, default=None)
+    return best if best and best.off(box) <= NEAR else None
 
 
 class Memories:
     """The memory of each camera, as long as it is asked the same of like pictures, and often."""
 
     def __init__(self) -> None:
-        self._memories: dict[str, tuple[Hashable, float, Memory]] = {}
+        self._memories: dict[str, tuple[Hashable, Memory]] = {}
 
-    def of(self, camera: str, question: Hashable) -> Memory:
-        """The memory of a camera whose answers were to ``question``, or a new one."""
-        now = time.monotonic()
-        asked, used, memory = self._memories.pop(camera, (question, now, Memory()))
-        if asked != question or now - used > PAUSE:
+    def of(self, camera: str, question: Hashable, moment: float | None = None) -> Memory:
+        """The memory of a camera whose answers were to ``question``, or a new one for a new beginning."""
+        asked, memory = self._memories.pop(camera, (question, Memory()))
+        if asked != question or memory.is_stale(moment):
             memory = Memory()
-        self._memories[camera] = question, now, memory  # the one used last stands last
+        self._memories[camera] = question, memory  # the one used last stands last
         if len(self._memories) > CAMERAS:
             del self._memories[next(iter(self._memories))]
         return memory
 
 
 class Memory:
-    """One camera's last answers to one question."""
+    """One camera's last answer to one question, and how it came to be."""
 
     def __init__(self) -> None:
-        self.chances = [TRUST] * 6  #: that a proposed token is right, by kind
+        self.chances = [TRUST] * 10  #: that a proposal is right, by kind
         self._things: list[_Thing] = []
         self._text: list[int] = []
-        self._moment = 0.0
+        self._moment: float | None = None
         self._elapsed = 1.0
+
+    def is_stale(self, moment: float | None) -> bool:
+        """Whether the last picture is too long ago at ``moment`` to say anything, or yet to come."""
+        if moment is None or self._moment is None:
+            return False
+        return not 0.0 <= moment - self._moment <= PAUSE
 
     def draft(self, grammar: Grammar, moment: float | None) -> Draft:
         """A draft for the picture taken at ``moment`` (seconds; None: one after the last)."""
-        if moment is None:
-            moment = self._moment + 1
-        self._elapsed, self._moment = max(moment - self._moment, 1e-3), moment
+        last = 0.0 if self._moment is None else self._moment
+        self._moment = last + 1.0 if moment is None else moment
+        self._elapsed = max(self._moment - last, 1e-3)
         for thing in self._things:
-            thing.box += thing.motion * self._elapsed
-        expected = [(thing.words, _bins(thing.box, grammar.bins)) for thing in self._things]
-        return Draft(grammar, expected, self._text, self.chances)
+            thing.expect(self._elapsed, grammar.bins, self.chances)
+        return Draft(grammar, self._things, self._text, self.chances)
 
     def learn(self, draft: Draft, truncated: bool) -> None:
         """Take the answer that ``draft`` has followed; one that was cut short says nothing of the rest."""
-        known, bins = self._things, draft.grammar.bins
-        self._text = [] if bins else draft.columns
-        self._things = []
+        known, self._things = self._things, []
+        self._text = [] if draft.grammar.bins else draft.columns
         for words, box in draft.found:
-            same = [thing for thing in known if thing.words == words]
-            expected = [_bins(thing.box, bins) for thing in same]
-            overlaps = matching.iou([box], expected)[0] if same else np.zeros(1)
-            best = int(overlaps.argmax())
-            if overlaps[best] >= OVERLAP:
-                thing = same[best]
-                thing.see(box, expected[best], self._elapsed)
+            if thing := _nearest(known, words, box):
+                thing.see(words, box, self._elapsed)
                 known.remove(thing)
-            else:
-                thing = _Thing(words, np.array(box, float))
-            self._things.append(thing)
+            self._things.append(thing or _Thing(words, box))
         if truncated:
             self._things = (self._things + known)[: draft.grammar.max_objects]
 
@@ -125,11 +151,7 @@ class Draft:
     """Proposals for one answer, while it is generated."""
 
     def __init__(
-        self,
-        grammar: Grammar,
-        expected: Sequence[tuple[Words, Box]],
-        text: Sequence[int],
-        chances: list[float],
+        self, grammar: Grammar, expected: Sequence[_Thing], text: Sequence[int], chances: list[float]
     ) -> None:
         self.grammar = grammar
         self.drafted = self.accepted = 0
@@ -138,29 +160,30 @@ class Draft:
         self._expected, self._text, self._chances = list(expected), list(text), chances
         self._words: list[int] = []  # of the object under way
         self._box: list[int] = []
-        self._guess: list[tuple[int, int]] = []  # columns and their kinds
+        self._guesses: list[Sequence[Guess]] = []  # for each place in the answer, the proposed one first
         self._proposed = 0
 
     def propose(self, room: int, cost: PassCost) -> list[int]:
         """Columns, at most ``room``, that will probably come next: as many as are worth their cost."""
-        self._guess, self._proposed = [], 0
+        self._guesses, self._proposed = [], 0
         chance, gain, most = 1.0, -cost.any, 0.0
-        for column, kind in islice(self._objects() if self.grammar.bins else self._same_text(), room):
-            self._guess.append((column, kind))
-            chance *= self._chances[kind]
+        for guesses in islice(self._objects() if self.grammar.bins else self._same_text(), room):
+            self._guesses.append(guesses)
+            chance *= self._chances[guesses[0][1]]
             if chance <= cost.each:
                 break
             gain += chance - cost.each
             if gain > most:
-                most, self._proposed = gain, len(self._guess)
+                most, self._proposed = gain, len(self._guesses)
         self.drafted += self._proposed
-        return [column for column, _ in self._guess[: self._proposed]]
+        return [guesses[0][0] for guesses in self._guesses[: self._proposed]]
 
     def follow(self, columns: Sequence[int]) -> None:
         """Take what the model has chosen since the last proposal."""
-        for i, ((guess, kind), column) in enumerate(zip(self._guess, columns, strict=False)):
-            self._chances[kind] += LEARNING * ((guess == column) - self._chances[kind])
-            if guess != column:
+        for i, (guesses, column) in enumerate(zip(self._guesses, columns, strict=False)):
+            for guess, kind in guesses:
+                self._chances[kind] += LEARNING * ((guess == column) - self._chances[kind])
+            if guesses[0][0] != column:
                 break
             self.accepted += i < self._proposed
         for column in columns:
@@ -173,52 +196,44 @@ class Draft:
         elif column < self.grammar.bins:
             self._box.append(column)
         if len(self._box) == 4:
-            if (current := self._current()) is not None:
-                del self._expected[: current + 1]
-            self.found.append((tuple(self._words), (self._box[0], self._box[1], self._box[2], self._box[3])))
+            words, box = tuple(self._words), (self._box[0], self._box[1], self._box[2], self._box[3])
+            if thing := _nearest(self._expected, words, box):
+                self._expected.remove(thing)
+            self.found.append((words, box))
             self._words, self._box = [], []
 
-    def _current(self) -> int | None:
-        """Which of the expected objects the one under way is."""
-        words, box = tuple(self._words), self._box
-        best, least = None, NEAR + 1
-        for i, (expected, edges) in enumerate(self._expected):
-            if expected == words if box else expected[: len(words)] == words:
-                off = max((abs(a - b) for a, b in zip(box[:2], edges, strict=False)), default=0)
-                if off < least:
-                    best, least = i, off
-        return best
-
-    def _objects(self) -> Iterator[tuple[int, int]]:
-        """The rest of the object under way, the objects that are still expected, and the end."""
-        following = 0
+    def _objects(self) -> Iterator[Sequence[Guess]]:
+        """The rest of the object under way, the objects not met yet, and the end."""
+        current = None
         if self._words or self._box:
-            current = self._current()
+            current = _nearest(self._expected, tuple(self._words), self._box)
             if current is None:
                 return
-            words, box = self._expected[current]
-            rest = [*((w, WORD) for w in words), *zip(self._moved(box), range(4), strict=True)]
-            yield from rest[len(self._words) + len(self._box) :]
-            following = current + 1
-        for words, box in self._expected[following:]:
-            yield from ((word, WORD) for word in words)
-            yield from zip(box, range(4), strict=True)
-        yield self.grammar.bins, END
+            yield from self._rest(current, len(self._words), self._box)
+        for thing in self._expected:
+            if thing is not current:
+                yield from self._rest(thing, 0, ())
+        yield ((self.grammar.bins, END),)
 
-    def _moved(self, box: Box) -> list[int]:
-        """An expected box whose maxima are off by as much as its minima were."""
-        seen, bins = self._box, self.grammar.bins
-        moved = [*seen, *box[len(seen) :]]
-        for i in range(max(len(seen), 2), 4):
-            if len(seen) > i - 2 and box[i] < bins - 1:
-                moved[i] += seen[i - 2] - box[i - 2]
-        return moved
+    def _rest(self, thing: _Thing, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
+        """What is still to come of an object, of which so many words and these edges are known."""
+        if not begun:
+            yield from (((word, WORD),) for word in thing.words[words:])
+        box = list(begun)
+        for i in range(len(box), 4):
+            least = box[i - 2] + 1 if i > 1 else 0
+            first = max(thing.moves[i], least), MOVES + i
+            other = max(thing.stays[i], least), STAYS + i
+            if self._chances[STAYS + i] > self._chances[MOVES + i]:
+                first, other = other, first
+            box.append(first[0])
+            yield first, other
 
-    def _same_text(self) -> Iterator[tuple[int, int]]:
+    def _same_text(self) -> Iterator[Sequence[Guess]]:
         """Free text goes on like the last one while it is the same."""
         done = len(self.columns)
         if self._text[:done] == self.columns:
-            yield from ((column, WORD) for column in self._text[done:])
+            yield from (((column, WORD),) for column in self._text[done:])
 
 
 def _bins(box: np.ndarray, bins: int) -> Box:

@@ -220,7 +220,8 @@ class Engine:
             limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
             memory = draft = None
             if self.recipes.last_frame_draft and request.camera:
-                memory = self._memories.of(request.camera, (request.task, request.width, request.height))
+                question = request.task, request.width, request.height
+                memory = self._memories.of(request.camera, question, request.taken)
                 draft = memory.draft(grammar, request.taken)
             jobs.append(Job(prompt, grammar, tiles, limits, draft))
             memories.append(memory)

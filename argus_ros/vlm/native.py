@@ -25,10 +25,10 @@ from argus_ros.vlm.weights import Weights
 #: Prompts and grammars whose tensors are kept on the device.
 KEPT = 32
 
-#: What drafted tokens cost in a pass that is there anyway, and on the CPU in place of a step: a product with
-#: a matrix instead of a vector. A little more than measured, so that a moving camera does not lose by it.
-ALONGSIDE, ON_HOST = PassCost(0.5, 0.1), PassCost(1.5, 0.1)
-ON_DEVICE = PassCost(0, 0.003)
+#: What drafted tokens cost behind the prompt and in a later pass, on the CPU and on a device, where it is
+#: reading the weights that takes time.
+ON_CPU = PassCost(0.0, 0.2), PassCost(0.2, 0.15)
+ON_DEVICE = PassCost(0.0, 0.003), PassCost(0.0, 0.003)
 
 #: Normed hidden states of tokens, (n, width), on the device or on the host.
 Hidden = Tensor | np.ndarray
@@ -56,7 +56,7 @@ class NativeModel(Model):
         self._heads: dict[int, Head] = {}
         host = recipes.compiled_step and device.type == "cpu" and dtype == torch.float32
         self._host = HostSteps(self.decoder) if host else None
-        self._costs = (ALONGSIDE, ON_HOST) if device.type == "cpu" else (ON_DEVICE, ON_DEVICE)
+        self._costs = ON_CPU if device.type == "cpu" else ON_DEVICE
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_it_finds_its_way_back(detect: Grammar, tokens: Tokens) -> None:
         memory = Memory()
         passes(memory, detect, first)
         taken[name] = passes(memory, detect, answer(detect, tokens, *things))
-    assert taken == {"gone": 1, "new": 5, "shifted": 2, "renamed": 6}
+    assert taken == {"gone": 1, "new": 5, "shifted": 4, "renamed": 1}, "a pass for each token that is news"
 
 
 def test_a_cut_answer_says_nothing_of_the_rest(detect: Grammar, tokens: Tokens) -> None:
@@ -128,7 +129,7 @@ def test_bad_guesses_are_given_up_where_they_cost(detect: Grammar, tokens: Token
     assert len(draft.propose(100, FREE)) == 5
 
 
-def test_memories_are_few_and_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memories_are_few_and_forget(detect: Grammar) -> None:
     memories = Memories()
     front = memories.of("front", "cones")
     assert memories.of("front", "cones") is front
@@ -139,8 +140,12 @@ def test_memories_are_few_and_forget(monkeypatch: pytest.MonkeyPatch) -> None:
         memories.of(str(i), "cones")
     assert len(memories._memories) == drafts.CAMERAS
     last = memories.of("999", "cones")
-    monkeypatch.setattr(drafts, "PAUSE", -1.0)
-    assert memories.of("999", "cones") is not last
+    last.draft(detect, 10.0)
+    assert memories.of("999", "cones", 10.0 + drafts.PAUSE) is last
+    assert memories.of("999", "cones", 10.1 + drafts.PAUSE) is not last
+    front = memories.of("front", "cones")
+    front.draft(detect, 10.0)
+    assert memories.of("front", "cones", 9.9) is not front, "a bag that starts again"
 
 
 @settings(max_examples=50, deadline=None)
@@ -249,10 +254,11 @@ def test_limits_with_drafts(either: Engine) -> None:
         assert_same(either.generate(request, blocks(3)), whole)
 
 
-def frames(speed: float, side: int, count: int) -> Iterator[np.ndarray]:
+@cache
+def frames(speed: float, side: int, count: int) -> list[np.ndarray]:
     """A film as the engine's tiles."""
-    for shot in film(Walk(seed=3, seconds=count / 15, speed=speed)):
-        yield scale(Pixels(shot.image, None), side, side)[None]
+    shots = film(Walk(seed=3, seconds=count / 15, speed=speed))
+    return [scale(Pixels(shot.image, None), side, side)[None] for shot in shots]
 
 
 def compare_films(engine: Engine, count: int) -> dict[str, tuple[int, int]]:
@@ -280,4 +286,4 @@ def test_films_of_argus_nano() -> None:
     taken = compare_films(engine, 60)
     print(taken)
     assert taken["still"][0] * 2 < taken["still"][1]
-    assert taken["slow"][0] < taken["slow"][1]
+    assert taken["slow"][0] * 1.5 < taken["slow"][1]
