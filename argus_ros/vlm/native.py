@@ -27,7 +27,7 @@ KEPT = 32
 
 #: What drafted tokens cost behind the prompt and in a later pass, on the CPU and on a device, where it is
 #: reading the weights that takes time.
-ON_CPU = PassCost(0.0, 0.2), PassCost(0.2, 0.15)
+ON_CPU = PassCost(0.0, 0.25), PassCost(0.2, 0.15)
 ON_DEVICE = PassCost(0.0, 0.003), PassCost(0.0, 0.003)
 
 #: Normed hidden states of tokens, (n, width), on the device or on the host.
