@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import (
-    QoSPolicyKind,
-    ReliabilityPolicy,
-    qos_profile_sensor_data,
-)
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
@@ -26,6 +19,7 @@ from std_msgs.msg import Header
 from argus_ros.core.image import Image
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import CameraHealth, Report
+from argus_ros.ros.intake import Intake
 from argus_ros.ros.parameters import CameraSettings
 
 #: camera, image, stamp [ns], header
@@ -37,22 +31,29 @@ _NAMES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "co
 
 
 class Camera:
-    """Subscribes while active; the callback only hands the image on."""
+    """Subscribes while active; images are handed on in a thread of the camera's own.
 
-    def __init__(self, node: LifecycleNode, settings: CameraSettings, on_image: OnImage) -> None:
+    ``overrides`` are the node's parameters ``qos_overrides.*``, as given at its start.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        settings: CameraSettings,
+        on_image: OnImage,
+        overrides: Sequence[Parameter] = (),
+    ) -> None:
         self.settings = settings
         self.health = CameraHealth(settings.policy.deadline)
         self._node = node
         self._on_image = on_image
-        self._group = MutuallyExclusiveCallbackGroup()
-        self._subscription: Subscription | None = None
+        self._overrides = overrides
+        self._intake: Intake | None = None
         self._look: Timer | None = None
         self._topic = node.resolve_topic_name(settings.topic)
-
-    @property
-    def topic(self) -> str:
-        """The topic subscribed to, remapped and in full; before that the one that is looked at."""
-        return self._subscription.topic_name if self._subscription else self._topic
+        self.topic = (
+            self._topic
+        )  #: the one subscribed to, remapped and in full; before that the one looked at
 
     def activate(self) -> None:
         self.health.activate(time.monotonic())
@@ -60,14 +61,15 @@ class Camera:
             self._subscribe(self._topic, self.settings.transport)
         elif not self._detect():
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._look = self._node.create_timer(LOOK_INTERVAL, self._detect, self._group, steady)
+            self._look = self._node.create_timer(LOOK_INTERVAL, self._detect, clock=steady)
 
     def deactivate(self) -> None:
         self.health.activate(None)
         self._stop_looking()
-        if self._subscription:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        if self._intake:
+            self._intake.stop()
+            self._intake = None
+        self.topic = self._topic
 
     def report(self) -> Report:
         return self.health.report(self.topic, time.monotonic(), self._why_silent())
@@ -94,14 +96,16 @@ class Camera:
         qos = copy(qos_profile_sensor_data)
         if self.settings.reliability == "reliable":
             qos.reliability = ReliabilityPolicy.RELIABLE
-        self._subscription = self._node.create_subscription(
+        self.topic = self._node.resolve_topic_name(topic)
+        self._intake = Intake(
+            self._node,
+            self.settings.name,
             _TYPES[transport],
-            topic,
-            self._receive,
+            self.topic,
             qos,
-            callback_group=self._group,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            self._receive,
+            self._incompatible,
+            self._overrides,
         )
         self._node.get_logger().info(f"camera {self.settings.name}: {transport} images from {self.topic}")
 

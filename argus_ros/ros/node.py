@@ -1,10 +1,10 @@
 """The lifecycle node: cameras in, detections out.
 
-Callbacks only store: images are decoded in the pipeline's thread, the model runs in a process of its own.
-So one executor thread is enough to answer parameter and lifecycle services at any time. It is rclpy's
-SingleThreadedExecutor because, on 1080p at 30 Hz, the MultiThreadedExecutor took twice its processor time
-and lost images, and Jazzy's experimental EventsExecutor delivered none and did not end with its context.
-Image subscriptions have callback groups of their own all the same, for whoever composes the node otherwise.
+Images are taken in a thread per camera (intake.py says why) and decoded in the pipeline's, the model runs
+in a process of its own. So one executor thread is enough to answer parameter and lifecycle services at any
+time. It is rclpy's SingleThreadedExecutor because, on 1080p at 30 Hz, the MultiThreadedExecutor took twice
+its processor time and lost images, and Jazzy's experimental EventsExecutor delivered none and did not end
+with its context.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
@@ -267,11 +268,12 @@ class ArgusNode(LifecycleNode):
     def _cameras_of(self, settings: Settings) -> dict[str, Camera]:
         """One for each camera of the settings, the one there is where its subscription can stay."""
         cameras = {}
+        overrides = [p for p in self._parameter_overrides.values() if p.name.startswith("qos_overrides.")]
         for wanted in settings.cameras:
             camera = self._cameras.get(wanted.name)
             try:
                 if camera is None or camera.settings.subscription != wanted.subscription:
-                    camera = Camera(self, wanted, self._offer)
+                    camera = Camera(self, wanted, self._offer, overrides)
             except RuntimeError as error:  # rcl's
                 reason = str(error).partition(", at ")[0]  # a line of C
                 raise ParameterError(f"camera.{wanted.name}.topic: {reason}") from None
@@ -301,9 +303,10 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if self._pipeline and camera in self._cameras:
+        if (pipeline := self._pipeline) and camera in self._cameras:
             ticket = Ticket(header, image if self._watched() else None)
-            self._pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
+            with suppress(KeyError):  # the camera has just been taken away
+                pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
 
     # --- results out: called from the pipeline's threads ----------------------------------------
 

@@ -1,0 +1,80 @@
+"""Takes the messages of one topic in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+
+class Intake:
+    """Calls back for what comes on ``topic``, given in full, until stopped; ``qos_overrides`` apply.
+
+    rclpy's executor waits for all that its node has, and gathers that anew, in Python, twice for each
+    message: about a millisecond for a node with parameters and a lifecycle. So the subscription is that of a
+    bare node beside ``node``: hidden (its name begins with _), without services, with this one thing to
+    wait for.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        kind: type,
+        topic: str,
+        qos: QoSProfile,
+        on_message: Callable[[Any], None],
+        on_incompatible: Callable[[Any], None],
+        overrides: Sequence[Parameter] = (),
+    ) -> None:
+        self._logger = node.get_logger()
+        self._node = rclpy.create_node(
+            f"_{node.get_name()}_{name}",
+            context=node.context,
+            namespace=node.get_namespace(),
+            use_global_arguments=False,  # they name and remap the node itself
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter("start_type_description_service", value=False), *overrides],
+        )
+        self._node.create_subscription(
+            kind,
+            topic,
+            on_message,
+            qos,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._topic = topic
+        self._stopping = False
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._run, name=f"intake {name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when no callback runs any more."""
+        self._stopping = True
+        self._executor.wake()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._executor.spin_once()
+            except ExternalShutdownException:
+                return
+            except Exception as error:  # one message must not end the thread
+                if not self._node.context.ok():
+                    return
+                self._logger.error(f"{self._topic}: a message was lost: {type(error).__name__}: {error}")
