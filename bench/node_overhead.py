@@ -1,4 +1,4 @@
-"""What the node costs beside its engine: time per image, and processor for taking images in.
+"""What the node costs beside its engine: time per image, processor for taking images in, time to answer.
 
     .venv/bin/ros-env python bench/node_overhead.py --json node_overhead.json
 
@@ -8,6 +8,9 @@ detections, less the seconds that the engine reports (transfer, vision, prefill,
 *Ingestion*: raw 1920x1080 images at 30 Hz to the node, with a rate cap that lets none through to the engine,
 and to a bare rclpy subscriber that throws them away. By turns, a few rounds; processor seconds per image
 received, as Linux counts them for the subscriber's process.
+
+*Answering*: from a request to set a parameter to its response, while an inference is outstanding all the time
+(the engine's process is stopped) and 1280x720 images go on coming at 30 Hz.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from argus_ros.msg import FrameTiming
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import ExternalShutdownException
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -136,12 +141,15 @@ class Observer:
         self.node = rclpy.create_node("observer")
         self.timings: list[FrameTiming] = []
         self.ready = False
+        self.engine = 0  #: its process
         self.node.create_subscription(FrameTiming, "/argus/timing", self.timings.append, 1000)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._look, 10)
 
     def _look(self, message: DiagnosticArray) -> None:
-        engine = next((s for s in message.status if s.name == "argus: engine"), None)
-        self.ready = engine is not None and "ready" in [v.value for v in engine.values if v.key == "state"]
+        engine = next((s for s in message.status if s.name == "argus: engine"), DiagnosticStatus())
+        values = {value.key: value.value for value in engine.values}
+        self.ready = values.get("state") == "ready"
+        self.engine = int(values["process"]) if self.ready else 0
 
     def spin(self, until: Any, timeout: float = 300.0) -> None:
         end = time.monotonic() + timeout
@@ -186,6 +194,45 @@ def overhead(observer: Observer, model: str, images: int) -> list[dict[str, floa
                     taken.append({name: seconds * 1e3 for name, seconds in parts.items()})
             time.sleep(0.02)
         observer.node.destroy_publisher(publisher)
+    return taken[WARM_UP:]
+
+
+def answering(observer: Observer, model: str, calls: int) -> list[float]:
+    """Milliseconds to each response."""
+    observer.ready = False
+    with argus(model, engine_hang_seconds=3600.0):
+        observer.spin(lambda: observer.ready)
+        client = observer.node.create_client(SetParametersAtomically, "/argus/set_parameters_atomically")
+        publisher = observer.node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
+        image = picture(1280, 720)
+
+        def publish() -> None:
+            image.header.stamp = observer.node.get_clock().now().to_msg()
+            publisher.publish(image)
+
+        timer = observer.node.create_timer(1 / HERTZ, publish)
+
+        def waiting() -> bool:
+            return any(timing.outcome == FrameTiming.SUPERSEDED for timing in observer.timings)
+
+        observer.spin(lambda: any(timing.outcome == FrameTiming.PUBLISHED for timing in observer.timings))
+        observer.spin(client.service_is_ready)
+        os.kill(observer.engine, signal.SIGSTOP)
+        observer.timings.clear()
+        observer.spin(waiting)  # so one is with the engine
+        taken = []
+        for number in range(calls + WARM_UP):
+            value = Parameter("score_threshold", value=number / 1000).to_parameter_msg()
+            began = time.monotonic()
+            future = client.call_async(SetParametersAtomically.Request(parameters=[value]))
+            observer.spin(future.done)
+            taken.append((time.monotonic() - began) * 1e3)
+            assert future.result().result.successful
+        assert not any(timing.outcome == FrameTiming.PUBLISHED for timing in observer.timings)
+        os.kill(observer.engine, signal.SIGCONT)
+        observer.node.destroy_timer(timer)
+        observer.node.destroy_publisher(publisher)
+        observer.node.destroy_client(client)
     return taken[WARM_UP:]
 
 
@@ -238,6 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
     parser.add_argument("--images", type=int, default=200, help="for the overhead")
+    parser.add_argument("--calls", type=int, default=200, help="for the answering")
     parser.add_argument("--rounds", type=int, default=5, help="of ingestion")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each turn")
     parser.add_argument("--json", type=Path)
@@ -251,6 +299,7 @@ def main() -> None:
         os.environ["ROS_LOG_DIR"] = logs
         observer = Observer()
         beside = overhead(observer, given.model, given.images)
+        answers = answering(observer, given.model, given.calls)
         rounds = ingestion(observer, given.model, given.rounds, given.seconds)
         rclpy.shutdown()
     report = machine.describe() | {
@@ -259,6 +308,12 @@ def main() -> None:
             "p95_ms": statistics.quantiles((one["all"] for one in beside), n=20)[-1],
             "images": len(beside),
         },
+        "answering_set_parameters": {
+            "median_ms": statistics.median(answers),
+            "p95_ms": statistics.quantiles(answers, n=20)[-1],
+            "most_ms": max(answers),
+            "calls": len(answers),
+        },
         "ingestion_1920x1080": {
             "rounds": rounds,
             # Of the best rounds: whatever else runs, and an executor that wakes too often, only add.
@@ -266,7 +321,7 @@ def main() -> None:
             / min(r["bare_ms_per_image"] for r in rounds),
         },
     }
-    print(json.dumps({k: v for k, v in report.items() if k.endswith(("720", "1080"))}, indent=1))
+    print(json.dumps({k: v for k, v in report.items() if "_ms" in str(v)}, indent=1))
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -63,7 +63,7 @@ class Intake:
     def stop(self) -> None:
         """Return when no callback runs any more."""
         self._stopping = True
-        self._executor.wake()
+        self._executor.create_task(lambda: None)  # merely woken up, it would go on waiting
         self._thread.join()
         self._executor.shutdown()
         self._node.destroy_node()

@@ -1,0 +1,83 @@
+"""A topic taken in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
+
+from argus_ros.ros.intake import Intake
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-r", "__node:=other"], context=context)
+    yield rclpy.create_node("node", context=context, namespace="/robot")
+    rclpy.try_shutdown(context=context)
+
+
+def take(node: Node, heard: Any, **overrides: object) -> Intake:
+    given = [Parameter(f"qos_overrides./topic.subscription.{k}", value=v) for k, v in overrides.items()]
+    return Intake(node, "front", String, "/topic", QoSProfile(depth=5), heard, heard, given)
+
+
+def say(node: Node, word: str, heard: queue.Queue[Any]) -> Any:
+    publisher = node.create_publisher(String, "/topic", 5)
+    for _ in range(int(PATIENCE * 10)):
+        publisher.publish(String(data=word))
+        try:
+            return heard.get(timeout=0.1)
+        except queue.Empty:
+            continue
+    raise AssertionError("nothing was heard")
+
+
+def test_messages_come_in_a_thread_of_its_own_until_it_is_stopped(node: Node) -> None:
+    heard: queue.Queue[Any] = queue.Queue()
+    intake = take(node, lambda message: heard.put((message.data, threading.current_thread().name)))
+    assert say(node, "hello", heard) == ("hello", "intake front")
+    assert ("_other_front", "/robot") in node.get_node_names_and_namespaces()
+    intake.stop()
+    assert "intake front" not in [thread.name for thread in threading.enumerate()]
+    assert node.count_subscribers("/topic") == 0
+
+
+def test_a_message_that_goes_wrong_does_not_end_it(node: Node) -> None:
+    heard: queue.Queue[Any] = queue.Queue()
+
+    def stumble(message: Any) -> None:
+        heard.put(message.data)
+        raise ValueError("not this one")
+
+    intake = take(node, stumble)
+    assert say(node, "first", heard) == "first"
+    while say(node, "second", heard) != "second":
+        pass
+    intake.stop()
+
+
+def test_qos_is_overridden(node: Node) -> None:
+    intake = take(node, print, reliability="best_effort")
+    (info,) = node.get_subscriptions_info_by_topic("/topic")
+    assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    intake.stop()
+
+
+def test_it_ends_with_its_context(node: Node) -> None:
+    intake = take(node, print)
+    rclpy.shutdown(context=node.context)
+    intake._thread.join(PATIENCE)
+    assert not intake._thread.is_alive()
+    intake.stop()
