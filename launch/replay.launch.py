@@ -1,10 +1,13 @@
 """A recording instead of cameras: ros2 launch argus_ros replay.launch.py bag:=PATH camera_topic:=/image_raw
 
-Plays with `ros2 bag play`; `argus replay` does the same without it, writes a report and compares runs.
+Plays with `ros2 bag play`, or with this package's own player where that is not installed. The command
+`argus replay --live` does the same without launch, writes a report and compares runs.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -46,5 +49,9 @@ def generate_launch_description() -> LaunchDescription:
 def player(context: LaunchContext) -> list[ExecuteProcess]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     loop = ["--loop"] if given["loop"].lower() == "true" else []
-    command = ["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"], *loop]
+    if find_spec("ros2bag"):
+        play = ["ros2", "bag", "play", "--clock", "100"]
+    else:
+        play = [sys.executable, "-m", "argus_ros.ros.player", "--clock"]
+    command = [*play, *loop, "--rate", given["rate"], given["bag"]]
     return [ExecuteProcess(cmd=command, output="screen")]

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from ament_index_python.packages import get_package_share_directory
 
+from argus_ros.tools import camera_bag
+from argus_ros.training.walks import Walk
+
 pytest.importorskip("launch_ros", reason="it comes with ROS 2, not from PyPI")
 
 #: What `ros2 launch` does: launch_file ARGUMENT:=VALUE ...
@@ -50,6 +53,16 @@ def test_several_cameras_in_a_namespace(ros: Any, tmp_path: Path, blank: Path) -
     os.killpg(process.pid, signal.SIGINT)  # to the node too, as from a terminal, and launch passes its own on
     assert process.wait() == 0
     assert "process has finished cleanly" in process.output
+
+
+def test_a_recording_is_played_to_the_node(ros: Any, tmp_path: Path, blank: Path) -> None:
+    camera_bag.write(tmp_path / "bag", {"front": Walk(seed=3, seconds=1.0, rate=4.0, width=160, height=120)})
+    listener = ros.start("listener", sys.executable, "-m", "argus_ros.ros.listener", "/argus")
+    given = (f"bag:={tmp_path / 'bag'}", "loop:=true", "delay:=0.0", f"model:={blank}")
+    process = launch(ros, "replay.launch.py", *given, "camera_topic:=/front/image_raw")
+    listener.wait_for('"topic": "detections"', 60.0)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 0
 
 
 def test_a_missing_file_is_named(ros: Any) -> None:
