@@ -13,7 +13,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +151,7 @@ def picture(options: argparse.Namespace) -> np.ndarray:
 
 def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
     """Stages of a frame, of which the median round is shown; and the synchronisations of another."""
+    from argus_ros.tools import workload
     from argus_ros.tools.tracing import counting
 
     message = _Message(frame)
@@ -170,7 +171,7 @@ def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
         "decode_steps_ms": _steps([s.own for s in middle.spans if s.stage == "decode"], passes),
         "outside_model_percent": round(100 * (1 - model / middle.total), 1),
         "synchronisations": {stage: counted.syncs[stage] for stage in STAGES if stage in counted.syncs},
-        "bottleneck": bottleneck(host, runner.recipes),
+        "bottleneck": bottleneck(host, runner.recipes, workload.usable(runner)),
         "timeline_ms": [[s.stage, round(s.start * 1e3, 3), round(s.end * 1e3, 3)] for s in middle.spans],
     }
 
@@ -196,12 +197,12 @@ def _trace(runner: Runner, message: _Message, also: Callable[[Trace], Any] | Non
         if also:
             stack.enter_context(also(trace))
         trace.began = time.perf_counter()
-        with trace.span("deserialise"):
+        with message.span(trace, "deserialise"):
             bgr = message.read()
         with trace.span("colour"):
             rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         runner(rgb)
-        with trace.span("publish"):
+        with message.span(trace, "publish"):
             message.answer()
         trace.finish()
     return trace
@@ -228,6 +229,10 @@ class _Message:
             self._answer = types["argus_ros/msg/DetectionArray"](
                 header, "camera", width, height, "model", "detect", "", 0, 0.0, 0.0, [box] * 5
             )
+
+    def span(self, trace: Trace, stage: str) -> AbstractContextManager[None]:
+        """Around reading or writing, where that is done at all."""
+        return trace.span(stage) if self._store else nullcontext()
 
     def read(self) -> np.ndarray:
         if self._store is None:
@@ -309,6 +314,8 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
 
     def logits(head: Any, hidden: Any) -> Any:
         steps.append(None)
+        if not trace.cuda:  # the host reads them, which is not seen where they are on the host already
+            trace.blocked()
         with trace.span("prefill" if len(steps) == 1 else "decode"):
             return call(head, hidden)
 
@@ -330,15 +337,15 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
     patches.around(answers, "text", "parse")
 
 
-def bottleneck(host: dict[str, float], on: recipes.Recipes) -> str:
-    """A sentence on the longest stage and the recipe that shortens it."""
+def bottleneck(host: dict[str, float], on: recipes.Recipes, usable: recipes.Recipes) -> str:
+    """A sentence on the longest stage and the recipe that shortens it, of those that can be had here."""
     total = sum(host.values())
     stage = max(host, key=lambda name: host[name])
     share = f"{stage} takes {100 * host[stage] / total:.0f}% of a frame ({host[stage] * 1e3:.1f} ms)"
-    missing = [name for name in REMEDIES[stage] if name not in on.names]
+    missing = [name for name in REMEDIES[stage] if name in usable.names and name not in on.names]
     if missing:
         return f"{share}; recipe {missing[0]} shortens it: {recipes.doc(missing[0])}."
-    return f"{share}; every recipe that shortens it is on."
+    return f"{share}; every recipe that shortens it and can be had here is on."
 
 
 # --- showing ----------------------------------------------------------------------------------------

@@ -315,6 +315,13 @@ def runners(setting: Setting, presets: Sequence[str]) -> dict[str, Runner]:
     return {name: made[name] for name in presets}
 
 
+def usable(runner: Runner) -> Recipes:
+    """All recipes that there are for its device."""
+    from argus_ros.vlm.engine import _in_force
+
+    return _in_force(recipes.PRESETS["edge"], runner.device, getattr(torch, runner.dtype), named="edge")
+
+
 def reference(setting: Setting) -> TransformersModel:
     """The checkpoint in transformers' modules."""
     from argus_ros.vlm.engine import _device, _dtype
