@@ -47,13 +47,13 @@ for model in "${models[@]}"; do
     bench "gpu_${model//-/_}" --config "$model" --rounds "$ROUNDS" "${ladder[@]}"
     ladder=()
 done
-for model in "${models[0]}" "${models[2]:-}"; do
-    [ -n "$model" ] && profile "gpu_${model//-/_}_profile" --config "$model"
-done
 # Tokens equal the reference's in float32 (TF32 off); the agreement in bfloat16 is printed, not promised.
 # (Without the project's own settings of pytest, some of which are for plugins that need not be here.)
 ARGUS_TEST_DEVICE=$DEVICE step gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -c /dev/null \
     --rootdir . --import-mode=importlib test/vlm/test_cuda.py test/vlm/test_upload.py
+for model in "${models[0]}" "${models[2]:-}"; do
+    [ -n "$model" ] && profile "gpu_${model//-/_}_profile" --config "$model" --rounds 5
+done
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'did not finish: %s\n' "${failed[@]}" >&2

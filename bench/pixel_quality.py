@@ -21,6 +21,7 @@ from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.types import Task
 from argus_ros.tools import machine
 from argus_ros.tools.evaluate import prepared
+from argus_ros.tools.workload import stock_tiles
 from argus_ros.training import scenes
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.processors import stock_processor
@@ -47,16 +48,14 @@ def main() -> None:
         for preset in presets
     )
     processor = stock_processor(host.checkpoint).image_processor
-    raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
-    task, tile = Task("detect", scenes.CLASSES), host.info.tile
+    task = Task("detect", scenes.CLASSES)
     counts = np.zeros((len(WAYS), given.scenes, 3), int)  # right, found, there
     difference = np.zeros(len(WAYS))
     for number in range(given.scenes):
         scene = scenes.render(number, given.split, (640, 480))
         truths = [Truth(t.label, t.box, f"{t.colour} {t.label}".strip()) for t in scene.things]
         request, tiles = prepared(host, scene.image, task)
-        stock = np.asarray(processor([scene.image], **raw)["pixel_values"]).reshape(-1, 3, tile, tile)
-        stock = np.ascontiguousarray(stock.transpose(0, 2, 3, 1).round().clip(0, 255).astype(np.uint8))
+        stock = stock_tiles(processor, scene.image)
         framed, frame = prepared(device, scene.image, task)
         asked = ((host, request, stock), (host, request, tiles), (device, framed, frame))
         for way, (engine, asks, pixels) in enumerate(asked):

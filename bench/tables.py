@@ -1,102 +1,187 @@
-"""Write the figures of bench/results/ into docs/recipes.md: `python3 bench/tables.py`."""
+"""Write the figures of bench/results/ into docs/recipes.md: `python3 bench/tables.py`.
+
+The tables go between the marks of that page, and each recipe's gain into its paragraph ``Measured:``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "bench" / "results"
+LINK = "../bench/results/"
+NOT_YET = "not on a machine at hand so far."
+
+Results = dict[str, dict[str, Any]]  #: by the name of the file
 
 
 def main() -> int:
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    benches = {name: r for name, r in results.items() if "rounds" in r}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
+    given = parser.parse_args()
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(given.results.glob("*.json"))}
+    benches = {name: r for name, r in results.items() if "presets" in r and "rounds" in r}
     if not benches:
-        print(f"{RESULTS} has no figures; run bench/cpu_suite.sh or bench/gpu_suite.sh", file=sys.stderr)
+        print(
+            f"{given.results} has no figures; run bench/cpu_suite.sh or bench/gpu_suite.sh", file=sys.stderr
+        )
         return 1
-    page = PAGE.read_text()
-    tables = "\n".join([*map(table, benches.values()), shares(results)]).rstrip()
-    page = re.sub(r"(<!-- figures -->\n).*?(<!-- /figures -->)", rf"\g<1>{tables}\n\g<2>", page, flags=re.S)
+    profiles = [r for r in results.values() if "presets" in r and "rounds" not in r]
+    parts = [*(table(name, r) for name, r in benches.items()), *map(profiled, profiles)]
+    text = "\n\n".join(parts)
+    page = re.sub(
+        r"(<!-- figures -->\n).*?(<!-- /figures -->)",
+        lambda found: f"{found[1]}{text}\n{found[2]}",
+        given.page.read_text(),
+        flags=re.S,
+    )
     sections = re.split(r"^(?=## )", page, flags=re.M)
-    PAGE.write_text("".join(with_gain(section, benches) for section in sections))
+    given.page.write_text("".join(with_gain(section, results) for section in sections))
     return 0
 
 
-def with_gain(section: str, benches: dict[str, Any]) -> str:
+def with_gain(section: str, results: Results) -> str:
     """A recipe's section with its measured gain; others as they are."""
     title = re.match(r"## (\w+)\n", section)
     if not title:
         return section
-    return re.sub(r"^Measured: .*$", lambda _: f"Measured: {gain(title[1], benches)}", section, flags=re.M)
+    said = [sentence for source in SOURCES for sentence in source(title[1], results)]
+    text = textwrap.fill(f"Measured: {'; '.join(said) + '.' if said else NOT_YET}", 140)
+    return re.sub(r"^Measured: .*?(?=\n\n|\Z)", lambda _: text.rstrip(), section, flags=re.M | re.S)
 
 
-def where(result: dict[str, Any]) -> str:
-    machine, versions = result["machine"], result["versions"]
-    name = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
-    return f"{name}; torch {versions['torch']}, transformers {versions['transformers']}; {result['date']}"
+# --- tables -----------------------------------------------------------------------------------------
 
 
-def table(result: dict[str, Any]) -> str:
-    """Presets of one run, medians."""
+def place(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """Presets of one run, and its ladder where there is one: medians."""
     full = "tokens" in result
     keys = ["preprocess_ms", "ttft_ms", "ms_per_token", "total_ms"] if full else ["preprocess_ms"]
     heads = ["preprocess ms", "TTFT ms", "ms per token", "total ms"][: len(keys)]
     metric = "total" if full else "preprocess"
-    about = f"{result['tokens']} tokens" if full else f"{result['tiles']} tiles, preprocessing alone"
+    versions = result["versions"]
+    about = f"{result['tokens']} tokens, {result['dtype']}" if full else "preprocessing alone"
+    made = f"torch {versions['torch']}, transformers {versions['transformers']}; {result['date']}"
+    links = f"[command and all figures]({LINK}{name}.txt), [picture]({LINK}{name}.svg)"
     lines = [
-        f"**{result['model']}**, {result['size']}, {about}. {where(result)}.",
+        f"**{result['model']}**, {result['size']}, {about}, medians of {result['rounds']} frames. "
+        f"{place(result)}; {made} ({links}).",
         "",
         f"| | {' | '.join(heads)} | times stock | 10-90% |",
         "|" + "---|" * (len(keys) + 3),
     ]
-    for name, f in result["presets"].items():
+    rows = list(result["presets"].items())
+    rows += [(f"+ {f['adds']}", f) for f in result.get("ladder", [])[1:]]
+    rows += [(f"realtime without {f['removes']}", f) for f in result.get("ablation", [])]
+    for title, f in rows:
         low, high = f["ratio_spread"][metric]
         cells = [f"{f[key]['p50']:.2f}" for key in keys]
-        ratio = f["ratio_to_stock"][metric]
-        lines.append(f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {low:.2f}-{high:.2f} |")
+        lines.append(
+            f"| {title} | {' | '.join(cells)} | {f['ratio_to_stock'][metric]:.2f} | {low:.2f}-{high:.2f} |"
+        )
     if floor := result.get("floor"):
-        cells = ["", *(f"{floor[key]:.2f}" for key in keys[1:])]
-        lines.append(f"| floor | {' | '.join(cells)} | | |")
-    return "\n".join([*lines, ""])
+        lines.append(f"| floor | | {' | '.join(f'{floor[key]:.2f}' for key in keys[1:])} | | |")
+        best = list(result["presets"].values())[-1]["percent_of_floor"]["total_ms"]
+        lines += [
+            "",
+            f"The floor is what the model's operations and bytes take at this device's measured "
+            f"{floor['gflops']:.0f} GFLOP/s and {floor['gbytes_per_second']:.0f} GB/s, for {floor['tiles']} "
+            f"tiles and {floor['prompt_tokens']} prompt tokens; {list(result['presets'])[-1]} reaches "
+            f"{best:.0f}% of that speed.",
+        ]
+    return "\n".join(lines)
 
 
-def shares(results: dict[str, Any]) -> str:
-    """What the profiles say is not the model's own work."""
-    lines = []
-    for result in results.values():
-        if "rounds" not in result:
-            parts = [f"{name} {p['outside_model_percent']:.0f}%" for name, p in result["presets"].items()]
-            lines.append(
-                f"Of a frame of {result['model']}, outside the model's own work: {', '.join(parts)}."
-            )
-    return "\n".join([*lines, ""])
+def profiled(result: dict[str, Any]) -> str:
+    """What a profile says is not the model's own work, and what takes longest."""
+    shares = ", ".join(f"{name} {p['outside_model_percent']:.0f}%" for name, p in result["presets"].items())
+    name, last = list(result["presets"].items())[-1]
+    return (
+        f"Of a frame of {result['model']} ({result['size']}, {result['tokens']} tokens, {place(result)}), "
+        f"outside the model's own work: {shares}. With {name}, {last['bottleneck']}"
+    )
 
 
-def gain(recipe: str, benches: dict[str, Any]) -> str:
+# --- gains ------------------------------------------------------------------------------------------
+
+
+def by_bench(recipe: str, results: Results) -> Iterator[str]:
     """What adding it to the recipes above it saved, and what taking it from realtime cost."""
-    parts = []
-    for name, result in benches.items():
+    for name, result in results.items():
+        if "presets" not in result or "rounds" not in result:
+            continue
         said = []
-        ladder = result.get("ladder", [])
-        for before, after in pairwise(ladder):
+        for before, after in pairwise(result.get("ladder", [])):
             if after["adds"] == recipe:
                 a, b = (f["total_ms"]["p50"] for f in (before, after))
                 said.append(f"added in turn {a:.1f} to {b:.1f} ms a frame")
         for figure in result.get("ablation", []):
             if figure["removes"] == recipe:
                 a, b = result["presets"]["realtime"]["total_ms"]["p50"], figure["total_ms"]["p50"]
-                said.append(f"without it {b:.1f} in place of {a:.1f} ms")
+                said.append(f"realtime without it {b:.1f} in place of {a:.1f} ms")
         if recipe == "direct_resize" and "tokens" not in result:
             a, b = (result["presets"][p]["preprocess_ms"]["p50"] for p in ("stock", "realtime"))
-            said.append(f"{a:.1f} to {b:.1f} ms for {result['tiles']} tiles of {result['size']}")
+            times = result["presets"]["realtime"]["ratio_to_stock"]["preprocess"]
+            said.append(
+                f"{a:.1f} to {b:.1f} ms ({times:.1f}x) for {result['tiles']} tiles of {result['size']}"
+            )
         if said:
-            parts.append(f"{result['model']}: {', '.join(said)} (`bench/results/{name}.txt`)")
-    return "; ".join(parts) + "." if parts else "not on a machine at hand so far."
+            yield f"{result['model']} on {place(result)}, {', '.join(said)} (`bench/results/{name}.txt`)"
+
+
+def by_pixels(recipe: str, results: Results) -> Iterator[str]:
+    """What the recipe's pixels cost in F1."""
+    for name, result in results.items():
+        if recipe in result.get("pixels", {}):
+            stock, ours = result["pixels"]["stock"], result["pixels"][recipe]
+            low, high = ours["to_stock_95"]
+            yield (
+                f"F1 of {result['checkpoint']} on {result['scenes']} scenes ({result['split']}) "
+                f"{ours['f1']:.4f}, {stock['f1']:.4f} with the stock processor's pixels (difference "
+                f"{ours['to_stock']:+.4f}, 95% {low:+.4f} to {high:+.4f}), which differ by "
+                f"{ours['mean_difference_of_255']:.2f}/255 on average (`bench/pixel_quality.py`, "
+                f"`bench/results/{name}.json`)"
+            )
+
+
+def by_films(recipe: str, results: Results) -> Iterator[str]:
+    """What a draft from the last frame saves."""
+    for name, result in results.items():
+        if recipe == "last_frame_draft" and "films" in result:
+            films = ", ".join(f"{film} camera {f['faster']:.2f}x" for film, f in result["films"].items())
+            drafts = " drafting as on a GPU" if result["gpu_drafts"] else ""
+            yield (
+                f"{result['model']} on {place(result)}{drafts}, {films} "
+                f"(`bench/last_frame_draft.py`, `bench/results/{name}.json`)"
+            )
+
+
+def by_cameras(recipe: str, results: Results) -> Iterator[str]:
+    """What frames of several cameras gain in one pass."""
+    for name, result in results.items():
+        if recipe == "camera_batch" and "cameras" in result:
+            gains = ", ".join(f"{n} cameras {f['ratio']:.2f}x" for n, f in result["cameras"].items())
+            yield (
+                f"{result['model']} on {place(result)}, one pass against one by one, {gains} "
+                f"(`bench/camera_batch.py`, `bench/results/{name}.json`)"
+            )
+
+
+SOURCES: tuple[Callable[[str, Results], Iterator[str]], ...] = (by_bench, by_pixels, by_films, by_cameras)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
-from argus_ros.core.image import Image
+from argus_ros.core.image import Image, Region
 from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
@@ -110,16 +110,32 @@ def endless(grammar: Grammar) -> Grammar:
 class Preparation:
     """Pixels to uint8 tiles or, for an engine that cuts them itself, to the frame; in memory that is kept."""
 
-    def __init__(self, checkpoint: Checkpoint, bytes: int = 0, cuts: bool = False, pin: bool = False) -> None:
-        self._tiling, self._cuts = checkpoint.tiling, cuts
+    def __init__(self, checkpoint: Checkpoint, on: Recipes, bytes: int = 0) -> None:
+        self._tiling, self._on = checkpoint.tiling, on
         bytes = bytes or self._tiling.most * self._tiling.tile**2 * 3
-        self._slot = torch.empty(bytes, dtype=torch.uint8, pin_memory=pin).numpy()
+        self._slot = torch.empty(bytes, dtype=torch.uint8, pin_memory=on.pinned_async).numpy()
+        plain = on.direct_resize or on.device_resize
+        self._stock = None if plain else stock_processor(checkpoint).image_processor
+        self._asked = picture_options(checkpoint)
 
     def __call__(self, frame: np.ndarray) -> tuple[Prepared, np.ndarray]:
         height, width = frame.shape[:2]
+        if self._stock:
+            prepared = Prepared(*plan(width, height, self._tiling), Region(0, 0, width, height))
+            pixels = prepared.pixels(self._slot, self._tiling.tile)
+            pixels[:] = stock_tiles(self._stock, frame, **self._asked)
+            return prepared, pixels
         image = Image(frame, "rgb8", width, height, 3 * width)
-        prepared = fill(self._slot, image, None, self._tiling, self._cuts)
+        prepared = fill(self._slot, image, None, self._tiling, self._on.device_resize)
         return prepared, prepared.pixels(self._slot, self._tiling.tile)
+
+
+def stock_tiles(processor: Any, frame: np.ndarray, **asked: Any) -> np.ndarray:
+    """The stock image processor's tiles as uint8 (tiles, side, side, 3), before they are normalised."""
+    raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+    pixels = np.asarray(processor([frame], **raw, **asked)["pixel_values"])
+    planes = pixels.reshape(-1, *pixels.shape[-3:])
+    return planes.round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 class EngineRunner:
@@ -138,12 +154,7 @@ class EngineRunner:
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
-        self._prepare = Preparation(
-            self.engine.checkpoint,
-            self.engine.info.slot_bytes,
-            cuts=self.recipes.device_resize,
-            pin=self.recipes.pinned_async,
-        )
+        self._prepare = Preparation(self.engine.checkpoint, self.recipes, self.engine.info.slot_bytes)
         self._tokens, self.task = setting.tokens, task_of(self.engine.checkpoint)
         self._grammar: Grammar | None = None  # kept, because the model knows it by its identity
 
@@ -214,7 +225,7 @@ class StockRunner:
         self.processor_name = type(self.processor.image_processor).__name__
         self.task, self._length = task_of(self.checkpoint), setting.tokens
         self.model.generation_config.eos_token_id = None  # answers of one length
-        self._prepare = Preparation(self.checkpoint)
+        self._prepare = Preparation(self.checkpoint, Recipes(direct_resize=True))
         self._tile_tokens = self.checkpoint.tiling.tokens_per_tile
         self._prompts: dict[tuple[int, int], torch.Tensor] = {}
         self._text = prompts.full_text(self.task, self.checkpoint.vocabulary, self.checkpoint.family)

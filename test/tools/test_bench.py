@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -12,16 +16,19 @@ import numpy as np
 import pytest
 import torch
 
+from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import preparation
 from argus_ros.core.checkpoint import CheckpointError
-from argus_ros.core.recipes import PRESETS
+from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.tools import bench, floor, profile, workload
 from argus_ros.tools.main import main
 from argus_ros.training import blank
 from argus_ros.vlm import configurations
 from argus_ros.vlm.architecture import TextShape, VisionShape
+from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--rounds", "2", "--tokens", "7", "--size", "96x64", "--device", "cpu", "--threads", "1"]
 
 
@@ -30,11 +37,30 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blank.write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
-def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, picture = tmp_path / "bench.json", tmp_path / "bench.svg"
-    given = ["bench", "--checkpoint", str(tiny), *QUICK, "--ladder", "--ablation"]
-    assert main([*given, "--json", str(file), "--picture", str(picture)]) == 0
-    measured = json.loads(file.read_text())
+@pytest.fixture(scope="module")
+def results(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands write, each run once."""
+    folder = tmp_path_factory.mktemp("results")
+    model = ["--checkpoint", str(tiny), *QUICK]
+    for name, command in {
+        "whole": ["bench", *model, "--ladder", "--ablation"],
+        "preprocess": ["bench", *model, "--only", "preprocess"],
+    }.items():
+        written = ["--json", str(folder / f"{name}.json"), "--picture", str(folder / f"{name}.svg")]
+        assert main([*command, *written]) == 0
+    image = folder / "frame.png"
+    cv2.imwrite(str(image), np.full((48, 64, 3), 90, np.uint8))
+    written = ["--json", str(folder / "profile.json"), "--html", str(folder / "profile.html")]
+    assert main(["profile", *model, "--image", str(image), *written]) == 0
+    return folder
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
+
+
+def test_bench(results: Path) -> None:
+    measured = read(results / "whole.json")
     assert list(measured["presets"]) == ["stock", "paper", "realtime"]
     for figures in measured["presets"].values():
         for key in ("ttft_ms", "ms_per_token", "total_ms", "preprocess_ms"):
@@ -50,9 +76,12 @@ def test_bench(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert added in step["recipes"]
     for step in measured["ablation"]:
         assert step["removes"] not in step["recipes"]
-    drawn = ElementTree.parse(picture).getroot()
+    drawn = ElementTree.parse(results / "whole.svg").getroot()
     assert len(drawn.findall("{*}rect")) == 1 + 3 + 3 * (3 + len(adds) + len(adds) - 1)
-    assert "ladder" in capsys.readouterr().out
+    said = bench.text(measured)
+    assert "ladder" in said
+    assert "ablation" in said
+    assert "floor: TTFT" in said
 
 
 @pytest.fixture(scope="module")
@@ -85,23 +114,15 @@ def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
     assert lengths == {runners["realtime"].work(frame)[1]}
 
 
-def test_bench_of_preprocessing_alone(tiny: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bench.json"
-    assert (
-        main(["bench", "--checkpoint", str(tiny), *QUICK, "--only", "preprocess", "--json", str(file)]) == 0
-    )
-    presets = json.loads(file.read_text())["presets"]
+def test_bench_of_preprocessing_alone(results: Path) -> None:
+    presets = read(results / "preprocess.json")["presets"]
     assert list(presets) == ["stock", "paper", "fast_processor", "realtime"]
     for figures in presets.values():
         assert figures["ratio_to_stock"]["preprocess"] > 0
 
 
-def test_profile(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, page, image = tmp_path / "profile.json", tmp_path / "profile.html", tmp_path / "frame.png"
-    cv2.imwrite(str(image), np.full((48, 64, 3), 90, np.uint8))
-    given = ["profile", "--checkpoint", str(tiny), *QUICK, "--image", str(image)]
-    assert main([*given, "--json", str(file), "--html", str(page)]) == 0
-    presets = json.loads(file.read_text())["presets"]
+def test_profile(results: Path) -> None:
+    presets = read(results / "profile.json")["presets"]
     assert list(presets) == ["stock", "paper", "realtime"]
     for name, figures in presets.items():
         assert sum(figures["host_ms"].values()) == pytest.approx(figures["total_ms"], rel=0.01, abs=0.1)
@@ -112,10 +133,47 @@ def test_profile(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert waits["realtime"] == 7  # once a token, to read the logits
     assert waits["stock"] > waits["realtime"]
     assert presets["stock"]["host_ms"].keys() >= {"resize", "normalise", "tokenise", "colour"}
-    written = page.read_text()
+    written = (results / "profile.html").read_text()
     assert written.count("<svg") == 6
     assert "http" not in written
-    assert "bottleneck" not in capsys.readouterr().err
+
+
+def test_the_page_of_recipes_is_written_from_the_results(results: Path, tmp_path: Path) -> None:
+    quality = {"f1": 0.5, "to_stock": -0.001, "to_stock_95": [-0.002, 0.001], "mean_difference_of_255": 0.5}
+    pixels = {"checkpoint": "tiny", "scenes": 9, "split": "val", "pixels": {}}
+    pixels["pixels"] = {"stock": quality, "direct_resize": quality}
+    folder, page = tmp_path / "results", tmp_path / "recipes.md"
+    shutil.copytree(results, folder)
+    (folder / "pixels.json").write_text(json.dumps(pixels))
+    shutil.copy(ROOT / "docs" / "recipes.md", page)
+    tables = [
+        sys.executable,
+        str(ROOT / "bench" / "tables.py"),
+        "--results",
+        str(folder),
+        "--page",
+        str(page),
+    ]
+    subprocess.run(tables, check=True)
+    written = page.read_text()
+    of = {part.split("\n")[0]: part for part in written.split("\n## ")}
+    for recipe in ("direct_resize", "prompt_cache", "lean_modules", "prefix_kv"):
+        assert re.search(r"Measured: tiny on .*added\s+in\s+turn", of[recipe], re.S), recipe
+    assert "difference -0.0010" in " ".join(of["direct_resize"].split())
+    assert "Measured: not on a machine at hand so far." in of["pinned_async"]
+    assert of["Figures"].count("| realtime |") == 2
+    assert "outside the model's own work: stock" in of["Figures"]
+    subprocess.run(tables, check=True)
+    assert page.read_text() == written
+
+
+def test_without_direct_resize_the_tiles_are_the_stock_ones(tiny: Path) -> None:
+    checkpoint, frame = checkpoints.read(tiny), workload.photograph((96, 64))
+    stock = workload.stock_tiles(stock_processor(checkpoint).image_processor, frame)
+    prepared, tiles = workload.Preparation(checkpoint, Recipes())(frame)
+    np.testing.assert_array_equal(tiles, stock)
+    assert prepared.tiles == len(stock)
+    assert np.any(workload.Preparation(checkpoint, Recipes(direct_resize=True))(frame)[1] != stock)
 
 
 def test_nothing_stays_around_what_was_profiled(tiny: Path) -> None:

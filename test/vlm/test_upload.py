@@ -15,6 +15,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image
+from argus_ros.core.pipeline import Offline
 from argus_ros.core.preparation import fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
@@ -22,10 +23,12 @@ from argus_ros.core.types import Answer, Task
 from argus_ros.tools.workload import photograph
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Frame
+from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
 from argus_ros.vlm.upload import Upload
 from argus_ros.vlm.vision import Normalisation
 
+CAPTION = Task("caption")
 DEVICE = torch.device(os.environ.get("ARGUS_TEST_DEVICE", "cpu"))
 
 
@@ -99,29 +102,45 @@ def cutting(tiled: Path) -> Engine:
     )
 
 
-def ask(engine: Engine, rgb: np.ndarray, whole: bool) -> tuple[FrameRequest, Answer]:
+def ask(engine: Engine, rgb: np.ndarray, task: Task = CAPTION) -> tuple[FrameRequest, Answer]:
     slot = np.empty(engine.info.slot_bytes, np.uint8)
     height, width = rgb.shape[:2]
     tiling = engine.checkpoint.tiling
-    prepared = fill(slot, Image(rgb, "rgb8", width, height, 3 * width), None, tiling, whole)
+    prepared = fill(slot, Image(rgb, "rgb8", width, height, 3 * width), None, tiling, whole=True)
     layout = prepared.rows, prepared.columns
-    task = Task("caption")
-    request = FrameRequest(1, 0, *layout, width, height, task, max_new_tokens=12, frame=prepared.frame)
+    request = FrameRequest(1, 0, *layout, width, height, task, frame=prepared.frame)
     return request, engine.run([request], [prepared.pixels(slot, tiling.tile)])[0]
 
 
 def test_the_engine_takes_frames(cutting: Engine) -> None:
-    """A frame that needs no scaling but into its global tile, by a whole factor, as tiles and whole."""
     assert "device_resize" in cutting.info.recipes
     cutting.warm_up()
+    model = cutting._model
+    assert isinstance(model, NativeModel)
     for seed in range(3):
-        rgb = np.ascontiguousarray(photograph((48, 48), seed).repeat(4, 0).repeat(4, 1))
-        whole, ours = ask(cutting, rgb, True)
-        tiles, theirs = ask(cutting, rgb, False)
-        assert (whole.frame, tiles.frame) == ((192, 192), (0, 0))
-        assert (whole.rows, whole.columns) == (3, 3)
-        assert replace(ours, times=theirs.times) == theirs
-        assert ours.visual_tokens == 10 * cutting.info.tokens_per_tile
+        rgb = photograph((160, 120), seed)
+        request, answer = ask(cutting, rgb)
+        assert (request.frame, request.tiles) == ((160, 120), 10)
+        tiles = model.upload.cut(torch.from_numpy(rgb).to(DEVICE), request.rows, request.columns)
+        (wanted,) = cutting.run([replace(request, frame=(0, 0))], [tiles.cpu().numpy()])
+        assert replace(answer, times=wanted.times) == wanted
+        assert answer.visual_tokens == 10 * cutting.info.tokens_per_tile
+
+
+def test_frames_go_through_shared_memory_as_they_are(cutting: Engine, tiled: Path) -> None:
+    rgb = np.ascontiguousarray(photograph((96, 64)))
+    config = EngineConfig(str(tiled), device=DEVICE.type, dtype="float32", preset="realtime+device_resize")
+    with Offline(config, cutting.checkpoint.tiling) as offline:
+        assert offline.engine.cuts
+        assert offline.engine.info == replace(
+            cutting.info,
+            load_seconds=offline.engine.info.load_seconds,
+            frame_seconds=offline.engine.info.frame_seconds,
+        )
+        for encoding, pixels in (("rgb8", rgb), ("bgr8", np.ascontiguousarray(rgb[..., ::-1]))):
+            answer = offline.run(Image(pixels, encoding, 96, 64, 3 * 96), Task("detect", ("cone", "light")))
+            wanted = ask(cutting, rgb, Task("detect", ("cone", "light")))[1]
+            assert replace(answer, times=wanted.times) == wanted
 
 
 def test_without_the_recipe_frames_are_refused(tiled: Path) -> None:
