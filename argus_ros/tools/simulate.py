@@ -579,6 +579,10 @@ def _plot_costs(costs: Mapping[int, Mapping[str, float]], file: Path) -> None:
     cameras = np.array(list(costs))
     for key, style in (("p50", "o-"), ("p99", "o:")):
         axes.plot(cameras, [cost[key] for cost in costs.values()], style, color=COLOURS["argus"], label=key)
+    known = cameras[cameras >= 8]
+    if len(known):
+        growth = known * np.log(known) * costs[int(known[0])]["p50"] / (known[0] * np.log(known[0]))
+        axes.plot(known, growth, color="grey", lw=0.8, ls="--", label="n log n")
     axes.axhline(50.0, color="black", lw=0.8, ls=":")
     axes.set(xlabel="cameras", ylabel="µs", title="wall time of one decision", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,8 @@
 """FrameScheduler: each rule by example, then its promises under random events (hypothesis)."""
 
 import itertools
+import math
+import sys
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -252,6 +254,26 @@ def test_a_camera_does_not_pay_for_frames_that_were_not_run():
     coin = itertools.cycle([True, True, False])
     starts = starts_under_overload(s, 100, fails=lambda f: f.camera == "broken" and next(coin))
     assert starts.count("broken") == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("overloaded", [False, True])
+def test_the_work_of_a_decision_grows_no_faster_than_n_log_n(overloaded):
+    """In calls, which do not depend on the machine; its time is measured by ``argus simulate --cost``."""
+    calls = {}
+    for count in (8, 64):
+        s = scheduler(*(f"c{i}" for i in range(count)))
+        for now in (1.0, 1.01) if overloaded else (1.0,):  # of a second image the load is known
+            for name in s.counts:
+                s.offer(name, now, now)
+        events = []
+        sys.setprofile(lambda frame, event, argument, events=events: events.append(event))
+        chosen = s.next_prepare(now)
+        sys.setprofile(None)
+        assert chosen
+        assert s.load().overloaded == overloaded
+        calls[count] = sum(event.endswith("call") for event in events)
+    assert calls[8] > 8, "or nothing was counted"
+    assert calls[64] <= calls[8] * (64 * math.log(64)) / (8 * math.log(8))
 
 
 # --- staleness and probes --------------------------------------------------------------------------
