@@ -162,7 +162,10 @@ def by_films(recipe: str, results: Results) -> Iterator[str]:
     """What a draft from the last frame saves."""
     for name, result in results.items():
         if recipe == "last_frame_draft" and "films" in result:
-            films = ", ".join(f"{film} camera {f['faster']:.2f}x" for film, f in result["films"].items())
+            films = ", ".join(
+                f"{film} camera {f['fewer_passes']:.2f}x fewer passes and {f['faster']:.2f}x as fast"
+                for film, f in result["films"].items()
+            )
             drafts = " drafting as on a GPU" if result["gpu_drafts"] else ""
             yield (
                 f"{result['model']} on {place(result)}{drafts}, {films} "
