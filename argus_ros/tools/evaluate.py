@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="measure on COCO data instead: its instances.json")
     parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
     parser.add_argument(
-        "--only", default="", help="of --data only file names that this expression is found in"
+        "--only", metavar="REGEX", help="of --data only file names that this expression is found in"
     )
     parser.add_argument(
         "--min-side", type=float, default=0.0, metavar="PX", help="objects with a smaller side are ignored"
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(
                 "--data and --images go together: the instances.json and the folder of its pictures"
             )
-        data = coco.read(options.data, options.images, options.only)
+        data = coco.read(options.data, options.images, options.only or "")
         classes, samples, count = data.classes, from_data(data), len(data.pictures)
         source = {"data": options.data.name, "only": options.only, "pictures": count}
     else:
@@ -286,16 +286,12 @@ def show(figures: dict[str, Any]) -> None:
     table = Table(title=f"{figures['checkpoint']} on {count}, IoU 0.5")
     for column in ("class", "F1", "precision", "recall", "objects"):
         table.add_column(column, justify="left" if column == "class" else "right")
-    rows = (*figures["per_class"].items(), None, *figures["per_size"].items(), None, ("all", figures))
-    for row in rows:
-        if row is None:
-            table.add_section()
-            continue
-        name, values = row
-        name = f"{name} px" if values in figures["per_size"].values() else name
-        table.add_row(
-            name, *(f"{values[k]:.3f}" for k in ("f1", "precision", "recall")), str(values["objects"])
-        )
+    sizes = [(f"{name} px", row) for name, row in figures["per_size"].items()]
+    for group in (figures["per_class"].items(), sizes, [("all", figures)]):
+        for name, row in group:
+            shares = (f"{row[key]:.3f}" for key in ("f1", "precision", "recall"))
+            table.add_row(name, *shares, str(row["objects"]))
+        table.add_section()
     console.print(table)
     for name, value in summary(figures):
         console.print(f"{name}: {value}", highlight=False)

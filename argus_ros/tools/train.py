@@ -31,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=defaults.out, help="folder for the state, log, curves and checkpoint"
     )
-    parser.add_argument("--base", default="", help="checkpoint to start from: a shipped name or a folder")
+    parser.add_argument("--base", help="checkpoint to start from: a shipped name or a folder")
     parser.add_argument("--tile", type=int, default=0, help="side of the input in pixels; 0: as the base has")
     parser.add_argument("--bins", type=int, default=0, help="location bins per axis; 0: as the base has")
     parser.add_argument("--data", type=Path, help="train on COCO data instead: its instances.json")
     parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
     parser.add_argument(
         "--holdout",
-        default="",
         metavar="REGEX",
         help="of --data, file names that this expression is found in are measured and not trained on",
     )
@@ -74,12 +73,12 @@ def run(options: argparse.Namespace) -> int:
         lr=options.lr,
         seed=options.seed,
         processes=options.processes,
-        base=options.base,
+        base=options.base or "",
         tile=options.tile,
         bins=options.bins,
         data=options.data,
         images=options.images or Path(),
-        holdout=options.holdout,
+        holdout=options.holdout or "",
         min_side=options.min_side,
         precision=options.precision,
     )

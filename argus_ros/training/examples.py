@@ -15,6 +15,7 @@ from argus_ros.core.types import Task
 from argus_ros.training.blank import plural
 from argus_ros.training.scenes import Scene, Thing
 from argus_ros.vlm import prompts
+from argus_ros.vlm.tokens import lay_out
 
 NO_BIN = -1.0
 
@@ -42,12 +43,11 @@ class Examples:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary, tile: int, image_tokens: int
     ) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer
         self._ids = tokenizer.get_vocab()
         self._vocabulary = vocabulary
         self._tile = tile
-        fake = self._ids["<fake_token_around_image>"]
-        image = [self._ids[prompts.IMAGE]] * image_tokens
-        self._image = [fake, self._ids["<global-img>"], *image, fake, self._ids[prompts.ANSWER]]
+        self._image_tokens = image_tokens
         self._first_bin = self._ids[prompts.location_token(0)]
 
     def make(self, scene: Scene, task: Task) -> Example:
@@ -55,8 +55,8 @@ class Examples:
         height, width = scene.image.shape[:2]
         size = np.array([width, height, width, height], np.float32)
         boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / size
-        question = prompts.static_text(task, self._vocabulary).removeprefix(prompts.BEGIN)
-        tokens = [self._ids[prompts.BEGIN], *self._words(question), *self._image]
+        text = prompts.full_text(task, self._vocabulary)
+        tokens = [*lay_out(self._tokenizer, text, "idefics3", 0, 0, self._image_tokens).ids]
         start = len(tokens)
         position = [NO_BIN] * start
         for words, box in self._answer(scene.things, boxes, task):

@@ -91,6 +91,7 @@ class SceneSource:
         self._tile = tile
         self._novice = novice
         self._repeat = repeat
+        self._kept: dict[int, Scene] = {}  # of scenes that are repeated
         self._photographs = scenes.load_photographs()
 
     def example(self, index: int) -> Example:
@@ -100,7 +101,14 @@ class SceneSource:
 
     def scene(self, index: int) -> Scene:
         """What sample ``index`` shows."""
-        index = index % self._repeat if self._repeat else index
+        if not self._repeat:
+            return self._render(index)
+        index %= self._repeat
+        if index not in self._kept:
+            self._kept[index] = self._render(index)
+        return self._kept[index]
+
+    def _render(self, index: int) -> Scene:
         rng = np.random.default_rng((self._first, index, 1))
         sizes = ((1.5, 1.125), (1.6, 0.9), (1.25, 1.25), (1.125, 1.5))
         width, height = sizes[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
@@ -152,7 +160,7 @@ def train(
     ``measure`` was called on the checkpoint, with the F1 that it gave. Raises ValueError for a base or data
     that cannot be had.
     """
-    lesson = _Lesson(plan)
+    lesson = Lesson(plan)
     lesson.start()  # what is wrong is said here, not in another process
     plan.out.mkdir(parents=True, exist_ok=True)
     cuda = torch.cuda.is_available()
@@ -196,7 +204,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Lesson:
+class Lesson:
     """What a plan teaches, and the model it begins with."""
 
     def __init__(self, plan: Plan) -> None:
@@ -237,7 +245,7 @@ def _work(
 ) -> None:
     """One process's part of the training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lesson = _Lesson(plan)
+    lesson = Lesson(plan)
     vocabulary = lesson.vocabulary
     model, tokenizer = lesson.start()
     learner = Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0))).to(device)

@@ -89,11 +89,20 @@ class Tokens:
         for words in (task.prompt, *task.classes):
             if self._control.intersection(self.encode(words)):
                 raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
-        family, picture = self.checkpoint.family, prompts.placeholder(self.checkpoint.family)
-        expanded = prompts.image_text(family, rows, columns)
-        text = prompts.full_text(task, self.checkpoint.vocabulary, family).replace(picture, expanded)
-        ids = self._tokenizer.encode(text).ids
-        # Added tokens split the text, so placeholders can be repeated after tokenising as well as before.
-        start = ids.index(self.image) - len(self.encode(expanded.split(picture)[0]))
-        rest = [i for token in ids[start:] for i in [token] * (tokens_per_tile if token == self.image else 1)]
-        return Prompt(tuple(ids[:start]), tuple(rest), self.image)
+        text = prompts.full_text(task, self.checkpoint.vocabulary, self.checkpoint.family)
+        return lay_out(self._tokenizer, text, self.checkpoint.family, rows, columns, tokens_per_tile)
+
+
+def lay_out(
+    tokenizer: Tokenizer, text: str, family: str, rows: int, columns: int, tokens_per_tile: int
+) -> Prompt:
+    """Token ids of a text with a placeholder for a picture, cut into ``rows`` x ``columns`` tiles."""
+    picture = prompts.placeholder(family)
+    expanded = prompts.image_text(family, rows, columns)
+    image = tokenizer.encode(picture, add_special_tokens=False).ids[0]
+    ids = tokenizer.encode(text.replace(picture, expanded)).ids
+    # Added tokens split the text, so placeholders can be repeated after tokenising as well as before.
+    before = tokenizer.encode(expanded.split(picture)[0], add_special_tokens=False).ids
+    start = ids.index(image) - len(before)
+    rest = [i for token in ids[start:] for i in [token] * (tokens_per_tile if token == image else 1)]
+    return Prompt(tuple(ids[:start]), tuple(rest), image)

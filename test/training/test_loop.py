@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from argus_ros.core import checkpoint
+from argus_ros.core.matching import Truth
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.tools import evaluate
+from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import scenes
-from argus_ros.training.blank import TINY, write_checkpoint
-from argus_ros.training.loop import Plan, learning_rate, train
+from argus_ros.training.blank import TINY, Shape, write_checkpoint
+from argus_ros.training.examples import Examples
+from argus_ros.training.loop import Lesson, Plan, SceneSource, learning_rate, train
 from argus_ros.vlm.engine import Engine
 
 
@@ -44,8 +49,10 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_not(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     entries: list[dict[str, float]] = []
-    folder = train(plan(tmp_path, 40, processes=2, report_steps=5), entries.append)
-    assert entries[-1]["samples"] == 40
+    whole = plan(tmp_path, 40, processes=2, report_steps=2)
+    folder = train(whole, entries.append, measure=methodcaller("is_dir"))
+    assert [entry["samples"] for entry in entries] == [16, 32, 40]
+    assert [entry.get("f1") for entry in entries] == [None, None, True]  # of a checkpoint that is there
     assert entries == [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert (folder / "model.safetensors").exists()
 
@@ -67,6 +74,27 @@ def test_a_run_starts_from_a_checkpoint_with_another_tile(tmp_path: Path) -> Non
     assert checkpoint.read(folder).tiling.tile == 96
     with pytest.raises(ValueError, match="multiple of 32"):
         train(plan(tmp_path / "other", 8, base=str(base), tile=100), lambda entry: None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # half a minute where nothing else runs
+def test_a_small_model_learns_sixteen_scenes_by_heart(tmp_path: Path) -> None:
+    shape = Shape(64, 8, 2, 64, 2, 2, 64, 2, 2, 128)
+    learn = plan(
+        tmp_path, 6400, shape=shape, repeat=16, batch=16, lr=3e-3, vision_first=0, precision="float32"
+    )
+    folder = train(learn, lambda entry: None)
+    engine = Engine(EngineConfig(checkpoint=str(folder), device="cpu"))
+    lesson = Lesson(learn)
+    source = lesson.source(Examples(lesson.start()[1], lesson.vocabulary, 64, 16), 64)
+    assert isinstance(source, SceneSource)
+    accuracy = Accuracy(scenes.CLASSES)
+    for number in range(16):
+        scene = source.scene(number)
+        found = evaluate.ask(engine, scene.image, Task("detect")).detections
+        accuracy.add(found, [Truth(t.label, t.box) for t in scene.things])
+    assert accuracy.whole.hits > 10
+    assert accuracy.whole.f1 == 1.0
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
