@@ -306,7 +306,7 @@ class _Tokenizer:
 
 def _engine(patches: Patches, runner: EngineRunner) -> None:
     """Spans in the engine."""
-    from argus_ros.vlm import answers
+    from argus_ros.vlm import answers, loop
 
     model: Any = runner.model
     trace, vision = patches.trace, model.vision
@@ -322,14 +322,13 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
     patches.around(runner, "_question", "tokenise")
     patches.around(model.upload, "cut", "resize")
     patches.put(model, "upload", trace.wrap("copy", model.upload))
+    tower = vision.function  # whose parts are not seen where it is replayed from a recording
     patches.put(model, "vision", trace.wrap("vision", vision))
-    patches.put(
-        vision,
-        "parts",
-        replace(vision.parts, project=trace.wrap("project", vision.parts.project)),
-    )
+    patches.put(tower, "parts", replace(tower.parts, project=trace.wrap("project", tower.parts.project)))
     patches.around(model, "_prefill", "prefill")
     patches.around(model, "_append", "decode")
+    patches.around(loop.DeviceLoop, "launch", "decode")
+    patches.around(loop.Landing, "read", "decode")
     kind = type(model._head(runner.grammar))
     call = kind.__call__
     patches.put(kind, "__call__", logits)

@@ -17,7 +17,7 @@ from argus_ros.vlm.weights import Weights
 
 #: The buffers grow by so many tokens.
 GRAIN = 256
-#: Up to so many queries attention is plain products.
+#: Up to so many queries a GPU's attention is plain products.
 FEW = 32
 
 
@@ -91,9 +91,9 @@ class Decoder:
         values = torch.zeros_like(keys)
         frequency = s.rope_theta ** -(torch.arange(0, s.head_dim, 2, device=like.device).float() / s.head_dim)
         angle = torch.arange(capacity, device=like.device)[:, None] * frequency
-        self.cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)
-        self.sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)
-        self.keys, self.values = keys, values  # last: they say what capacity there is
+        cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)
+        sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)
+        self.keys, self.values, self.cos, self.sin = keys, values, cos, sin  # all or, without memory, none
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(…) token ids to (…, width)."""
@@ -112,17 +112,20 @@ class Decoder:
         future = torch.arange(reach, device=x.device) > places[..., None]
         # Queries of one group of heads are rows of one matrix: (rows, kv_heads, group * n, head_dim).
         mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
-        row = torch.arange(rows, device=x.device)[:, None]
+        # Where keys and values go in a layer's memory, seen as one long list: (rows * n, kv_heads).
+        row = torch.arange(first, first + rows, device=x.device)[:, None, None] * s.kv_heads
+        head = row + torch.arange(s.kv_heads, device=x.device)
+        place = (head * self.capacity + places[..., None]).flatten(0, 1)
         for i, layer in enumerate(self.layers):
             h = F.rms_norm(x, (width,), layer.norm1, s.eps)
             qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(rows * count, -1, s.head_dim)
             qk = qkv[:, :rotated]
-            qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin).unflatten(0, (rows, count))
+            qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin)
+            self.keys[i].view(-1, s.head_dim)[place] = qk[:, s.heads :]
+            self.values[i].view(-1, s.head_dim)[place] = qkv[:, rotated:]
             keys, values = (kept[i, first : first + rows, :, :reach] for kept in (self.keys, self.values))
-            keys[row, :, places] = qk[:, :, s.heads :]
-            values[row, :, places] = qkv[:, rotated:].unflatten(0, (rows, count))
-            queries = qk[:, :, : s.heads].unflatten(2, (s.kv_heads, group)).permute(0, 2, 3, 1, 4)
-            h = _attend(queries.flatten(2, 3), keys, values, mask)
+            queries = qk[:, : s.heads].view(rows, count, s.kv_heads, group, -1).permute(0, 2, 3, 1, 4)
+            h = attend(queries.flatten(2, 3), keys, values, mask)
             h = h.unflatten(2, (group, count)).permute(0, 3, 1, 2, 4).reshape(rows * count, -1)
             x.addmm_(h, layer.out)
             h = F.rms_norm(x, (width,), layer.norm2, s.eps)
@@ -131,14 +134,18 @@ class Decoder:
         return F.rms_norm(x, (width,), self.norm, s.eps).view(rows, count, width)
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Attention of (rows, heads, n, head_dim) over (rows, heads, reach, head_dim); ``mask`` is added."""
+    if queries.is_cuda and queries.shape[2] <= FEW:
+        return attend_few(queries, keys, values, mask)
+    return F.scaled_dot_product_attention(queries, keys, values, mask)
+
+
+def attend_few(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """The same as plain products, which occupy a GPU better when there are few queries."""
     rows, heads, count, width = queries.shape
-    if count > FEW:
-        return F.scaled_dot_product_attention(queries, keys, values, mask)
-    # Kernels for many queries leave most of a GPU idle on few, and cost more to call than three products.
-    add = mask.expand(rows, heads, count, -1).flatten(0, 1)
-    scores = torch.baddbmm(add, queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=width**-0.5)
+    mask = mask.expand(rows, heads, count, -1).flatten(0, 1)
+    scores = torch.baddbmm(mask, queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=width**-0.5)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).unflatten(0, (rows, heads))
 
 

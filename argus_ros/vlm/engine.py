@@ -36,8 +36,6 @@ KEPT = 64
 #: Most frames in one pass.
 TOGETHER = 8
 
-#: Recipes without an implementation.
-NOT_YET = ("device_loop",)
 #: Recipes of the native backend's own modules.
 NATIVE_ONLY = (
     "device_resize",
@@ -305,13 +303,12 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype, named: str) -> Recipes:
     """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off."""
-    reasons = dict.fromkeys(NOT_YET, "not implemented")
-    if device.type == "cuda":
-        reasons["compiled_step"] = "not implemented for CUDA"
-    else:
+    reasons = {}
+    if device.type == "cpu":
         reasons["pinned_async"] = "needs CUDA"
-        if "+device_resize" not in named:
-            reasons["device_resize"] = "gains nothing without a GPU"
+        for name in ("device_resize", "device_loop"):
+            if f"+{name}" not in named:
+                reasons[name] = "gains nothing without a GPU"
     if device.type == "cpu" and dtype != torch.float32:
         reasons["compiled_step"] = "needs float32 on the CPU"
     if not wanted.lean_modules:

@@ -146,6 +146,28 @@ class Decoding:
             self.pending.append(forced)
         self._look(self.columns[first:])
 
+    def accept(self, chosen: np.ndarray, logits: np.ndarray) -> None:
+        """Take what the device has chosen: columns (steps, n) filled up with -1; logits (steps, columns).
+
+        A step ran what was pending, chose one column by its logits, and took those that the grammar forces.
+        """
+        most, first = self.job.limits.max_tokens, len(self.columns)
+        for columns, row in zip(chosen.tolist(), logits, strict=True):
+            if self.cursor.done or len(self.columns) == most:
+                break
+            self.length += len(self.pending)
+            self.passes += 1
+            self.rows[len(self.columns)] = row
+            self.pending = []
+            for column in columns[: most - len(self.columns)]:
+                if column < 0:
+                    break
+                if self.pending:
+                    self.rows[len(self.columns), column] = 0
+                self._add(column)
+                self.pending.append(column)
+        self._look(self.columns[first:])
+
     def _add(self, column: int) -> None:
         self.columns.append(column)
         self.cursor.advance(column)
@@ -179,11 +201,12 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._marks: dict[str, float | torch.cuda.Event] = {}
+        self._started = time.monotonic()
         self.mark("start")
 
-    def mark(self, name: str, *, again: bool = True) -> None:
-        """Now is the end of stage ``name``; unless it had one before and that is to stay."""
-        if not again and name in self._marks:
+    def mark(self, name: str) -> None:
+        """Now is the end of stage ``name``, the first time that this is said."""
+        if name in self._marks:
             return
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)
@@ -200,7 +223,8 @@ class Stopwatch:
         return float(b) - float(a)  # type: ignore[arg-type]
 
     def times(self) -> StageTimes:
-        """All stages; waits for the device to come to the end of the last one."""
-        names = ("transfer", "vision", "prefill", "decode")
+        """All stages up to now, when the host has just read the last of an answer from the device."""
+        names = ("transfer", "vision", "prefill")
         stages = dict(zip(names, map(self._between, ("start", *names), names), strict=False))
-        return StageTimes(first_token=self._between("start", "first_token"), **stages)
+        decode = time.monotonic() - self._started - sum(stages.values())
+        return StageTimes(first_token=self._between("start", "first_token"), decode=decode, **stages)

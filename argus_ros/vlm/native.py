@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from torch import Tensor
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
-from argus_ros.vlm.decoder import Decoder
+from argus_ros.vlm.decoder import GRAIN, Decoder
 from argus_ros.vlm.drafts import PassCost
 from argus_ros.vlm.generation import Decoding, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Grammar
+from argus_ros.vlm.graphs import Graphs
 from argus_ros.vlm.host import HostSteps
+from argus_ros.vlm.loop import DeviceLoop
 from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.upload import Upload
 from argus_ros.vlm.vision import Normalisation, VisionTower
@@ -29,6 +31,9 @@ KEPT = 32
 #: reading the weights that takes time.
 ON_CPU = PassCost(0.0, 0.25), PassCost(0.2, 0.15)
 ON_DEVICE = PassCost(0.0, 0.003), PassCost(0.0, 0.003)
+
+#: Passes of more tokens than this are filled up to a multiple of it, where shapes are static.
+FINE = 32
 
 #: Normed hidden states of tokens, (n, width), on the device or on the host.
 Hidden = Tensor | np.ndarray
@@ -45,7 +50,7 @@ class NativeModel(Model):
         normalisation = Normalisation.read(checkpoint)
         self.upload = Upload(recipes, device, normalisation, vision.image)
         with Weights(checkpoint, device, dtype) as weights:
-            self.vision = VisionTower(
+            tower = VisionTower(
                 weights, checkpoint.family, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
@@ -54,8 +59,12 @@ class NativeModel(Model):
         self._fronts: dict[int, tuple[int, ...]] = {}  # whose keys and values stand at the front of a row
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._heads: dict[int, Head] = {}
-        host = recipes.compiled_step and device.type == "cpu" and dtype == torch.float32
-        self._host = HostSteps(self.decoder) if host else None
+        self._loops: dict[int, DeviceLoop] = {}
+        in_numpy = device.type == "cpu" and dtype == torch.float32 and not recipes.device_loop
+        self._host = HostSteps(self.decoder) if recipes.compiled_step and in_numpy else None
+        self._static = recipes.compiled_step and not in_numpy  # one sequence of operations for many lengths
+        self._pool = torch.cuda.graph_pool_handle() if self._static and device.type == "cuda" else None
+        self.vision, self._decode = self._recorded(tower), self._recorded(self.decoder)
         self._costs = ON_CPU if device.type == "cpu" else ON_DEVICE
 
     @torch.inference_mode()
@@ -74,20 +83,46 @@ class NativeModel(Model):
         logits = self._prefill(decodings, visual)
         watch.mark("prefill")
         alive = decodings
+        for _ in self._rounds(decodings, logits):
+            watch.mark("first_token")
+            for decoding in alive:
+                if decoding.ended:
+                    yield decoding.row, decoding.generated(watch.times(), len(visual[decoding.row]))
+            alive = [decoding for decoding in alive if not decoding.ended]
+
+    def _rounds(self, decodings: Sequence[Decoding], logits: list[np.ndarray]) -> Iterator[None]:
+        """The decode loop: bring all answers that go on forward, time and again, until none does."""
+        alive = decodings
         while True:
             for decoding, chosen_by in zip(alive, logits, strict=True):
                 decoding.take(chosen_by)
-            watch.mark("first_token", again=False)
-            for decoding in alive:
-                if decoding.ended:
-                    watch.mark("decode")
-                    yield decoding.row, decoding.generated(watch.times(), len(visual[decoding.row]))
-            alive = [decoding for decoding in alive if not decoding.ended]
+            yield
+            while alive := [decoding for decoding in decodings if not decoding.ended]:
+                for decoding in alive:
+                    decoding.propose(self._costs[1])
+                loop = self._loop(alive[0].grammar)
+                if not (loop and loop.takes(alive)):
+                    break
+                yield from loop(decodings)
             if not alive:
                 return
-            for decoding in alive:
-                decoding.propose(self._costs[1])
             logits = self._append(decodings)
+
+    def _loop(self, grammar: Grammar) -> DeviceLoop | None:
+        if not self._recipes.device_loop:
+            return None
+        if id(grammar) not in self._loops:
+            jump, head = self._recipes.jump_forward, self._head(grammar)
+            _keep(
+                self._loops,
+                id(grammar),
+                DeviceLoop(grammar, head.logits, self.decoder, jump=jump, recorded=self._recorded),
+            )
+        return self._loops[id(grammar)]
+
+    def _recorded(self, function: Callable[..., Any]) -> Graphs:
+        """A function of tensors, replayed from CUDA graphs where steps are compiled so."""
+        return Graphs(function, self.device, self._pool, on=self._static)
 
     def _prefill(self, decodings: Sequence[Decoding], visual: Sequence[Tensor]) -> list[np.ndarray]:
         """Run prompts, and a guess behind each; logits (1 + guess, columns) from their last tokens on."""
@@ -96,14 +131,16 @@ class NativeModel(Model):
             prompts = [Prompt((), prompt.ids, prompt.image_token) for prompt in prompts]
         longest = max(decoding.job.limits.max_tokens for decoding in decodings)
         # Rows are run as far as the longest: what is short of it is filled up behind its end.
-        most = max(len(p.prefix) for p in prompts) + max(len(p.rest) for p in prompts) + 2 * longest
+        most = max(len(p.prefix) for p in prompts) + max(len(p.rest) for p in prompts) + 2 * longest + FINE
         if self.decoder.reserve(len(prompts), most):
             self._fronts.clear()
+            self._loops.clear()
+            self._decode.clear()
         for row, prompt in enumerate(prompts):
             self._restore(row, prompt.prefix)
-        guesses = [torch.from_numpy(decoding.tokens) for decoding in decodings]
+        guesses = [self._up(torch.from_numpy(decoding.tokens)) for decoding in decodings]
         count = max(len(p.rest) + len(guess) for p, guess in zip(prompts, guesses, strict=True))
-        ids = torch.zeros(len(prompts), count, dtype=torch.long, device=self.device)
+        ids = torch.zeros(len(prompts), self._filled(count), dtype=torch.long, device=self.device)
         rests = [self._rest(prompt) for prompt in prompts]
         for row, ((rest, _), guess) in enumerate(zip(rests, guesses, strict=True)):
             ids[row, : len(rest)] = rest
@@ -128,12 +165,12 @@ class NativeModel(Model):
             joined = self._host([(decoding.row, decoding.length, tokens[decoding.row]) for decoding in alive])
             hidden = np.split(joined, np.cumsum([len(ids) for ids in tokens.values()])[:-1])
         else:
-            ids = torch.zeros(len(decodings), max(map(len, tokens.values())), dtype=torch.long)
+            count = self._filled(max(map(len, tokens.values())))
+            ids = torch.zeros(len(decodings), count, dtype=torch.long)
             for row, new in tokens.items():
                 ids[row, : len(new)] = torch.from_numpy(new)
-            states = self._pass(
-                self.decoder.embed(ids.to(self.device)), [decoding.length for decoding in decodings]
-            )
+            x = self.decoder.embed(self._up(ids))
+            states = self._pass(x, [decoding.length for decoding in decodings])
             hidden = [states[row, : len(new)] for row, new in tokens.items()]
         for decoding in alive:
             decoding.passes += 1
@@ -145,8 +182,24 @@ class NativeModel(Model):
     def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
         """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
         count = x.shape[1]
-        places = torch.tensor(starts)[:, None] + torch.arange(count)
-        return self.decoder(x, places.to(self.device), max(starts) + count, row)
+        reach = max(starts) + count
+        if self._static:
+            reach = -(-reach // GRAIN) * GRAIN
+        # Made on the device: numbers of the host's would have to wait for it.
+        places = torch.stack([torch.arange(s, s + count, device=self.device) for s in starts])
+        return self._decode(x, places, reach=reach, first=row)
+
+    def _filled(self, count: int) -> int:
+        """Tokens that a pass of so many is filled up to, so that there are few shapes."""
+        if not self._static:
+            return count
+        return 1 << (count - 1).bit_length() if count < FINE else -(-count // FINE) * FINE
+
+    def _up(self, tensor: Tensor) -> Tensor:
+        """To the device, without waiting for it."""
+        return (
+            tensor.pin_memory().to(self.device, non_blocking=True) if self._pool else tensor.to(self.device)
+        )
 
     def _restore(self, row: int, prefix: tuple[int, ...]) -> None:
         """Put the keys and values of ``prefix`` at the front of a row; they are computed once."""
@@ -163,8 +216,10 @@ class NativeModel(Model):
 
     def free(self) -> None:
         """Give back what can be had again: all that is kept between frames."""
-        for kept in (self._prefixes, self._fronts, self._rests, self._heads):
+        for kept in (self._prefixes, self._fronts, self._rests, self._heads, self._loops):
             kept.clear()
+        self.vision.clear()
+        self._decode.clear()
         super().free()
 
     def _rest(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
@@ -188,17 +243,21 @@ class Head:
         self.grammar = grammar
         # Only the rows that the grammar can use are computed, where that is worth their copy.
         self._all = 2 * len(grammar.tokens) > len(weight)
-        used = torch.from_numpy(grammar.tokens).to(weight.device)
-        self._weight = weight.t() if self._all else weight[used].t().contiguous()
+        self._used = torch.from_numpy(grammar.tokens).to(weight.device)
+        self._weight = weight.t() if self._all else weight[self._used].t().contiguous()
 
     @np.errstate(all="ignore")
     def __call__(self, hidden: Hidden) -> np.ndarray:
         """Hidden states (n, width) to logits (n, columns), float32, on the host."""
-        if isinstance(hidden, np.ndarray):
-            logits = hidden @ self._weight.numpy()
-        else:
-            logits = (hidden @ self._weight).float().cpu().numpy()
+        if isinstance(hidden, Tensor):
+            return self.logits(hidden).cpu().numpy()
+        logits = hidden @ self._weight.numpy()
         return logits[:, self.grammar.tokens] if self._all else logits
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The same on the device."""
+        logits = (hidden @ self._weight).float()
+        return logits[:, self._used] if self._all else logits
 
 
 def _keep(cache: dict[Any, Any], key: object, value: object) -> None:

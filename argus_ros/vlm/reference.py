@@ -76,14 +76,14 @@ class TransformersModel(Model):
             )
         finally:
             hook.remove()
-        watch.mark("decode")
+        times = watch.times()
         columns = [grammar.column[int(token)] for token in output]
         processor.follow(output)
         return Generated(
             columns=columns,
             logits=torch.stack(processor.rows).cpu().numpy(),
             truncated=not processor.cursor.done,
-            times=watch.times(),
+            times=times,
             passes=len(columns) - 1,
             visual_tokens=int((ids == prompt.image_token).sum()),
         )

@@ -63,7 +63,14 @@ def mixed(engine: Engine, grids: Sequence[tuple[int, int]], seed: int) -> list[F
 
 
 @pytest.fixture(
-    scope="module", params=["realtime", "realtime-compiled_step", "realtime-jump_forward-prefix_kv"]
+    scope="module",
+    params=[
+        "realtime",
+        "realtime-compiled_step",
+        "realtime-jump_forward-prefix_kv",
+        "realtime+device_loop",
+        "realtime-compiled_step+device_loop",
+    ],
 )
 def preset(request: pytest.FixtureRequest) -> str:
     return request.param

@@ -17,6 +17,8 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Generated
+from argus_ros.vlm.graphs import Graphs
+from argus_ros.vlm.native import NativeModel
 
 DEVICE = os.environ.get("ARGUS_TEST_DEVICE", "cuda")
 TIE = 1e-4
@@ -66,6 +68,69 @@ def test_float32_tokens_are_the_references(
     for ours, theirs in both(request.getfixturevalue(name), "float32", grid):
         same, preferred = agreement(ours, theirs)
         assert preferred <= TIE, f"token {same} differs from the reference's, which was better by {preferred}"
+
+
+#: All that a GPU has, also where ``ARGUS_TEST_DEVICE`` is a CPU.
+PRESET = "realtime+device_loop"
+
+
+def recordings(engine: Engine) -> list[object]:
+    """What replays the vision tower, passes of the decoder, and chunks of steps."""
+    model = engine._model
+    assert isinstance(model, NativeModel)
+    graphs: list[Graphs] = [model.vision, model._decode, *(loop._run for loop in model._loops.values())]
+    return [recording for one in graphs for recording in one._recordings.values()]
+
+
+def test_recorded_steps_say_what_eager_ones_say(tiled: Path) -> None:
+    """The same frames first eagerly, then while recordings are made, then replayed; and without recipes."""
+    recorded = Engine(EngineConfig(str(tiled), device=DEVICE, dtype="float32", preset=PRESET))
+    eager = Engine(
+        EngineConfig(
+            str(tiled),
+            device=DEVICE,
+            dtype="float32",
+            preset="realtime-device_loop-compiled_step-camera_batch",
+        )
+    )
+    rng, side = np.random.default_rng(5), recorded.info.tile
+    tasks = [Task(name, recorded.info.classes, "how many") for name in recorded.info.tasks]
+    frames = [
+        np.ascontiguousarray(
+            rng.integers(0, 255, (7, 4, 4, 3), np.uint8).repeat(side // 4, 1).repeat(side // 4, 2)
+        )
+        for _ in range(3)
+    ]
+    asked = [FrameRequest(i, 0, 2, 3, 640, 480, tasks[i % 2], max_new_tokens=24) for i in range(3)]
+    for task in tasks:
+        request = FrameRequest(0, 0, 2, 3, 640, 480, task, max_new_tokens=24)
+        for _ in range(3):
+            for frame in frames:
+                ours, plain = recorded.generate(request, frame), eager.generate(request, frame)
+                same, preferred = agreement(ours, plain)
+                assert preferred <= TIE, f"{task.name}: token {same} differs"
+    for _ in range(3):  # together, answers of different lengths under two grammars
+        for index, ours in recorded._generate(asked, frames):
+            same, preferred = agreement(ours, eager.generate(asked[index], frames[index]))
+            assert preferred <= TIE, f"{asked[index].task.name} in a batch: token {same} differs"
+    made = recordings(recorded)
+    assert len(made) >= 3
+    if DEVICE.startswith("cuda"):
+        assert all(recording._graph is not None for recording in made), "a shape could not be recorded"
+
+
+def test_memory_that_moves_takes_its_recordings_along(tiled: Path) -> None:
+    """Buffers that grow, and memory that is given back, between frames of one shape."""
+    engine = Engine(EngineConfig(str(tiled), device=DEVICE, dtype="float32", preset=PRESET))
+    frame = np.full((1, engine.info.tile, engine.info.tile, 3), 90, np.uint8)
+    request = FrameRequest(0, 0, 0, 0, 640, 480, Task("dense_caption"), max_new_tokens=24)
+    first, *others = [engine.generate(request, frame) for _ in range(3)]
+    others += [made for _, made in engine._generate([request] * 3, [frame] * 3)]  # more rows
+    others += [engine.generate(request, frame) for _ in range(3)]
+    engine._model.free()
+    others += [engine.generate(request, frame) for _ in range(3)]
+    for other in others:
+        assert agreement(other, first)[1] <= TIE
 
 
 def test_bfloat16_agreement(tiny: Path, record_property: Callable[[str, object], None]) -> None:

@@ -196,9 +196,9 @@ class Scripted(Draft):
         pass
 
 
-@pytest.fixture(scope="module", params=["realtime", "realtime-compiled_step"])
+@pytest.fixture(scope="module", params=["realtime", "realtime-compiled_step", "realtime+device_loop"])
 def either(request: pytest.FixtureRequest, tiny: Path) -> Engine:
-    """Passes in numpy, and in torch."""
+    """Passes in numpy, in torch, and in torch with static shapes and choices on the device."""
     return Engine(EngineConfig(str(tiny), device="cpu", dtype="float32", preset=request.param))
 
 

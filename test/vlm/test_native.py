@@ -11,6 +11,7 @@ import torch
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.core.types import Task
+from argus_ros.vlm import decoder as decoders
 from argus_ros.vlm import grammar
 from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.generation import Limits
@@ -19,16 +20,20 @@ from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.tokens import Tokens
 
 CPU = torch.device("cpu")
-ALL = PRESETS["realtime"]
+ALL = PRESETS["realtime"]  # with device_loop, and so with steps of static shapes, as on a GPU
+ON_CPU = ALL.without(["device_loop"])
 
 
-def model(path: Path, recipes: Recipes = ALL) -> NativeModel:
+def model(path: Path, recipes: Recipes = ON_CPU) -> NativeModel:
     return NativeModel(checkpoints.read(path), recipes, CPU, torch.float32)
 
 
-@pytest.mark.parametrize("off", ["uint8_transfer", "prefix_kv", "compiled_step", "jump_forward"])
-def test_no_recipe_changes_the_tokens(tiled: Path, off: str) -> None:
-    with_all, without = model(tiled), model(tiled, ALL.without([off]))
+@pytest.mark.parametrize("recipes", [ALL, ON_CPU], ids=["device", "numpy"])
+@pytest.mark.parametrize(
+    "off", ["uint8_transfer", "prefix_kv", "compiled_step", "jump_forward", "device_loop"]
+)
+def test_no_recipe_changes_the_tokens(tiled: Path, recipes: Recipes, off: str) -> None:
+    with_all, without = model(tiled, recipes), model(tiled, recipes.without([off]))
     checkpoint = checkpoints.read(tiled)
     tokens = Tokens(checkpoint, checkpoint.config["text_config"]["vocab_size"])
     passes = [0, 0]
@@ -70,6 +75,20 @@ def test_steps_equal_one_pass_and_can_be_taken_back(grouped: NativeModel) -> Non
     parts = torch.arange(20)[7:].split([1, 5, 2, 1, 4])
     again = torch.cat([run(decoder, ids[part], int(part[0])) for part in parts])
     torch.testing.assert_close(again, at_once[7:], atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("first", [0, 1])
+def test_attention_as_plain_products(
+    grouped: NativeModel, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """As on a GPU, with rows from the middle of the buffers."""
+    decoder, ids = grouped.decoder, torch.arange(40, 58).view(2, 9)
+    decoder.reserve(3, 256)
+    places = torch.tensor([[0], [4]]) + torch.arange(9)
+    expected = decoder(decoder.embed(ids), places, 64, first)
+    monkeypatch.setattr(decoders, "attend", decoders.attend_few)
+    torch.testing.assert_close(decoder(decoder.embed(ids), places, 64, first), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
@@ -121,6 +140,6 @@ def test_buffers_grow(grouped: NativeModel) -> None:
 def test_folded_normalisation(tiny: Path) -> None:
     """Grey, where normalised pixels are zero, and extremes; against normalising first."""
     tiles = np.stack([np.full((64, 64, 3), v, np.uint8) for v in (0, 127, 128, 255)])
-    folded, plain = model(tiny), model(tiny, ALL.without(["uint8_transfer"]))
+    folded, plain = model(tiny), model(tiny, ON_CPU.without(["uint8_transfer"]))
     a, b = (m.vision(m.upload(tiles)) for m in (folded, plain))
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)

@@ -1,0 +1,92 @@
+"""CUDA graphs: operations that are recorded once for each shape and replayed without a call per operation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+#: Shapes that are kept; each is a recording with its own buffers.
+KEPT = 128
+
+
+class Graphs:
+    """A function of tensors on one device, replayed from a recording for each shape of its arguments.
+
+    A shape runs eagerly when it first comes, is recorded when it comes again, and is replayed from then on.
+    The function must do the same whatever the numbers in its arguments are and wait for nothing, and it may
+    run more than once for one call. A device without graphs runs it on the same buffers, unrecorded. Without
+    ``on`` it is just called.
+    """
+
+    def __init__(self, function: Callable[..., Any], device: torch.device, pool: Any, *, on: bool) -> None:
+        self.function = function
+        self._device, self._pool, self._on = device, pool, on
+        self._seen: set[object] = set()  # shapes that have run eagerly
+        self._recordings: dict[object, _Recording] = {}
+
+    def __call__(self, *tensors: Tensor, **fixed: int) -> Any:
+        if not self._on:
+            return self.function(*tensors, **fixed)
+        key = (*((t.shape, t.dtype) for t in tensors), *fixed.items())
+        if key not in self._recordings:
+            if key not in self._seen:
+                self._seen.add(key)
+                return self.function(*tensors, **fixed)
+            if len(self._recordings) >= KEPT:
+                del self._recordings[next(iter(self._recordings))]
+            self._recordings[key] = _Recording(self.function, tensors, fixed, self._device, self._pool)
+        return self._recordings[key](tensors)
+
+    def clear(self) -> None:
+        """Forget all recordings: what they were made on has moved, or their memory is needed."""
+        self._recordings.clear()
+
+
+class _Recording:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        tensors: tuple[Tensor, ...],
+        fixed: dict[str, int],
+        device: torch.device,
+        pool: Any,
+    ) -> None:
+        self._inputs = [tensor.clone() for tensor in tensors]
+        self._again = lambda: function(*self._inputs, **fixed)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            self._record(device, pool)
+
+    def _record(self, device: torch.device, pool: Any) -> None:
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+        current = torch.cuda.current_stream(device)
+        try:
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):  # libraries set themselves up on a stream's first use
+                self._again()
+            current.wait_stream(stream)
+            with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+                self._outputs = self._again()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # slower, and right all the same
+            log.warning("a step cannot be recorded as a CUDA graph and runs eagerly: %s", error)
+        else:
+            self._graph = graph
+
+    def __call__(self, tensors: tuple[Tensor, ...]) -> Any:
+        for mine, given in zip(self._inputs, tensors, strict=True):
+            mine.copy_(given, non_blocking=True)
+        if self._graph is None:
+            return self._again()
+        self._graph.replay()
+        # All recordings work in the same memory: what is to be kept has to leave it.
+        if isinstance(self._outputs, Tensor):
+            return self._outputs.clone()
+        return tuple(output.clone() for output in self._outputs)
