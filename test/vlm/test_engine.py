@@ -147,12 +147,12 @@ def exhaust(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Let the vision tower ask for more memory than there is, for more than ``most`` tiles."""
     model = engine._model
     assert isinstance(model, NativeModel)
-    vision = model.vision
+    vision = model.vision.function
 
     def see(tiles: torch.Tensor) -> torch.Tensor:
         return vision(tiles) if len(tiles) <= most else torch.empty(1 << 50, 1 << 10)
 
-    monkeypatch.setattr(model, "vision", see)
+    monkeypatch.setattr(model.vision, "function", see)
 
 
 def test_a_frame_that_memory_does_not_hold_is_answered_as_one_tile(
