@@ -26,5 +26,5 @@ nano=(--checkpoint argus-nano --size 640x480 --device cpu)
 bench cpu_preprocess_smolvlm --config smolvlm-256m --only preprocess --size 1280x720
 bench cpu_preprocess_internvl3 --config internvl3-2b --only preprocess --size 1280x720
 bench cpu_nano "${nano[@]}" --ladder --ablation
-bench cpu_argus_256m --config argus-256m --size 640x480 --device cpu --rounds 2 --tokens 16
+bench cpu_argus_256m --config argus-256m --size 640x480 --device cpu --presets stock,realtime --rounds 2 --tokens 16
 argus cpu_nano_profile profile "${nano[@]}" --json "$OUT/cpu_nano_profile.json" --html "$OUT/cpu_nano_profile.html"
