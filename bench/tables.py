@@ -29,24 +29,26 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
     given = parser.parse_args()
     results = {path.stem: json.loads(path.read_text()) for path in sorted(given.results.glob("*.json"))}
-    benches = {name: r for name, r in results.items() if "presets" in r and "rounds" in r}
-    if not benches:
-        print(
-            f"{given.results} has no figures; run bench/cpu_suite.sh or bench/gpu_suite.sh", file=sys.stderr
-        )
-        return 1
-    profiles = [r for r in results.values() if "presets" in r and "rounds" not in r]
-    parts = [*(table(name, r) for name, r in benches.items()), *map(profiled, profiles)]
-    text = "\n\n".join(parts)
-    page = re.sub(
-        r"(<!-- figures -->\n).*?(<!-- /figures -->)",
-        lambda found: f"{found[1]}{text}\n{found[2]}",
+    page, parts = (
         given.page.read_text(),
-        flags=re.S,
+        [
+            *(table(name, r) for name, r in results.items() if is_bench(r)),
+            *(profiled(r) for r in results.values() if "presets" in r and not is_bench(r)),
+        ],
     )
+    if parts:
+        text = "\n\n".join(parts)
+        figures = r"(<!-- figures -->\n).*?(<!-- /figures -->)"
+        page = re.sub(figures, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
+    else:
+        print(f"no tables in {given.results}; run bench/cpu_suite.sh or bench/gpu_suite.sh", file=sys.stderr)
     sections = re.split(r"^(?=## )", page, flags=re.M)
     given.page.write_text("".join(with_gain(section, results) for section in sections))
     return 0
+
+
+def is_bench(result: dict[str, Any]) -> bool:
+    return "presets" in result and "rounds" in result
 
 
 def with_gain(section: str, results: Results) -> str:
@@ -122,7 +124,7 @@ def profiled(result: dict[str, Any]) -> str:
 def by_bench(recipe: str, results: Results) -> Iterator[str]:
     """What adding it to the recipes above it saved, and what taking it from realtime cost."""
     for name, result in results.items():
-        if "presets" not in result or "rounds" not in result:
+        if not is_bench(result):
             continue
         said = []
         for before, after in pairwise(result.get("ladder", [])):

@@ -120,7 +120,7 @@ def test_what_is_asked_beyond_is_left_to_the_stock_processor(name: str) -> None:
         assert compare(internvl(64), picture, crop_to_patches="no" not in name, **asked) == 0
 
 
-@pytest.mark.parametrize("size", [(1, 100), (100, 1), (1, 1), (7680, 4320)])
+@pytest.mark.parametrize("size", [(1, 100), (100, 1), (1, 1), (7680, 1000)])
 def test_extreme_sizes(size: tuple[int, int]) -> None:
     picture = PIL.Image.new("RGB", size, (20, 120, 220))  # an array so thin could be read either way
     assert compare(smolvlm(tile=32, longest=128), picture) < 0.01
