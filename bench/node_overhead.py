@@ -177,7 +177,7 @@ def overhead(observer: Observer, model: str, images: int) -> list[dict[str, floa
         observer.spin(lambda: observer.ready)
         publisher = observer.node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
         image = picture(1280, 720)
-        taken = []
+        taken: list[dict[str, float]] = []
         while len(taken) < images + WARM_UP:
             observer.timings.clear()
             image.header.stamp = observer.node.get_clock().now().to_msg()
@@ -252,7 +252,8 @@ def ingestion(observer: Observer, model: str, rounds: int, seconds: float) -> li
             spent, images = processor_seconds(node.pid) - before, len(observer.timings)
             observer.change(Transition.TRANSITION_DEACTIVATE)
 
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "last": signal.SIGTERM}
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            pipes["last"] = signal.SIGTERM
             with process(*role("bare"), **pipes) as subscriber:
                 assert subscriber.stdin
                 assert subscriber.stdout

@@ -24,6 +24,7 @@ from argus_ros.tools.evaluate import prepared
 from argus_ros.tools.workload import stock_tiles
 from argus_ros.training import scenes
 from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.processors import stock_processor
 
 WAYS = ("stock", "direct_resize", "device_resize")
@@ -62,6 +63,7 @@ def main() -> None:
             found = engine.run([replace(asks, id=number)], [pixels])[0].detections
             counts[way, number] = len(match(found, truths)), len(found), len(truths)
         layout = request.rows, request.columns
+        assert isinstance(device._model, NativeModel)
         cut = device._model.upload.cut(torch.from_numpy(scene.image).to(device._model.device), *layout)
         for way, ours in ((1, tiles), (2, cut.cpu().numpy())):
             difference[way] += np.abs(ours.astype(int) - stock).mean() / given.scenes
