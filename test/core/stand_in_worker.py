@@ -16,7 +16,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from argus_ros.core.protocol import Answered, Arena, Failed, FrameRequest, ModelInfo, Progress, Ready, Run
-from argus_ros.core.types import Answer, Detection
+from argus_ros.core.types import Answer, Detection, Status
 
 INFO = ModelInfo("stand-in", "cpu", "float32", ("detect",), ("cone",), 32, 5, 4, 0)
 
@@ -37,6 +37,11 @@ def answer(arena: Arena, request: FrameRequest, together: int) -> Answered:
         case "budget":
             said = f"{request.tiles} tiles, {request.max_detections} objects"
             return Answered(request.id, Answer(text=said))
+        case "cut":
+            assert request.deadline is not None
+            assert request.taken is not None
+            seconds = request.deadline - request.taken
+            return Answered(request.id, Answer(text=f"{seconds:.3f}", status=Status.TRUNCATED))
         case "batch":
             return Answered(request.id, Answer(text=str(together)))
         case "refuse":

@@ -23,7 +23,7 @@ from argus_ros.core.budget import ladder
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
-from argus_ros.core.pipeline import Camera, Offline, Pipeline, Report
+from argus_ros.core.pipeline import PUBLISH_MARGIN, Camera, Offline, Pipeline, Report
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.scheduler import CameraPolicy, Level, PolicyError
 from argus_ros.core.types import Detection, Outcome, Status, Task
@@ -217,6 +217,17 @@ def test_an_answer_that_comes_late_is_withheld(watch: Callable[..., Watched]) ->
     assert report.answer is not None
     assert report.answer.status is Status.LATE
     assert watched.results.get(timeout=PATIENCE).header == report.header
+
+
+def test_an_answer_cut_short_for_its_deadline_is_published(watch: Callable[..., Watched]) -> None:
+    """The engine is told when to stop, so that there is time left to publish."""
+    watched = watch({"front": asking("cut")})
+    watched.ready()
+    report = watched.report_of_next()
+    assert report.outcome is Outcome.PUBLISHED
+    assert report.answer is not None
+    assert report.answer.status is Status.TRUNCATED
+    assert report.answer.text == f"{UNHURRIED.deadline - PUBLISH_MARGIN:.3f}"
 
 
 def test_rate_caps(watch: Callable[..., Watched]) -> None:
