@@ -129,7 +129,7 @@ class Pipeline:
     ``on_result`` gets the report of each frame that is to be published; ``on_report`` that of every frame
     offered, exactly once, after its publication if there was one; ``on_event`` the engine's changes of
     state; ``on_warning`` a sentence about clocks, or about a deadline that no answer can meet. Callbacks
-    come from threads of the pipeline, reports never two at a time.
+    come from threads of the pipeline, or from who offers what ends at once; reports never two at a time.
 
     ``levels`` is the budget ladder (``budget.ladder``). An engine that takes ``hang_factor`` times what is
     predicted for a frame, and more than ``hang_seconds``, is killed and started again. With ``publish_late``,
@@ -266,10 +266,13 @@ class Pipeline:
                 self._forget(cleared)
                 self._newest.pop(cleared, None)
             self._newest[camera] = _Newest(header, image, stamped.born, now)
-            self._scheduler.offer(camera, stamped.born, now, job)
-            self._changed.notify_all()
+            frame = self._scheduler.offer(camera, stamped.born, now, job)
             nobody = self._stopping or self._thread.ident is None
-            ended = self._take_ended() if nobody else []
+            if nobody or frame.state is State.ENDED:  # above its rate cap, say: no need to wake a thread
+                ended = self._take_ended()
+            else:
+                ended = []
+                self._changed.notify_all()
         if stamped.warning:
             self._on_warning(stamped.warning)
         if ended:

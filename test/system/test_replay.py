@@ -31,14 +31,10 @@ def replay(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(400)
-def test_live_and_offline_agree(ros: Any, tmp_path: Path) -> None:
-    code = (
-        "import pathlib; from argus_ros.training import blank; blank.write_checkpoint(pathlib.Path('model'))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+def test_live_and_offline_agree(ros: Any, tmp_path: Path, blank: Path) -> None:
     bag, expected = tmp_path / "bag", tmp_path / "expected.jsonl"
     camera_bag.write(bag, {"front": WALK})
-    asked = (bag, "--checkpoint", tmp_path / "model", "--device", "cpu", "--score", 0, "--track")
+    asked = (bag, "--checkpoint", blank, "--device", "cpu", "--score", 0, "--track")
     offline = replay(*asked, "--expect", expected, "--update")
     assert offline.returncode == 0, offline.stderr
     found = [json.loads(row) for row in expected.read_text().splitlines()]
