@@ -199,7 +199,7 @@ class Stopwatch:
     """Times of the stages, on the device's own clock where it has one, so that timing waits for nothing."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
         self._marks: dict[str, float | torch.cuda.Event] = {}
         self._started = time.monotonic()
         self.mark("start")
@@ -208,9 +208,9 @@ class Stopwatch:
         """Now is the end of stage ``name``, the first time that this is said."""
         if name in self._marks:
             return
-        if self._cuda:
+        if self._stream:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(self._stream)
             self._marks[name] = event
         else:
             self._marks[name] = time.monotonic()

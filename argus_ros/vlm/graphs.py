@@ -44,8 +44,9 @@ class Graphs:
         return self._recordings[key](tensors)
 
     def clear(self) -> None:
-        """Forget all recordings: what they were made on has moved, or their memory is needed."""
+        """Begin anew: what recordings were made on has moved, or their memory is needed."""
         self._recordings.clear()
+        self._seen.clear()
 
 
 class _Recording:

@@ -18,6 +18,7 @@ from argus_ros.vlm.decoder import GRAIN, Decoder
 from argus_ros.vlm.generation import FLOOR, Decoding
 from argus_ros.vlm.grammar import DONE, FULL, START, X_MAX, Y_MAX, Y_MIN, Grammar
 from argus_ros.vlm.graphs import Graphs
+from argus_ros.vlm.upload import up
 
 #: Steps of a chunk: they have to take longer than what the host does between two.
 CHUNK = 2
@@ -65,7 +66,7 @@ class DeviceLoop:
         """Bring answers forward by chunks until they end; by one where drafts are to be heard after it."""
         registers = self._registers(decodings)
         reach = -(-int(registers[:, LIMIT].max() + self.longest) // GRAIN) * GRAIN
-        registers = _up(registers, self._decoder.embedding.device)
+        registers = up(registers, self._decoder.embedding.device)
         once = any(decoding.job.draft for decoding in decodings if not decoding.ended)
         registers, landing = self.launch(registers, reach)
         while not all(decoding.ended for decoding in decodings):
@@ -139,7 +140,7 @@ class Landing:
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
         self._event = torch.cuda.Event() if tensors[0].is_cuda else None
         if self._event:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(tensors[0].device))
 
     def read(self) -> list[np.ndarray]:
         if self._event:
@@ -158,8 +159,3 @@ def _chain(grammar: Grammar, state: int) -> tuple[list[int], int]:
         columns.append(column)
         state = following
     return columns, state
-
-
-def _up(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

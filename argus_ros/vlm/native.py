@@ -20,7 +20,7 @@ from argus_ros.vlm.graphs import Graphs
 from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.loop import DeviceLoop
 from argus_ros.vlm.tokens import Prompt
-from argus_ros.vlm.upload import Upload
+from argus_ros.vlm.upload import Upload, up
 from argus_ros.vlm.vision import Normalisation, VisionTower
 from argus_ros.vlm.weights import Weights
 
@@ -138,7 +138,7 @@ class NativeModel(Model):
             self._decode.clear()
         for row, prompt in enumerate(prompts):
             self._restore(row, prompt.prefix)
-        guesses = [self._up(torch.from_numpy(decoding.tokens)) for decoding in decodings]
+        guesses = [up(torch.from_numpy(decoding.tokens), self.device) for decoding in decodings]
         count = max(len(p.rest) + len(guess) for p, guess in zip(prompts, guesses, strict=True))
         ids = torch.zeros(len(prompts), self._filled(count), dtype=torch.long, device=self.device)
         rests = [self._rest(prompt) for prompt in prompts]
@@ -169,7 +169,7 @@ class NativeModel(Model):
             ids = torch.zeros(len(decodings), count, dtype=torch.long)
             for row, new in tokens.items():
                 ids[row, : len(new)] = torch.from_numpy(new)
-            x = self.decoder.embed(self._up(ids))
+            x = self.decoder.embed(up(ids, self.device))
             states = self._pass(x, [decoding.length for decoding in decodings])
             hidden = [states[row, : len(new)] for row, new in tokens.items()]
         for decoding in alive:
@@ -194,12 +194,6 @@ class NativeModel(Model):
         if not self._static:
             return count
         return 1 << (count - 1).bit_length() if count < FINE else -(-count // FINE) * FINE
-
-    def _up(self, tensor: Tensor) -> Tensor:
-        """To the device, without waiting for it."""
-        return (
-            tensor.pin_memory().to(self.device, non_blocking=True) if self._pool else tensor.to(self.device)
-        )
 
     def _restore(self, row: int, prefix: tuple[int, ...]) -> None:
         """Put the keys and values of ``prefix`` at the front of a row; they are computed once."""

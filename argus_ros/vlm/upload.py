@@ -64,6 +64,13 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
+def up(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor to the device, without waiting for what the device is doing."""
+    if device.type == "cuda" and len(tensor):
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def pin(memory: np.ndarray, device: torch.device) -> str:
     """Register memory with the device, for good. Returns why that failed; nothing where it did not."""
     with torch.cuda.device(device):

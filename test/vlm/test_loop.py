@@ -171,3 +171,4 @@ def test_recordings_by_shape() -> None:
     assert graphs(given[0], plus=2)[0] == 2
     graphs.clear()
     assert graphs(given[1], plus=1)[0] == 3
+    assert calls[-1] is given[1]
