@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -15,12 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import preparation
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS, Recipes
-from argus_ros.tools import bench, floor, profile, workload
+from argus_ros.tools import bag, bench, floor, profile, workload
 from argus_ros.tools.main import main
 from argus_ros.training import blank
 from argus_ros.vlm import configurations
@@ -174,6 +176,18 @@ def test_without_direct_resize_the_tiles_are_the_stock_ones(tiny: Path) -> None:
     np.testing.assert_array_equal(tiles, stock)
     assert prepared.tiles == len(stock)
     assert np.any(workload.Preparation(checkpoint, Recipes(direct_resize=True))(frame)[1] != stock)
+
+
+def test_the_frame_of_a_bag_is_profiled(tmp_path: Path) -> None:
+    store = bag.type_store()
+    header = store.types["std_msgs/msg/Header"](store.types["builtin_interfaces/msg/Time"](1, 0), "camera")
+    rgb = workload.photograph((32, 24))
+    image = store.types[bag.IMAGE](header, 24, 32, "rgb8", 0, 96, rgb.reshape(-1))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/camera/image_raw", bag.IMAGE, typestore=store)
+        writer.write(topic, 0, store.serialize_cdr(image, bag.IMAGE))
+    options = argparse.Namespace(image=None, bag=tmp_path / "bag")
+    np.testing.assert_array_equal(profile.picture(options), rgb[..., ::-1])
 
 
 def test_nothing_stays_around_what_was_profiled(tiny: Path) -> None:
