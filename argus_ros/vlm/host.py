@@ -41,9 +41,8 @@ class HostSteps:
         scale = np.float32(shape.head_dim**-0.5)
         count = len(tokens)
         rows = ROWS if count > 1 else 1
-        filled = (
-            -(-count // rows) * rows
-        )  # with tokens that nothing looks at: two or three take longer than four
+        # Filled up with tokens that nothing looks at: two or three take longer than four.
+        filled = -(-count // rows) * rows
         turned = np.empty((count, rotated, shape.head_dim), np.float32)
         attended = np.zeros((filled, heads, shape.head_dim), np.float32)
         x = self._embedding[np.resize(tokens, filled)].reshape(-1, rows, shape.width)
