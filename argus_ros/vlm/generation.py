@@ -30,14 +30,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A picture of which the device cuts the tiles (recipe ``device_resize``)."""
+
+    pixels: np.ndarray  #: (height, width, 3) uint8 RGB
+    rows: int  #: of the grid; 0 when there is only the global tile
+    columns: int
+
+    def __len__(self) -> int:
+        """Tiles, as of an array of them."""
+        return self.rows * self.columns + 1
+
+
+@dataclass(frozen=True)
 class Job:
     """What is asked of a model for one frame."""
 
     prompt: Prompt
     grammar: Grammar
-    tiles: (
-        np.ndarray | Frame
-    )  #: (tiles, side, side, 3) uint8 RGB; frames only where there is ``device_resize``
+    tiles: np.ndarray | Frame  #: (tiles, side, side, 3) uint8 RGB; a frame needs ``device_resize``
     limits: Limits
     draft: Draft | None = None  #: is followed; a backend may use it, and chooses the same without
 
@@ -54,19 +65,6 @@ class Generated:
     visual_tokens: int
     drafted: int = 0  #: tokens that were proposed, and of these the ones that were chosen
     accepted: int = 0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture of which the device cuts the tiles (recipe ``device_resize``)."""
-
-    pixels: np.ndarray  #: (height, width, 3) uint8 RGB
-    rows: int  #: of the grid; 0 when there is only the global tile
-    columns: int
-
-    def __len__(self) -> int:
-        """Tiles, as of an array of them."""
-        return self.rows * self.columns + 1
 
 
 class Model(Protocol):
