@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from argus_ros.core import checkpoint as checkpoints
-
 pytest.importorskip("rclpy")
 pytest.importorskip("argus_ros.msg")
 
@@ -18,7 +16,6 @@ CAMERAS = ("front", "left", "right")
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif("argus-nano" not in checkpoints.shipped(), reason="argus-nano is not in this checkout")
 def test_three_cameras(ros: Any, tmp_path: Path) -> None:
     # A generous deadline: what is tested is that every frame is accounted for, on a machine that may be busy.
     options = ("--cameras", "3", "--seconds", "2", "--rate", "5", "--deadline", "60", "--out", str(tmp_path))

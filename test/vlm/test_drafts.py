@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.protocol import EngineConfig, FrameRequest
@@ -280,7 +279,6 @@ def test_films_of_a_blank_model(either: Engine) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("argus-nano" not in checkpoints.shipped(), reason="argus-nano is not in this checkout")
 def test_films_of_argus_nano() -> None:
     engine = Engine(EngineConfig("argus-nano", device="cpu", dtype="float32"))
     taken = compare_films(engine, 60)

@@ -97,9 +97,9 @@ def test_intern(intern: Path) -> None:
     compare(intern, [(0, 0), (2, 1)], 4)
 
 
-@pytest.mark.skipif("argus-nano" not in checkpoints.shipped(), reason="argus-nano is not in this checkout")
-def test_argus_nano() -> None:
-    compare(checkpoints.find("argus-nano"), [(0, 0)])
+@pytest.mark.parametrize("name", checkpoints.shipped())
+def test_shipped(name: str) -> None:
+    compare(checkpoints.find(name), [(0, 0)])
 
 
 def test_stock_preset_gives_the_same_detections(tiny: Path) -> None:
