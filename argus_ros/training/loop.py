@@ -26,7 +26,7 @@ from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFa
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
-from argus_ros.training import blank, coco, scenes
+from argus_ros.training import attention, blank, coco, scenes
 from argus_ros.training.coco import CocoSource
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.growth import grow
@@ -264,6 +264,8 @@ def _work(
     source = lesson.source(make, shape.image_size)
     per_process = plan.batch // world
     mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
+    if mixed and device.type == "cpu":
+        attention.use(model)
     vision_first = 0 if plan.base else plan.vision_first
     last = plan.stop_after or plan.samples
     numbered = _Numbered(source, seen, last, rank, world, per_process)

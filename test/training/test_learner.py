@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
-from argus_ros.training import blank, scenes
+from argus_ros.training import attention, blank, scenes
 from argus_ros.training.examples import Examples
 from argus_ros.training.learner import Batch, Learner, collate, overlap_loss, owners
 from argus_ros.training.optimiser import Optimiser, orthogonalise
@@ -52,6 +52,23 @@ def test_the_answers_loss_is_that_of_the_stock_forward_pass(learner: Learner, ba
     torch.testing.assert_close(
         learner.answer_loss(learner.see(batch.images), hard), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_attention_a_few_pictures_at_a_time(
+    learner: Learner, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        learner.zero_grad()
+        features = learner.see(batch.images)
+        loss = learner.answer_loss(features, batch) + learner.dense_loss(features, batch)
+        loss.backward()
+        return loss, [p.grad for p in learner.parameters() if p.grad is not None]
+
+    expected = step()
+    monkeypatch.setattr(attention, "FEW", 2)  # of three pictures
+    attention.use(learner.model)
+    torch.testing.assert_close(step(), expected, rtol=1e-4, atol=1e-5)
+    assert attention.NAME not in learner.model.config.to_json_string()
 
 
 def test_soft_targets_prefer_the_neighbouring_bin(learner: Learner, batch: Batch) -> None:
