@@ -16,6 +16,7 @@ from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
 from argus_ros.ros.parameters import all_specs
 
 CAMERA = all_specs(())["cameras"].default[0]
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 ARGUMENTS = {
     "camera": (CAMERA, "Name of the camera: what DetectionArray.camera says."),
     "camera_topic": ("", "Its images, raw or compressed; empty: CAMERA/image_raw."),
@@ -24,8 +25,8 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the node and of relative camera topics."),
     "name": ("argus", "Name of the node: its topics are NAME/detections and so on."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
-    "use_sim_time": ("false", "Take the time from /clock, as when a bag is played."),
-    "autostart": ("true", "Configure and activate at start; false leaves that to a lifecycle manager."),
+    "use_sim_time": ("", "true takes the time from /clock, as when a bag is played; empty: false."),
+    "autostart": ("", "false leaves it to a lifecycle manager to configure and activate; empty: true."),
     "respawn": ("false", "Start the node again should it end."),
 }
 
@@ -48,12 +49,16 @@ def node(context: LaunchContext) -> list[Node]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     camera = given["camera"]
     logger = ".".join(filter(None, [*given["namespace"].split("/"), given["name"]]))
+    if given["params_file"] and not os.path.isfile(given["params_file"]):
+        raise FileNotFoundError(f"params_file: there is no file {given['params_file']}")
+    if given["log_level"].lower() not in LOG_LEVELS:
+        raise ValueError(f"log_level is {given['log_level']!r}; it has to be {', '.join(LOG_LEVELS)}")
     parameters: list[object] = [given["params_file"]] if given["params_file"] else []
     # An argument wins over the file; one left empty leaves the file's value, or the node's default.
-    overrides: dict[str, object] = {
-        "use_sim_time": truth(given, "use_sim_time"),
-        "autostart": truth(given, "autostart"),
-    }
+    overrides: dict[str, object] = {}
+    for name in ("use_sim_time", "autostart"):
+        if given[name]:
+            overrides[name] = truth(given, name)
     if given["camera_topic"] or not given["params_file"]:
         overrides["cameras"] = [camera]
     if given["camera_topic"]:
@@ -66,7 +71,7 @@ def node(context: LaunchContext) -> list[Node]:
             executable="argus_node",
             name=given["name"],
             namespace=given["namespace"],
-            parameters=[*parameters, overrides],
+            parameters=parameters + ([overrides] if overrides else []),
             arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
             respawn=truth(given, "respawn"),
             respawn_delay=2.0,

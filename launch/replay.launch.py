@@ -37,6 +37,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=text)
                 for name, (default, text) in ARGUMENTS.items()
             ),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(Path(__file__).with_name("argus.launch.py"))),
                 launch_arguments={"use_sim_time": "true"}.items(),
@@ -44,6 +45,22 @@ def generate_launch_description() -> LaunchDescription:
             TimerAction(period=LaunchConfiguration("delay"), actions=[OpaqueFunction(function=player)]),
         ]
     )
+
+
+def check(context: LaunchContext) -> None:
+    """At once, and not when the delay is over."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if not Path(given["bag"]).exists():
+        raise FileNotFoundError(f"bag: there is no {given['bag']}")
+    for name in ("rate", "delay"):
+        try:
+            fits = 0.0 <= float(given[name]) < float("inf")
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"{name} is {given[name]!r}; it has to be a number")
+    if given["loop"].lower() not in ("true", "false"):
+        raise ValueError(f"loop is {given['loop']!r}; it has to be true or false")
 
 
 def player(context: LaunchContext) -> list[ExecuteProcess]:

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from argus_ros.core.image import Image
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import CameraHealth, Report
-from argus_ros.ros.intake import Intake
+from argus_ros.ros.intake import Intake, IntakeError
 from argus_ros.ros.parameters import CameraSettings
 
 #: camera, image, stamp [ns], header
@@ -51,9 +51,8 @@ class Camera:
         self._intake: Intake | None = None
         self._look: Timer | None = None
         self._topic = node.resolve_topic_name(settings.topic)
-        self.topic = (
-            self._topic
-        )  #: the one subscribed to, remapped and in full; before that the one looked at
+        #: The one subscribed to, remapped and in full; before that the one looked at.
+        self.topic = self._topic
 
     def activate(self) -> None:
         self.health.activate(time.monotonic())
@@ -97,16 +96,20 @@ class Camera:
         if self.settings.reliability == "reliable":
             qos.reliability = ReliabilityPolicy.RELIABLE
         self.topic = self._node.resolve_topic_name(topic)
-        self._intake = Intake(
-            self._node,
-            self.settings.name,
-            _TYPES[transport],
-            self.topic,
-            qos,
-            self._receive,
-            self._incompatible,
-            self._overrides,
-        )
+        try:
+            self._intake = Intake(
+                self._node,
+                self.settings.name,
+                _TYPES[transport],
+                self.topic,
+                qos,
+                self._receive,
+                self._incompatible,
+                self._overrides,
+            )
+        except IntakeError as error:  # which is not to take the other cameras, or the node, with it
+            self._complain(str(error))
+            return
         self._node.get_logger().info(f"camera {self.settings.name}: {transport} images from {self.topic}")
 
     def _receive(self, message: Any) -> None:
@@ -118,11 +121,14 @@ class Camera:
 
     def _incompatible(self, event: Any) -> None:
         policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-        self.health.mismatch = (
+        self._complain(
             f"a publisher on {self.topic} offers a QoS that does not fit, by its {policy}; no image comes "
             f"from it: change the publisher's, or here {self._remedy(policy)}"
         )
-        self._node.get_logger().error(f"camera {self.settings.name}: {self.health.mismatch}")
+
+    def _complain(self, mismatch: str) -> None:
+        self.health.mismatch = mismatch
+        self._node.get_logger().error(f"camera {self.settings.name}: {mismatch}")
 
     def _remedy(self, policy: str) -> str:
         if policy == "reliability":

@@ -14,9 +14,18 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+#: Seconds between two complaints about messages that went wrong.
+COMPLAINT_INTERVAL = 5.0
+
+
+class IntakeError(ValueError):
+    """A topic that cannot be subscribed to, and why."""
+
 
 class Intake:
     """Calls back for what comes on ``topic``, given in full, until stopped; ``qos_overrides`` apply.
+
+    Raises IntakeError where one of those cannot be.
 
     rclpy's executor waits for all that its node has, and gathers that anew, in Python, twice for each
     message: about a millisecond for a node with parameters and a lifecycle. So the subscription is that of a
@@ -45,14 +54,18 @@ class Intake:
             start_parameter_services=False,
             parameter_overrides=[Parameter("start_type_description_service", value=False), *overrides],
         )
-        self._node.create_subscription(
-            kind,
-            topic,
-            on_message,
-            qos,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        try:
+            self._node.create_subscription(
+                kind,
+                topic,
+                on_message,
+                qos,
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        except Exception as error:  # rclpy raises many kinds
+            self._node.destroy_node()
+            raise IntakeError(f"{topic} cannot be subscribed to: {error}") from None
         self._topic = topic
         self._stopping = False
         self._executor = SingleThreadedExecutor(context=node.context)
@@ -77,4 +90,7 @@ class Intake:
             except Exception as error:  # one message must not end the thread
                 if not self._node.context.ok():
                     return
-                self._logger.error(f"{self._topic}: a message was lost: {type(error).__name__}: {error}")
+                self._logger.error(
+                    f"{self._topic}: a message was lost: {type(error).__name__}: {error}",
+                    throttle_duration_sec=COMPLAINT_INTERVAL,
+                )

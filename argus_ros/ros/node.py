@@ -133,10 +133,11 @@ class ArgusNode(LifecycleNode):
             model = checkpoint.read(settings.engine.checkpoint)
             self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
             cameras = self._cameras_of(settings)
+            self._create_outputs()
         except (ParameterError, TrackingError, checkpoint.CheckpointError) as error:
             self._engine_event(EngineState.FAILED, str(error))
+            self.close()
             return FAILURE
-        self._create_outputs()
         self._annotator = Annotator(self._publish_annotated)
         self._cameras = cameras
         self._pipeline = Pipeline(
@@ -223,6 +224,16 @@ class ArgusNode(LifecycleNode):
         given = self._parameter_overrides.get(spec.name)  # at start, for a camera that comes later
         return spec.coerce(given.value) if given else spec.value
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, which the parameter services call; but it says what is wrong with an unknown name."""
+        unknown = [change.name for change in parameter_list if not self.has_parameter(change.name)]
+        if unknown:
+            specs = parameters.all_specs(self.get_parameter("cameras").value)
+            reasons = "; ".join(parameters.complaints(unknown, specs))
+            reason = reasons or f"{unknown[0]} can be given at start only"
+            return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(parameter_list)
+
     def _coerce(self, changes: list[Parameter]) -> list[Parameter]:
         specs = parameters.all_specs(self.get_parameter("cameras").value)
         return [
@@ -275,8 +286,7 @@ class ArgusNode(LifecycleNode):
                 if camera is None or camera.settings.subscription != wanted.subscription:
                     camera = Camera(self, wanted, self._offer, overrides)
             except RuntimeError as error:  # rcl's
-                reason = str(error).partition(", at ")[0]  # a line of C
-                raise ParameterError(f"camera.{wanted.name}.topic: {reason}") from None
+                raise ParameterError(f"camera.{wanted.name}.topic: {reason_of(error)}") from None
             cameras[wanted.name] = camera
         return cameras
 
@@ -327,17 +337,23 @@ class ArgusNode(LifecycleNode):
             )
             self.get_logger().error(self._mismatches[topic])
 
-        self._outputs[kind] = self.create_lifecycle_publisher(
-            kind,
-            topic,
-            QoSProfile(depth=depth),
-            event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        try:
+            self._outputs[kind] = self.create_lifecycle_publisher(
+                kind,
+                topic,
+                QoSProfile(depth=depth),
+                event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        except (InvalidParameterTypeException, RuntimeError) as error:  # of a value that cannot be
+            raise ParameterError(f"qos_overrides of {self.resolve_topic_name(topic)}: {error}") from None
 
     def _send(self, message: Any) -> None:
-        if self.context.ok():
+        try:
             self._outputs[type(message)].publish(message)
+        except Exception:
+            if self.context.ok():  # else a signal has ended it, which may be at any moment
+                raise
 
     def _publish_result(self, report: Report) -> None:
         ticket, detections = report.header, self._likely(report)
@@ -462,7 +478,7 @@ class ArgusNode(LifecycleNode):
         name = self.get_fully_qualified_name().lstrip("/")
         statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
         statuses.append(self._outputs_report().status(f"{name}: outputs"))
-        for camera in list(self._cameras.values()):
+        for camera in self._cameras.values():
             statuses.append(camera.report().status(f"{name}: camera {camera.settings.name}", camera.topic))
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_diagnostics(stamp, statuses))
@@ -480,6 +496,11 @@ def promises(settings: Settings) -> dict[str, Promise]:
     return {c.name: Promise(c.policy, settings.task, c.region) for c in settings.cameras}
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of rcl's says, without the lines of C that it comes from."""
+    return str(error).partition(", at ")[0]
+
+
 def checkpoint_name(settings: Settings) -> str:
     return settings.engine.checkpoint.rstrip("/").rpartition("/")[2]
 
@@ -487,11 +508,11 @@ def checkpoint_name(settings: Settings) -> str:
 def main(args: list[str] | None = None) -> int:
     # rclpy's own handler ends the context, and with it spin(); a KeyboardInterrupt could strike anywhere.
     signal.signal(signal.SIGINT, lambda *_: None)
-    rclpy.init(args=args)
     try:
+        rclpy.init(args=args)
         node = ArgusNode()
-    except ParameterError as error:
-        print(f"argus_node: {error}", file=sys.stderr)
+    except (ParameterError, RuntimeError) as error:  # the latter is rcl's
+        print(f"argus_node: {reason_of(error)}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
     executor = SingleThreadedExecutor()

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from argus_ros.ros.intake import Intake
+from argus_ros.ros.intake import Intake, IntakeError
 
 PATIENCE = 30.0
 
@@ -73,6 +73,12 @@ def test_qos_is_overridden(node: Node) -> None:
     (info,) = node.get_subscriptions_info_by_topic("/topic")
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     intake.stop()
+
+
+def test_a_qos_that_cannot_be_is_refused(node: Node) -> None:
+    with pytest.raises(IntakeError, match=r"/topic cannot be subscribed to: .*perfect"):
+        take(node, print, reliability="perfect")
+    assert node.count_subscribers("/topic") == 0
 
 
 def test_it_ends_with_its_context(node: Node) -> None:

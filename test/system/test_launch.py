@@ -65,7 +65,28 @@ def test_a_recording_is_played_to_the_node(ros: Any, tmp_path: Path, blank: Path
     assert process.wait() == 0
 
 
-def test_a_missing_file_is_named(ros: Any) -> None:
-    process = launch(ros, "multi_camera.launch.py", "cameras_file:=/nowhere.yaml")
-    process.wait_for("there is no file /nowhere.yaml")
+def test_what_is_not_given_is_as_the_parameter_file_has_it(ros: Any, tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("/**: {ros__parameters: {autostart: false}}")
+    listener = ros.start("listener", sys.executable, "-m", "argus_ros.ros.listener", "/argus")
+    process = launch(ros, "argus.launch.py", f"params_file:={file}")
+    listener.wait_for("not configured")  # diagnostics, every second: with autostart it would never say so
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "reason"),
+    [
+        ("multi_camera.launch.py", "cameras_file:=/nowhere.yaml", "there is no file /nowhere.yaml"),
+        ("argus.launch.py", "params_file:=/nowhere.yaml", "there is no file /nowhere.yaml"),
+        ("argus.launch.py", "log_level:=loud", "log_level is 'loud'; it has to be debug, info"),
+        ("argus.launch.py", "respawn:=maybe", "respawn is 'maybe'; it has to be true or false"),
+        ("replay.launch.py", "bag:=/nowhere", "bag: there is no /nowhere"),
+        ("replay.launch.py", "bag:=/ delay:=soon", "delay is 'soon'; it has to be a number"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(ros: Any, file: str, given: str, reason: str) -> None:
+    process = launch(ros, file, *given.split())
+    process.wait_for(reason)
     assert process.wait() == 1

@@ -358,6 +358,9 @@ def test_images_in_detections_out(robot: Robot) -> None:
     assert not done
     assert "unconfigured" in reason
     assert not robot.set(camera__front__weight=-1.0)[0]
+    done, reason = robot.set(score_threshold=0.5, score_treshold=0.5)
+    assert not done
+    assert "did you mean 'score_threshold'?" in reason
     assert not robot.set(camera__front__region=[1, 2, 3])[0]
 
     assert robot.set(score_threshold=0, classes=["box"], camera__front__region=[80, 60, 0, 0]) == (True, "")
@@ -583,7 +586,8 @@ def test_a_looped_recording_with_its_clock_keeps_going(
 
 
 def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None:
-    start(autostart="false", model="no-such-model")
+    wrong = {"qos_overrides./right.subscription.depth": "many"}
+    start(autostart="false", model="no-such-model", **wrong)
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert not robot.change(Transition.TRANSITION_CONFIGURE)
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
@@ -596,7 +600,11 @@ def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None
     engine = engine_pid(robot)
     assert robot.node.count_subscribers("/left") == 0
     robot.camera(topic="/left")
+    robot.camera(topic="/right")
     assert robot.change(Transition.TRANSITION_ACTIVATE)
+    status = robot.status("camera right", lambda s: s.level == DiagnosticStatus.ERROR)  # of that one alone
+    assert "/right cannot be subscribed to" in status.message
+    assert "'many'" in status.message
     robot.status("camera left", lambda s: s.level == DiagnosticStatus.ERROR and "/left" in s.message)
     assert robot.node.count_subscribers("/left") == 1
     assert robot.change(Transition.TRANSITION_DEACTIVATE)
@@ -607,6 +615,13 @@ def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None
     assert robot.change(Transition.TRANSITION_CONFIGURE)
     assert robot.change(Transition.TRANSITION_INACTIVE_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
+
+
+def test_outputs_that_cannot_be_are_said(robot: Robot, start: Callable[..., Any]) -> None:
+    start(**{"qos_overrides./argus/timing.publisher.depth": "many"})
+    status = robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "qos_overrides of /argus/timing" in status.message
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
 
 
 def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: Callable[..., Any]) -> None:
@@ -670,6 +685,7 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
         ({"task": "sing"}, "detect, ground"),
         ({"threads": "many"}, "threads"),
         ({"cameras": "['a b']"}, "'a b'"),
+        ({"classes": "[cone"}, "[cone"),  # rcl's to refuse
     ],
 )
 def test_a_wrong_parameter_at_start_ends_it_with_a_reason(
@@ -677,6 +693,6 @@ def test_a_wrong_parameter_at_start_ends_it_with_a_reason(
 ) -> None:
     process = start(**given)
     assert process.wait(WAIT) == 1
-    assert process.output.startswith("argus_node: ")
+    assert process.output.splitlines()[-1].startswith("argus_node: ")
     assert reason in process.output
     assert "Traceback" not in process.output
