@@ -118,8 +118,8 @@ def answer_to(question: str, things: Sequence[Thing]) -> str:
 
 
 def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, things: Sequence[Thing]) -> Task:
-    """A task for a scene: half the time all classes, else a subset, a description or a question."""
-    kind = rng.choice(4, p=(0.5, 0.22, 0.2, 0.08))
+    """A task for a scene: nearly half the time all classes, else a subset, a description or a question."""
+    kind = rng.choice(4, p=(0.45, 0.2, 0.2, 0.15))
     name = ("detect", "detect", "dense_caption", "ask")[kind]
     if kind == 0 or name not in vocabulary.tasks:
         return Task("detect", vocabulary.classes)

@@ -20,6 +20,8 @@ from argus_ros.vlm.vision import position_ids
 
 #: Of a patch without an object in the dense loss: five in six are.
 BACKGROUND_WEIGHT = 0.2
+#: A shorter answer weighs as much as one of so many tokens: a "yes" is not heard beside lists of boxes.
+SHORT = 12
 
 
 @dataclass
@@ -127,7 +129,7 @@ class Learner(nn.Module):
         return loss + 4 * F.smooth_l1_loss(box, truth, beta=0.02) + overlap_loss(box, truth)
 
     def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy of the answer; a location's target is spread over its neighbouring bins."""
+        """Cross entropy of the answers; a location's target is spread over its neighbouring bins."""
         model = self.model.model
         embeddings = model.text_model.get_input_embeddings()(batch.tokens)
         image = model.connector(features)
@@ -135,14 +137,15 @@ class Learner(nn.Module):
         embeddings = embeddings.masked_scatter(slots, image.to(embeddings.dtype))
         hidden = model.text_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         wanted = batch.answer[:, 1:]
+        weight = (SHORT / wanted.sum(1, keepdim=True)).clamp(min=1).expand_as(wanted)[wanted]
         logits = self.model.lm_head(hidden[:, :-1][wanted]).float()
         tokens, position = batch.tokens[:, 1:][wanted], batch.position[:, 1:][wanted]
         place = position >= 0
-        words = F.cross_entropy(logits[~place], tokens[~place], reduction="sum")
+        words = F.cross_entropy(logits[~place], tokens[~place], reduction="none")
         places = logits[place].log_softmax(-1)[:, self.first_bin : self.first_bin + self.bins]
         bins = torch.arange(self.bins, device=logits.device)
         soft = (-0.5 * (bins - position[place][:, None]) ** 2).softmax(-1)  # sigma: one bin
-        return (words - (soft * places).sum()) / len(tokens)
+        return ((words * weight[~place]).sum() - (soft * places).sum(1) @ weight[place]) / weight.sum()
 
 
 def overlap_loss(box: Tensor, truth: Tensor) -> Tensor:
