@@ -7,6 +7,7 @@ processor without splitting, so that transformers' own ``AutoProcessor`` and ``g
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,6 +208,8 @@ def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizer
     dtype = model.dtype
     model.half().save_pretrained(folder)
     model.to(dtype)
+    # Weights come out readable for their owner alone, and another user may run the node.
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
 def write_checkpoint(

@@ -87,3 +87,7 @@ def test_what_is_no_argus_checkpoint_is_refused(base: Path, vocabulary: Vocabula
         (other / file.name).write_bytes(file.read_bytes().replace(b'"argus"', b'"other"'))
     with pytest.raises(CheckpointError, match="no Argus checkpoint"):
         grow(other, vocabulary)
+
+
+def test_whoever_runs_the_node_can_read_the_weights(base: Path) -> None:
+    assert (base / "model.safetensors").stat().st_mode == (base / "config.json").stat().st_mode
