@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from std_msgs.msg import Header
 from argus_ros.core.drawing import draw
 from argus_ros.core.image import Image, ImageError, decode
 from argus_ros.msg import DetectionArray
+
+log = logging.getLogger(__name__)
 
 Drawn = Callable[[Header, np.ndarray], None]
 
@@ -46,7 +49,9 @@ class Annotator:
                 (image, detections), self._next = self._next, None
             try:
                 picture = np.array(decode(image).rgb())  # a copy: raw pixels are the message's own
+                draw(picture, detections.detections, detections.text)
+                self._publish(detections.header, picture)
             except ImageError:  # it was good enough for the engine, which need not have seen all of it
                 continue
-            draw(picture, detections.detections, detections.text)
-            self._publish(detections.header, picture)
+            except Exception:  # one picture must not end the thread
+                log.exception("camera %s: an answer could not be drawn", detections.camera)

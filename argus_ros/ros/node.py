@@ -12,8 +12,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
@@ -349,10 +349,16 @@ class ArgusNode(LifecycleNode):
             raise ParameterError(f"qos_overrides of {self.resolve_topic_name(topic)}: {error}") from None
 
     def _send(self, message: Any) -> None:
-        try:
+        with self._until_shutdown():
             self._outputs[type(message)].publish(message)
+
+    @contextmanager
+    def _until_shutdown(self) -> Iterator[None]:
+        """A signal ends the context at any moment; what other threads ask of it then fails, and may."""
+        try:
+            yield
         except Exception:
-            if self.context.ok():  # else a signal has ended it, which may be at any moment
+            if self.context.ok():
                 raise
 
     def _publish_result(self, report: Report) -> None:
@@ -408,10 +414,11 @@ class ArgusNode(LifecycleNode):
         return any(self._outputs[kind].get_subscription_count() for kind in kinds)
 
     def _publish_annotated(self, header: Header, picture: np.ndarray) -> None:
-        if self._outputs[ImageMessage].get_subscription_count():
-            self._send(conversions.to_image(header, picture))
-        if self._outputs[CompressedImage].get_subscription_count():
-            self._send(conversions.to_jpeg(header, picture))
+        with self._until_shutdown():
+            if self._outputs[ImageMessage].get_subscription_count():
+                self._send(conversions.to_image(header, picture))
+            if self._outputs[CompressedImage].get_subscription_count():
+                self._send(conversions.to_jpeg(header, picture))
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -457,11 +464,10 @@ class ArgusNode(LifecycleNode):
             self.get_logger().error(f"engine {state.value}: {text}")
         elif text:
             self.get_logger().info(f"engine {state.value}: {text}")
-        self._publish_diagnostics()
+        with self._until_shutdown():
+            self._publish_diagnostics()
 
     def _publish_diagnostics(self) -> None:
-        if not self.context.ok():
-            return
         engine = self._pipeline.engine if self._pipeline else None
         values: dict[str, object] = {}
         if self._pipeline and engine:

@@ -158,7 +158,8 @@ def test_a_browser_shows_the_report_without_complaint(out: Path, tmp_path: Path)
         "--no-sandbox",
         "--disable-gpu",
         "--enable-logging=stderr",
-        "--host-rules=MAP * ~NOTFOUND",
+        "--disable-background-networking",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
     )
     done = subprocess.run(
         ["chromium", *words, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{out / 'report.html'}"],
