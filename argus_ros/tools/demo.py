@@ -247,5 +247,5 @@ def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
     table.add_row("oldest answer", *(f"{1e3 * age:.0f} ms" for age in ages))
     console.print(table)
     console.print(f"precision {summary['precision']:.2f}, recall {summary['recall']:.2f}")
-    for name in ("summary.json", "detections.jsonl", *sorted(p.name for p in out.glob("*.mp4"))):
+    for name in ("summary.json", "detections.jsonl", *(f"{camera}.mp4" for camera in summary["cameras"])):
         console.print(f"  {out / name}")
