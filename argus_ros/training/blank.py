@@ -70,9 +70,9 @@ QUESTION_WORDS = [
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the model. The defaults are argus-nano's: 3.9 M parameters."""
+    """Sizes of the model. The defaults are argus-nano's: 4 M parameters."""
 
-    tile: int = 160
+    tile: int = 224
     patch: int = 16
     shuffle: int = 2
     vision_width: int = 192
