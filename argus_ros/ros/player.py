@@ -175,6 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     except PlayerError as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
+    except RuntimeError:  # rclpy's errors are of this kind
+        if rclpy.ok():
+            raise  # else a signal has ended the context under what was being done
     finally:
         rclpy.try_shutdown()
     return 0

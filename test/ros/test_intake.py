@@ -24,7 +24,9 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = rclpy.Context()
     rclpy.init(args=["--ros-args", "-r", "__node:=other"], context=context)
-    yield rclpy.create_node("node", context=context, namespace="/robot")
+    node = rclpy.create_node("node", context=context, namespace="/robot")
+    yield node
+    node.destroy_node()
     rclpy.try_shutdown(context=context)
 
 

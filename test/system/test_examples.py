@@ -24,8 +24,8 @@ find_package(ament_cmake REQUIRED)
 def test_the_python_subscriber_prints_what_is_seen(ros: Any) -> None:
     example = ros.start("example", sys.executable, EXAMPLES / "subscriber.py")
     rclpy.init()
+    node = rclpy.create_node("argus")
     try:
-        node = rclpy.create_node("argus")
         publisher = node.create_publisher(DetectionArray, "/argus/detections", 10)
         message = DetectionArray(camera="front", age=0.25)
         message.header.stamp.sec, message.header.stamp.nanosec = 7, 5
@@ -38,6 +38,7 @@ def test_the_python_subscriber_prints_what_is_seen(ros: Any) -> None:
             rclpy.spin_once(node, timeout_sec=1.0)
         timer.cancel()
     finally:
+        node.destroy_node()
         rclpy.shutdown()
     assert example.wait_for("front") == "7.000000005 front: 1 objects, 0.250 s old\n"
     assert example.wait_for("cone") == "  cone 0.50 at (1, 2) to (30, 40)\n"

@@ -216,6 +216,7 @@ class Robot:
     def close(self) -> None:
         self._executor.create_task(rclpy.shutdown, context=self.context)  # between two waits
         self._thread.join()
+        self.node.destroy_node()  # else it is discovered in its domain for as long as this process lives
 
     def _spin(self) -> None:
         with suppress(ExternalShutdownException):

@@ -60,6 +60,7 @@ def test_a_bag_is_played_as_it_was_recorded(ros: Any, tmp_path: Path, plugin: St
             executor.spin_once(timeout_sec=30)
         assert player.wait(30) == 0
     finally:
+        node.destroy_node()
         rclpy.shutdown()
     assert heard == written
     assert times == sorted(times)

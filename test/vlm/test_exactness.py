@@ -6,7 +6,7 @@ chosen, and the answers are compared up to there. Ties are printed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.training import scenes
 from argus_ros.vlm import grammar
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Generated, Limits
@@ -44,6 +45,12 @@ def frames(side: int, tiles: int, count: int) -> list[np.ndarray]:
     return [b.repeat(side // 4, 1).repeat(side // 4, 2) + noise for b in blocks]
 
 
+def rendered(side: int, tiles: int, count: int) -> list[np.ndarray]:
+    """The same, of what a trained checkpoint has something to say about."""
+    pictures = [scenes.render(i, "val", (side, side)).image for i in range(tiles * count)]
+    return list(np.stack(pictures).reshape(count, tiles, side, side, 3))
+
+
 def ties(ours: Generated, reference: Generated) -> list[str]:
     """Steps up to which the two agree because of a tie. Fails where they differ without one."""
     for step, (a, b) in enumerate(zip(ours.columns, reference.columns, strict=False)):
@@ -57,12 +64,17 @@ def ties(ours: Generated, reference: Generated) -> list[str]:
     return []
 
 
-def compare(path: Path, layouts: Sequence[tuple[int, int]], count: int = FRAMES) -> None:
+def compare(
+    path: Path,
+    layouts: Sequence[tuple[int, int]],
+    count: int = FRAMES,
+    pictures: Callable[[int, int, int], list[np.ndarray]] = frames,
+) -> None:
     native = Engine(EngineConfig(str(path), device="cpu", dtype="float32"))
     reference = Engine(EngineConfig(str(path), backend="transformers", device="cpu", dtype="float32"))
     found, answers = [], set()
     for rows, columns in layouts:
-        for index, tiles in enumerate(frames(native.info.tile, rows * columns + 1, count)):
+        for index, tiles in enumerate(pictures(native.info.tile, rows * columns + 1, count)):
             for task in tasks(native):
                 request = FrameRequest(index, 0, rows, columns, 640, 480, task, max_new_tokens=24)
                 ours, theirs = native.generate(request, tiles), reference.generate(request, tiles)
@@ -99,7 +111,7 @@ def test_intern(intern: Path) -> None:
 
 @pytest.mark.parametrize("name", checkpoints.shipped())
 def test_shipped(name: str) -> None:
-    compare(checkpoints.find(name), [(0, 0)])
+    compare(checkpoints.find(name), [(0, 0)], pictures=rendered)
 
 
 def test_stock_preset_gives_the_same_detections(tiny: Path) -> None:
