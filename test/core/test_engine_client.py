@@ -18,6 +18,8 @@ from argus_ros.core.engine_client import EngineClient, EngineDownError, EngineSt
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 
+pytestmark = pytest.mark.slow  # engines start and end
+
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
 PATIENCE = 60.0
 

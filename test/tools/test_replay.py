@@ -25,6 +25,8 @@ from argus_ros.tools.replay import playable
 from argus_ros.training import blank, scenes
 from argus_ros.training.walks import Walk
 
+pytestmark = pytest.mark.slow  # engines start and end
+
 WALKS = {
     "front": Walk(seed=3, seconds=1.0, rate=4.0, width=160, height=120),
     "left": Walk(seed=4, seconds=1.0, rate=4.0, width=160, height=120, speed=1.4),

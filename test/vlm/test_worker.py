@@ -28,6 +28,8 @@ from argus_ros.core.protocol import (
 )
 from argus_ros.core.types import Task
 
+pytestmark = pytest.mark.slow  # engines start and end
+
 PATIENCE = 60  # seconds for what takes about two; a test that hangs should end all the same
 
 
