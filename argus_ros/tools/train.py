@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
     )
     measure = None if plan.data and not plan.holdout else Examination(plan)
-    if isinstance(measure, Examination):
+    if measure:
         next(measure.samples())  # what is wrong with the pictures is said now
     columns = (
         TextColumn("{task.description}"),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
-from argus_ros.training.scenes import Scene, Thing, clip, jpeg, overlap
+from argus_ros.training.scenes import Scene, Thing, clip, jpeg, noisy, overlap
 
 #: Of a thing at least this share of its box has to be in view.
 VISIBLE = 0.4
@@ -26,8 +26,9 @@ def crop(scene: Scene, x0: int, y0: int, x1: int, y1: int) -> Scene:
     for thing in scene.things:
         a, b, c, d = thing.box
         box = clip((a - x0, b - y0, c - x0, d - y0), x1 - x0, y1 - y0)
-        if box[0] < box[2] and box[1] < box[3] and _area(box) >= VISIBLE * thing.area:
-            things.append(replace(thing, box=box))
+        left = replace(thing, box=box)
+        if box[0] < box[2] and box[1] < box[3] and left.area >= VISIBLE * thing.area:
+            things.append(left)
     return Scene(scene.image[y0:y1, x0:x1], tuple(things))
 
 
@@ -82,8 +83,7 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     a, b, c, d = thing.box
     frame = clip((a - grow[0], b - grow[1], c + grow[0], d + grow[1]), wide, tall)
     x0, y0, x1, y1 = round(frame[0]), round(frame[1]), round(frame[2]), round(frame[3])
-    piece = replace(source, things=(replace(thing, box=_moved(thing.box, -x0, -y0)),))
-    piece = Scene(source.image[y0:y1, x0:x1], piece.things)
+    piece = Scene(source.image[y0:y1, x0:x1], (replace(thing, box=_moved(thing.box, -x0, -y0)),))
     if rng.random() < 0.5:
         piece = flipped(piece)
     zoom = rng.uniform(0.7, 1.4) * min(width / wide, height / tall)
@@ -94,8 +94,8 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     x = int(rng.integers(width - w + 1))
     middle = (y0 + y1) / 2 / tall + rng.normal(0, 0.04)
     y = int(np.clip(middle * height - h / 2, 0, height - h))
-    box = _moved(piece.things[0].box, x, y)
-    if any(overlap(box, t.box) > 0.1 * min(_area(box), t.area) for t in scene.things):
+    there = replace(thing, box=_moved(piece.things[0].box, x, y))
+    if any(overlap(there.box, t.box) > 0.1 * min(there.area, t.area) for t in scene.things):
         return scene
     image = scene.image.copy()
     fade = np.zeros((h, w, 1), np.float32)
@@ -104,7 +104,7 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     fade[..., 0] = cv2.GaussianBlur(fade, (0, 0), max(MARGIN * min(w, h) / 3, 0.5))
     spot = image[y : y + h, x : x + w]
     spot[:] = (piece.image * fade + spot * (1 - fade)).astype(np.uint8)
-    return Scene(image, (*scene.things, replace(thing, box=box)))
+    return Scene(image, (*scene.things, there))
 
 
 def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -120,17 +120,10 @@ def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8))
     if rng.random() < 0.3:
-        noise = np.empty(image.shape, np.float32)
-        cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(1, 7)))
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = noisy(image, rng, 7)
     if rng.random() < 0.3:
         image = jpeg(image, int(rng.integers(50, 95)))
     return image
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _moved(box: Box, x: float, y: float) -> Box:

@@ -330,13 +330,18 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0) * image.shape[1] / 320)
     if rng.random() < 0.5:
-        noise = np.empty(image.shape, np.float32)
-        cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(1, 9)))
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = noisy(image, rng, 9)
     if rng.random() < 0.25:
         image = jpeg(image, int(rng.integers(45, 95)))
     return image
+
+
+def noisy(image: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
+    """A picture with Gaussian noise of one to ``most`` grey levels."""
+    noise = np.empty(image.shape, np.float32)
+    cv2.setRNGSeed(int(rng.integers(2**31)))
+    cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(1, most)))
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
