@@ -118,8 +118,8 @@ def answer_to(question: str, things: Sequence[Thing]) -> str:
 
 
 def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, things: Sequence[Thing]) -> Task:
-    """A task for a scene: nearly half the time all classes, else a subset, a description or a question."""
-    kind = rng.choice(4, p=(0.45, 0.2, 0.2, 0.15))
+    """A task for a scene: four in ten times all classes, else a subset, a description or a question."""
+    kind = rng.choice(4, p=(0.4, 0.15, 0.2, 0.25))
     name = ("detect", "detect", "dense_caption", "ask")[kind]
     if kind == 0 or name not in vocabulary.tasks:
         return Task("detect", vocabulary.classes)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from argus_ros.training.things import COLOURS, KINDS, RGB, STRAIGHT, Bend, Brush
+from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush
 
 CLASSES = tuple(KINDS)
 SPLITS = ("train", "val", "heldout")
@@ -121,7 +121,8 @@ def paint(
     height, width = image.shape[:2]
     kind = KINDS[label]
     if variant is None:
-        variant = kind.variants - 1 if split == "heldout" else int(rng.integers(kind.variants - 1))
+        variant = HELD_OUT if split == "heldout" else int(rng.integers(kind.variants - 1))
+        variant += split != "heldout" and variant >= HELD_OUT
     x0, y0 = max(math.floor(box[0]) - 1, 0), max(math.floor(box[1]) - 1, 0)
     x1, y1 = min(math.ceil(box[2]) + 1, width), min(math.ceil(box[3]) + 1, height)
     region = image[y0:y1, x0:x1]
@@ -139,6 +140,8 @@ def paint(
         changed = (drawn != before).any(-1)
         if rng.random() < 0.25:
             _patch(drawn, changed, rng, (left, top, right, bottom))
+        if rng.random() < 0.3:
+            _stripe(drawn, changed, rng, (left, top, right, bottom))
         if rng.random() < 0.25:
             _mottle(drawn, changed, rng)
     if rng.random() < 0.7:
@@ -168,6 +171,28 @@ def _patch(
         middle, axes = ((x0 + x1) // 2, (y0 + y1) // 2), ((x1 - x0) // 2, (y1 - y0) // 2)
         cv2.ellipse(patched, middle, axes, 0, 0, 360, colour, -1)
     drawn[changed] = patched[changed]
+
+
+def _stripe(
+    drawn: np.ndarray, changed: np.ndarray, rng: np.random.Generator, box: tuple[float, float, float, float]
+) -> None:
+    """Up to three tapes, seams or shadows right across what was drawn, darker, lighter or in any colour."""
+    size = np.array([box[2] - box[0], box[3] - box[1]])
+    striped = drawn.copy()
+    for _ in range(int(rng.integers(1, 4))):
+        centre = np.array(box[:2]) + size * rng.uniform(0.1, 0.9, 2)
+        angle = rng.choice((0.0, math.pi / 2, rng.uniform(0, math.pi)))
+        along = np.array([math.cos(angle), math.sin(angle)]) * size.sum()
+        ends = [tuple((centre + way * along).astype(int).tolist()) for way in (-1, 1)]
+        thickness = max(1, round(size.min() * rng.uniform(0.02, 0.12)))
+        stroke = np.zeros(drawn.shape[:2], np.uint8)
+        cv2.line(stroke, ends[0], ends[1], 1, thickness)
+        where = stroke > 0
+        if rng.random() < 0.6:
+            striped[where] = np.clip(striped[where] * rng.uniform(0.5, 1.4), 0, 255).astype(np.uint8)
+        else:
+            striped[where] = rng.uniform(0, 255, 3).astype(np.uint8)
+    drawn[changed] = striped[changed]
 
 
 def _mottle(drawn: np.ndarray, changed: np.ndarray, rng: np.random.Generator) -> None:
