@@ -336,6 +336,8 @@ class FrameScheduler:
             camera = self._cameras[frame.camera]
             camera.prepared = None
             camera.probe_at = now + PROBE_INTERVAL
+            if camera.preparing:  # to replace this one, which was the run that its camera lacked
+                camera.preparing.probe = False
             frame.state, frame.run_started = State.RUNNING, now
             self._selected.remove(frame)
         self._running, self._batch = batch.copy(), len(batch)
@@ -371,7 +373,8 @@ class FrameScheduler:
             return False
         if frame.probe and frame.camera in self._cameras:  # good news: look again at once
             self._cameras[frame.camera].probe_at = now
-        self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {frame.reason}")
+        why = "a probe, predicted to be late" if frame.probe else frame.reason
+        self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {why}")
         return True
 
     def drop(self, frame: Frame, outcome: Outcome, reason: str, now: float) -> None:
@@ -450,12 +453,11 @@ class FrameScheduler:
         return False
 
     def _probe(self, frame: Frame, now: float) -> bool:
-        """Run a hopeless frame all the same if its camera has had no run for a while."""
+        """Run a hopeless frame all the same if its camera has had no run for a while, or good news."""
         camera = self._cameras[frame.camera]
         if now >= frame.due or now < camera.probe_at or not camera.policy.probed:
             return False
         frame.probe = True
-        frame.reason = f"predicted to be late, but a probe: no run for {PROBE_INTERVAL:g} s"
         return True
 
     def _joins(self, batch: list[Frame], frame: Frame, now: float) -> bool:
@@ -473,9 +475,8 @@ class FrameScheduler:
         camera.waiting, camera.preparing, camera.level = None, frame, frame.level
         if not old:
             self._pay(camera, frame)
-        if not frame.probe:
-            order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
-            frame.reason = f"{order}, level {self.levels[frame.level].name}"
+        order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
+        frame.reason = f"{order}, level {self.levels[frame.level].name}"
         frame.state, frame.prepare_started = State.PREPARING, now
         self._selected.append(frame)
 

@@ -317,6 +317,50 @@ def test_a_hopeless_camera_gets_a_probe_a_second_and_another_at_once_after_good_
     assert s.next_prepare(2.05).probe
 
 
+def a_probe_that_runs_while_another_is_prepared_in_its_place():
+    s = scheduler(("front", CameraPolicy(deadline=0.5)), ("rear", CameraPolicy(deadline=0.5)))
+    for _ in range(3):
+        s.latency.observe("run", 0, 1, 0.6)  # the engine has become slow
+    s.offer("rear", 1.0, 1.0)
+    running = prepare(s, 1.0)
+    s.next_run(1.005)
+    s.offer("front", 1.1, 1.1)
+    probe = prepare(s, 1.1)
+    s.offer("front", 1.3, 1.3)
+    newer = s.next_prepare(1.3)
+    assert probe.probe
+    assert newer.probe
+    s.finished(running, 1.32)  # sooner than predicted
+    assert s.next_run(1.32) == [probe]
+    s.prepared(newer, 1.325)
+    return s, probe, newer
+
+
+def test_two_probes_of_a_camera_do_not_run_one_after_the_other():
+    s, probe, newer = a_probe_that_runs_while_another_is_prepared_in_its_place()
+    assert not s.finished(probe, 1.7)
+    assert s.next_run(1.7) == []
+    assert newer.reason.startswith("it would finish")
+
+
+def test_two_probes_of_a_camera_run_one_after_the_other_if_the_first_is_in_time():
+    s, probe, newer = a_probe_that_runs_while_another_is_prepared_in_its_place()
+    assert s.finished(probe, 1.5)
+    assert s.next_run(1.5) == [newer]
+    assert newer.probe
+
+
+def test_a_frame_that_has_become_quick_enough_after_a_probe_is_no_probe():
+    s, probe, newer = a_probe_that_runs_while_another_is_prepared_in_its_place()
+    s.finished(probe, 1.65)
+    for _ in range(2):
+        s.latency.observe("run", 0, 1, 0.01)  # the engine has recovered
+    assert s.next_run(1.65) == [newer]
+    assert not newer.probe
+    assert s.finished(newer, 1.66)
+    assert newer.reason == "0.360 s old; its camera's turn by weight, level full"
+
+
 def test_what_is_not_to_be_probed_is_dropped_though_it_never_ran():
     s = scheduler(("question", CameraPolicy(deadline=0.1, probed=False)), prior={("run", 0, 1): 0.09})
     s.offer("question", 0.95, 1.0)
@@ -748,7 +792,8 @@ class Watched:
         self.s = scenario.scheduler()
         self.newest = {}
         self.started = {}
-        self.probed = {}
+        self.ran = {}  # when each camera's last run began; without those that were probes in time
+        self.now = 0.0
         self.busy = self.selected = 0
 
     def offer(self, camera, born, now, payload=None):
@@ -758,6 +803,7 @@ class Watched:
         return frame
 
     def next_prepare(self, now):
+        self.now = now
         frame = self.s.next_prepare(now)
         if frame:
             assert frame is self.newest[frame.camera], "newest wins"
@@ -772,15 +818,15 @@ class Watched:
         self.s.prepared(frame, now)
 
     def next_run(self, now):
+        self.now = now
         batch = self.s.next_run(now)
         for frame in batch:
             seconds = self.s.latency.predict("run", frame.level, len(batch))
             assert frame.probe or now + seconds <= frame.due, "nothing past saving is run"
             assert self.started.get(frame.camera, 0) < frame.id, "never an older one after a newer"
             self.started[frame.camera] = frame.id
-            if frame.probe:
-                assert now >= self.probed.get(frame.camera, -1.0) + PROBE_INTERVAL
-                self.probed[frame.camera] = now
+            assert not frame.probe or self.probe_due(frame.camera, now), "a second lies before a probe"
+            self.ran[frame.camera] = now
         self.busy += len(batch)
         return batch
 
@@ -789,11 +835,18 @@ class Watched:
         published = self.s.finished(frame, now)
         assert published == (now <= frame.due)
         if published and frame.probe:
-            self.probed.pop(frame.camera)
+            del self.ran[frame.camera]
         return published
 
+    def probe_due(self, camera, now):
+        return now >= self.ran.get(camera, -math.inf) + PROBE_INTERVAL
+
     def take_ended(self):
-        return self.s.take_ended()
+        ended = self.s.take_ended()
+        for end in ended:
+            dropped_early = end.outcome is Outcome.STALE and self.now < end.frame.due
+            assert not (dropped_early and self.probe_due(end.frame.camera, self.now)), "a probe was due"
+        return ended
 
 
 @st.composite
