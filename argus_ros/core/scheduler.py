@@ -115,7 +115,7 @@ class _Camera:
     waiting: Frame | None = None
     preparing: Frame | None = None
     prepared: Frame | None = None
-    vtime: float = 0.0  # engine seconds / weight it has had
+    vtime: float = 0.0  # engine seconds / weight it has had, but for what nobody else wanted
     turn: float = 0.0  # of its waiting frame, as last looked at
     level: int = 0  # of its last frame
     period: float = 0.0  # smoothed seconds between its frames
@@ -424,12 +424,15 @@ class FrameScheduler:
             for camera in ready:
                 camera.turn = camera.waiting.due  # type: ignore[union-attr]
             return min(ready, key=attrgetter("turn"))
-        self._vnow = sum(c.vtime * c.policy.weight for c in ready) / sum(c.policy.weight for c in ready)
+        # The average is that of all who compete: of those ready alone it may be one camera's, far ahead.
+        chosen = {frame.camera for frame in (*self._selected, *self._running)}
+        busy = [c for c in self._cameras.values() if c.waiting or c.name in chosen]
+        self._vnow = sum(c.vtime * c.policy.weight for c in busy) / sum(c.policy.weight for c in busy)
         level = self._load.level
-        eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': rounding
+        eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': better than none
         for camera in eligible:
             seconds = self._engine_seconds(level, camera.policy.work)
-            camera.turn = camera.vtime + seconds / camera.policy.weight
+            camera.turn = min(camera.vtime, self._vnow) + seconds / camera.policy.weight
         return min(eligible, key=attrgetter("turn"))
 
     def _choose_level(
@@ -481,9 +484,12 @@ class FrameScheduler:
         self._selected.append(frame)
 
     def _pay(self, camera: _Camera, frame: Frame) -> None:
-        """Charge a camera for a frame that is to run; what was too much comes back when it has."""
+        """Charge a camera for a frame that is to run; what was too much comes back when it has.
+
+        One that goes though it is ahead, since nobody else is ready, is not made to wait for that later.
+        """
         frame.charge = self._engine_seconds(frame.level, frame.work) / camera.policy.weight
-        camera.vtime += frame.charge
+        camera.vtime = min(camera.vtime, self._vnow) + frame.charge
         frame.turn = camera.vtime if self._load.overloaded else frame.due
 
     def _engine_free(self, now: float) -> float:

@@ -236,6 +236,50 @@ def test_under_overload_a_heavy_camera_may_not_run_ahead_of_its_share():
     assert max(b - a for a, b in pairwise(light)) <= 7, "its runs are spread, not eight in a row"
 
 
+def starts_in_ms(s, images, run, prepare, until=4000):
+    """Each camera's starts on an engine that takes ``run`` ms; images: (first, period) of each, in ms."""
+    starts = {name: [] for name in images}
+    preparing = running = None
+    ready = done = 0  # when
+    for ms in range(until):
+        now = ms / 1000
+        for name, (first, period) in images.items():
+            if ms % period == first:
+                s.offer(name, now, now)
+        if preparing and ms == ready:
+            s.prepared(preparing, now)
+            preparing = None
+        if running and ms == done:
+            s.finished(running, now)
+            running = None
+        for running in s.next_run(now):
+            done = ms + run
+            starts[running.camera].append(ms)
+        if not preparing and (preparing := s.next_prepare(now)):
+            ready = ms + prepare
+    return starts
+
+
+@pytest.mark.parametrize(
+    ("light", "heavy", "third", "third_weight", "run", "prepare"),
+    [
+        pytest.param((20, 50), (15, 30), (25, 200), 16.0, 30, 10, id="one that is far ahead waits alone"),
+        pytest.param((15, 200), (15, 50), (15, 30), 1.0, 50, 20, id="one often goes as nobody else is ready"),
+    ],
+)
+def test_no_camera_starves_that_wakes_beside_one_ahead_or_went_ahead(
+    light, heavy, third, third_weight, run, prepare
+):
+    weights = {"light": 1.0, "heavy": 16.0, "third": third_weight}
+    cameras = [(name, CameraPolicy(5.0, weight)) for name, weight in weights.items()]
+    s = scheduler(*cameras, prior={("prepare", 0, 1): prepare / 1000, ("run", 0, 1): run / 1000})
+    images = {"light": light, "heavy": heavy, "third": third}
+    for name, starts in starts_in_ms(s, images, run, prepare).items():
+        bound = 2 * run * sum(weights.values()) / weights[name] + 2 * run + images[name][1]
+        times = [1000, *(ms for ms in starts if ms >= 1000), 4000]
+        assert max(b - a for a, b in pairwise(times)) <= bound, name
+
+
 def test_the_load_follows_cameras_that_pause_and_come_back():
     s = scheduler("front")
     s.latency.observe = lambda *a, **k: None
