@@ -939,7 +939,7 @@ def scenarios(draw):
 
 
 @pytest.mark.slow
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenarios())
 def test_every_decision_keeps_the_promises(scenario):
     watched = Watched(scenario)
