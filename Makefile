@@ -9,19 +9,24 @@ export ROS TORCH
 
 VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/ros-env
+PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
+# With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
+EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
 .PHONY: demo test check setup clean
 
 demo: setup
 	$(VENV)/bin/argus demo $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
 
+# Tests of one process share the cores; those of several processes have them all, one test at a time.
 test: setup
-	$(RUN) pytest $(ARGS)
+	$(PARALLEL) -m "not system" $(ARGS) $(EVEN_NONE)
+	$(RUN) pytest -m system $(ARGS) $(EVEN_NONE)
 
 check: setup
 	$(RUN) ruff check
 	$(RUN) mypy
-	$(RUN) pytest -m "not slow and not system" $(ARGS)
+	$(PARALLEL) -m "not slow and not system" $(ARGS)
 
 setup:
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \

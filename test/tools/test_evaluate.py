@@ -55,6 +55,7 @@ def write_coco(where: Path, pictures: list[Scene]) -> None:
     (where / "instances.json").write_text(json.dumps(data))
 
 
+@pytest.mark.slow
 def test_an_untrained_model_finds_next_to_nothing(folder: Path, tmp_path: Path) -> None:
     out, html = tmp_path / "figures.json", tmp_path / "page.html"
     command = [

@@ -1,8 +1,10 @@
 """Examples say in tokens what the engine will ask and read."""
 
+from functools import cache
+
 import numpy as np
 import pytest
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
@@ -31,12 +33,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def examples(folder: str) -> Examples:
     read = checkpoint.read(folder)
     assert read.vocabulary is not None
-    tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
+    tokenizer = tokenizer_of(folder)
     return Examples(tokenizer, read.vocabulary, read.tiling.tile, read.tiling.tokens_per_tile)
 
 
+@cache
+def tokenizer_of(folder: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def words(example: Example, folder: str) -> str:
-    return AutoProcessor.from_pretrained(folder).tokenizer.decode(example.tokens[example.answer_start :])
+    return tokenizer_of(folder).decode(example.tokens[example.answer_start :])
 
 
 @pytest.mark.parametrize(

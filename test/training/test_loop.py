@@ -34,6 +34,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "state.pt", weights_only=True)["learner"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_is_the_run_that_was_not(tmp_path: Path) -> None:
     # Of one length, so that the learning rates agree; the second is cut short and goes on.
     train(plan(tmp_path / "whole", 48), lambda entry: None)

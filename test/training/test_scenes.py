@@ -93,8 +93,8 @@ def test_splits_share_neither_drawings_nor_backgrounds(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(scenes, "BACKGROUNDS", tuple(background(i) for i in range(len(makers))))
     for split in scenes.SPLITS:
-        for seed in range(400):
-            scenes.render(seed, split, (80, 60))
+        for seed in range(250):
+            scenes.render(seed, split, (40, 30))
     assert drawn["train"] == drawn["val"]
     assert not drawn["train"] & drawn["heldout"]
     assert len(drawn["train"] | drawn["heldout"]) == len(DRAWINGS) + len(makers)

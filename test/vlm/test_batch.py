@@ -67,9 +67,9 @@ def mixed(engine: Engine, grids: Sequence[tuple[int, int]], seed: int) -> list[F
     params=[
         "realtime",
         "realtime-compiled_step",
-        "realtime-jump_forward-prefix_kv",
-        "realtime+device_loop",
-        "realtime-compiled_step+device_loop",
+        pytest.param("realtime-jump_forward-prefix_kv", marks=pytest.mark.slow),
+        pytest.param("realtime+device_loop", marks=pytest.mark.slow),
+        pytest.param("realtime-compiled_step+device_loop", marks=pytest.mark.slow),
     ],
 )
 def preset(request: pytest.FixtureRequest) -> str:

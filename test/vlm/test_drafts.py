@@ -274,6 +274,7 @@ def compare_films(engine: Engine, count: int) -> dict[str, tuple[int, int]]:
     return taken
 
 
+@pytest.mark.slow
 def test_films_of_a_blank_model(either: Engine) -> None:
     compare_films(either, 20)
 

@@ -127,6 +127,7 @@ def test_the_engine_takes_frames(cutting: Engine) -> None:
         assert answer.visual_tokens == 10 * cutting.info.tokens_per_tile
 
 
+@pytest.mark.slow
 def test_frames_go_through_shared_memory_as_they_are(cutting: Engine, tiled: Path) -> None:
     rgb = np.ascontiguousarray(photograph((96, 64)))
     config = EngineConfig(str(tiled), device=DEVICE.type, dtype="float32", preset="realtime+device_resize")
