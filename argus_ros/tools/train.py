@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.precision,
         help="of the passes; auto: bfloat16 where the device multiplies faster in it",
     )
+    parser.add_argument(
+        "--whole-boxes",
+        action="store_true",
+        help="also learn to say a box in one step in place of four (a trial: bench/whole_boxes.py)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         holdout=options.holdout or "",
         min_side=options.min_side,
         precision=options.precision,
+        whole_boxes=options.whole_boxes,
     )
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:

@@ -22,6 +22,8 @@ from argus_ros.vlm.vision import position_ids
 BACKGROUND_WEIGHT = 0.2
 #: A shorter answer weighs as much as one of so many tokens: a "yes" is not heard beside lists of boxes.
 SHORT = 12
+#: Of the loss of whole boxes, beside the answer's.
+WHOLE_BOXES = 0.25
 
 
 @dataclass
@@ -84,9 +86,14 @@ def owners(boxes: np.ndarray, grid: int) -> np.ndarray:
 
 
 class Learner(nn.Module):
-    """A transformers Idefics3 model with a head for the dense loss on its vision features."""
+    """A transformers Idefics3 model with a head for the dense loss on its vision features.
 
-    def __init__(self, model: Idefics3ForConditionalGeneration, first_bin: int) -> None:
+    With ``whole_boxes`` another head says all four places of a box at once, from where it begins.
+    """
+
+    def __init__(
+        self, model: Idefics3ForConditionalGeneration, first_bin: int, whole_boxes: bool = False
+    ) -> None:
         super().__init__()
         vocabulary = model.config.argus
         self.model = model
@@ -95,6 +102,8 @@ class Learner(nn.Module):
         self.classes, self.colours = len(vocabulary["classes"]), max(len(vocabulary["colours"]), 1)
         self.centres: Tensor
         self.dense = nn.Linear(model.config.vision_config.hidden_size, self.classes + 1 + self.colours + 4)
+        width = model.config.text_config.hidden_size
+        self.whole_boxes = nn.Linear(width, 4 * self.bins) if whole_boxes else None
         side = model.config.vision_config.image_size // model.config.vision_config.patch_size
         centre = (torch.arange(side) + 0.5) / side
         self.places: Tensor
@@ -143,9 +152,26 @@ class Learner(nn.Module):
         place = position >= 0
         words = F.cross_entropy(logits[~place], tokens[~place], reduction="none")
         places = logits[place].log_softmax(-1)[:, self.first_bin : self.first_bin + self.bins]
-        bins = torch.arange(self.bins, device=logits.device)
-        soft = (-0.5 * (bins - position[place][:, None]) ** 2).softmax(-1)  # sigma: one bin
-        return ((words * weight[~place]).sum() - (soft * places).sum(1) @ weight[place]) / weight.sum()
+        places_loss = -(self._spread(position[place]) * places).sum(1)
+        loss = ((words * weight[~place]).sum() + places_loss @ weight[place]) / weight.sum()
+        if self.whole_boxes is not None:
+            loss = loss + WHOLE_BOXES * self._whole_boxes_loss(hidden, batch.position)
+        return loss
+
+    def _spread(self, position: Tensor) -> Tensor:
+        """Soft targets (..., bins) of exact locations in bins: a Gaussian of one bin."""
+        bins = torch.arange(self.bins, device=position.device)
+        return (-0.5 * (bins - position[..., None]) ** 2).softmax(-1)
+
+    def _whole_boxes_loss(self, hidden: Tensor, position: Tensor) -> Tensor:
+        """Cross entropy of each box's four places, by the hidden states (batch, length, width) before it."""
+        assert self.whole_boxes is not None
+        row, before = ((position[:, 1:] >= 0) & (position[:, :-1] < 0)).nonzero(as_tuple=True)
+        if not len(row):
+            return hidden.new_zeros(())
+        truth = position[row[:, None], before[:, None] + torch.arange(1, 5, device=row.device)]
+        logits = self.whole_boxes(hidden[row, before]).float().unflatten(-1, (4, self.bins))
+        return -(self._spread(truth) * logits.log_softmax(-1)).sum(-1).mean()
 
 
 def overlap_loss(box: Tensor, truth: Tensor) -> Tensor:

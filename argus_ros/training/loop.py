@@ -60,6 +60,7 @@ class Plan:
     save_seconds: float = 120.0
     report_steps: int = 50  #: steps between two entries of the log
     measure_samples: int = 10_000  #: between two measurements of the checkpoint
+    whole_boxes: bool = False  #: also learn to say a box in one step, by a head that state.pt keeps
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
@@ -248,7 +249,8 @@ def _work(
     lesson = Lesson(plan)
     vocabulary = lesson.vocabulary
     model, tokenizer = lesson.start()
-    learner = Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0))).to(device)
+    first_bin = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
+    learner = Learner(model, first_bin, plan.whole_boxes).to(device)
     optimiser = make_optimiser(learner)
     state_file = plan.out / "state.pt"
     seen = 0

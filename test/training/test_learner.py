@@ -32,6 +32,15 @@ def learner(folder: str) -> Learner:
 
 
 @pytest.fixture
+def whole(folder: str) -> Learner:
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    first_bin = AutoProcessor.from_pretrained(folder).tokenizer.convert_tokens_to_ids(
+        prompts.location_token(0)
+    )
+    return Learner(model, first_bin, whole_boxes=True)
+
+
+@pytest.fixture
 def batch(folder: str) -> Batch:
     read = checkpoint.read(folder)
     assert read.vocabulary is not None
@@ -99,6 +108,36 @@ def test_the_dense_loss_falls_when_it_is_trained(learner: Learner, batch: Batch)
         adam.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_head_for_whole_boxes_learns_where_they_are(whole: Learner, batch: Batch) -> None:
+    """It says a box's four places from the token before them, and from that alone."""
+    assert whole.whole_boxes is not None
+    hidden = torch.randn(*batch.tokens.shape, whole.whole_boxes.in_features)
+    adam = torch.optim.Adam(whole.whole_boxes.parameters(), lr=3e-2)
+    for _ in range(150):
+        adam.zero_grad()
+        whole._whole_boxes_loss(hidden, batch.position).backward()
+        adam.step()
+    boxes = 0
+    for row, position in enumerate(batch.position):
+        places = (position >= 0).nonzero().flatten().view(-1, 4)
+        for four in places:
+            said = whole.whole_boxes(hidden[row, four[0] - 1]).view(4, whole.bins).argmax(1)
+            torch.testing.assert_close(said.float(), position[four].round(), atol=1, rtol=0)
+            boxes += 1
+    assert boxes > 3
+    nothing = torch.full_like(batch.position, -1)
+    assert whole._whole_boxes_loss(hidden, nothing) == 0
+
+
+def test_the_answers_loss_has_that_of_whole_boxes_beside_it(
+    learner: Learner, whole: Learner, batch: Batch
+) -> None:
+    whole.load_state_dict(learner.state_dict(), strict=False)
+    features = learner.see(batch.images)
+    more = whole.answer_loss(features, batch) - learner.answer_loss(features, batch)
+    assert 0 < more < 2 * learners.WHOLE_BOXES * np.log(whole.bins)
 
 
 def test_an_empty_picture_has_a_dense_loss(learner: Learner, batch: Batch) -> None:
