@@ -52,24 +52,12 @@ STRAIGHT = Bend()
 Edge = Callable[[float], float]
 
 
-class Brush:
-    """Draws in the unit square of a box: (0, 0) is its top left corner, (1, 1) its bottom right."""
+class Palette:
+    """What a thing is coloured and varied with: its main colour, others beside it, and chance."""
 
-    def __init__(
-        self,
-        canvas: np.ndarray,
-        box: Sequence[float],
-        colour: RGB,
-        rng: np.random.Generator,
-        bend: Bend = STRAIGHT,
-    ) -> None:
-        self.canvas = canvas
-        self.rng = rng
+    def __init__(self, colour: RGB, rng: np.random.Generator) -> None:
         self.main = colour
-        self._bend = bend
-        # OpenCV puts pixel centres at whole numbers, boxes put pixel edges there: hence the half.
-        self._origin = np.array([box[0] - 0.5, box[1] - 0.5])
-        self._scale = np.array([box[2] - box[0], box[3] - box[1]])
+        self.rng = rng
 
     def shade(self, factor: float, colour: RGB | None = None) -> RGB:
         """A darker (< 1) or lighter (> 1) version of a colour, the main one by default."""
@@ -80,6 +68,48 @@ class Brush:
     def contrast(self) -> RGB:
         """Something well set off from the main colour, for stripes and marks."""
         return (240, 240, 236) if sum(self.main) < 420 else (45, 45, 50)
+
+    def other(self) -> RGB:
+        """A second colour: a shade of the main one, one set off from it, or a dull one."""
+        kind = int(self.rng.integers(4))
+        if kind == 0:
+            return self.contrast()
+        if kind == 1:
+            return self.grey()
+        return self.shade(self.pick(0.45, 0.8) if kind == 2 else self.pick(1.2, 1.6))
+
+    def grey(self) -> RGB:
+        value = int(self.rng.integers(25, 215))
+        return (
+            value,
+            min(value + int(self.rng.integers(8)), 255),
+            min(value + int(self.rng.integers(12)), 255),
+        )
+
+    def pick(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+
+class Brush(Palette):
+    """Draws in the unit square of a box: (0, 0) is its top left corner, (1, 1) its bottom right."""
+
+    def __init__(
+        self,
+        canvas: np.ndarray,
+        box: Sequence[float],
+        colour: RGB,
+        rng: np.random.Generator,
+        bend: Bend = STRAIGHT,
+    ) -> None:
+        super().__init__(colour, rng)
+        self.canvas = canvas
+        self._bend = bend
+        # OpenCV puts pixel centres at whole numbers, boxes put pixel edges there: hence the half.
+        self._origin = np.array([box[0] - 0.5, box[1] - 0.5])
+        self._scale = np.array([box[2] - box[0], box[3] - box[1]])
 
     def poly(self, points: Sequence[Point], colour: RGB | None = None) -> None:
         corners = (self._bend(np.asarray(points, float)) * self._scale + self._origin) * 16
@@ -109,29 +139,6 @@ class Brush:
             bottom = min(top + self.pick(0.03, 0.25) * (y1 - y0), y1)
             corners = [(left(top), top), (right(top), top), (right(bottom), bottom), (left(bottom), bottom)]
             self.poly(corners, self.other())
-
-    def other(self) -> RGB:
-        """A second colour: a shade of the main one, one set off from it, or a dull one."""
-        kind = int(self.rng.integers(4))
-        if kind == 0:
-            return self.contrast()
-        if kind == 1:
-            return self.grey()
-        return self.shade(self.pick(0.45, 0.8) if kind == 2 else self.pick(1.2, 1.6))
-
-    def grey(self) -> RGB:
-        value = int(self.rng.integers(25, 215))
-        return (
-            value,
-            min(value + int(self.rng.integers(8)), 255),
-            min(value + int(self.rng.integers(12)), 255),
-        )
-
-    def pick(self, low: float, high: float) -> float:
-        return float(self.rng.uniform(low, high))
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
 
 
 def person(b: Brush, variant: int) -> None:
