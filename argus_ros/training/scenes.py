@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from argus_ros.training import sprites
+from argus_ros.training.sprites import Bank, Sprite
 from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush
 
 CLASSES = tuple(KINDS)
@@ -45,10 +47,12 @@ def render(
     size: tuple[int, int] = (320, 240),
     objects: tuple[int, int] = (0, 8),
     photographs: Sequence[np.ndarray] = (),
+    bank: Bank | None = None,
 ) -> Scene:
     """Scene ``seed`` of a split at ``size`` (width, height), with ``objects`` (least, most).
 
-    A quarter of the scenes stands before one of ``photographs``, RGB, where there are any.
+    A quarter of the scenes stands before one of ``photographs``, RGB, where there are any. Some things, or
+    all, are sprites of the ``bank``, where there is one.
     """
     rng = np.random.default_rng((SPLITS.index(split), seed))
     width, height = size
@@ -57,10 +61,14 @@ def render(
     else:
         image = background(rng, width, height, heldout=split == "heldout")
     scatter_distractors(image, rng)
-    things = [
-        Thing(label, colour, clip(paint(image, rng, label, colour, box, split), width, height))
-        for label, colour, box in _arrange(rng, width, height, int(rng.integers(objects[0], objects[1] + 1)))
-    ]
+    things = []
+    count = int(rng.integers(objects[0], objects[1] + 1))
+    for label, colour, box, sprite in _arrange(rng, width, height, count, bank):
+        if sprite:
+            extent = place(image, rng, sprite, box, split)
+        else:
+            extent = paint(image, rng, label, colour, box, split)
+        things.append(Thing(label, colour, clip(extent, width, height)))
     image = degrade(image, rng)
     return Scene(image, tuple(sorted(things, key=lambda t: -t.area)))
 
@@ -71,9 +79,12 @@ def clip(box: Sequence[float], width: int, height: int) -> tuple[float, float, f
 
 
 def _arrange(
-    rng: np.random.Generator, width: int, height: int, count: int
-) -> list[tuple[str, str, tuple[float, float, float, float]]]:
-    """Labels, colours and boxes, back to front; nobody is hidden by more than a third or cut by more."""
+    rng: np.random.Generator, width: int, height: int, count: int, bank: Bank | None
+) -> list[tuple[str, str, tuple[float, float, float, float], Sprite | None]]:
+    """Labels, colours and boxes, back to front; nobody is hidden by more than a third or cut by more.
+
+    A sprite sets the aspect of its box, and the colour.
+    """
     placed: list[tuple[float, float, float, float]] = []
     chosen = []
     favourite = rng.choice(len(CLASSES))  # scenes with several of one kind are common
@@ -81,7 +92,8 @@ def _arrange(
         for _ in range(20):
             label = CLASSES[favourite if rng.random() < 0.25 else rng.integers(len(CLASSES))]
             side = math.exp(rng.uniform(math.log(0.08), math.log(0.6))) * math.sqrt(width * height)
-            aspect = rng.uniform(*KINDS[label].aspect)
+            sprite = bank.draw(rng, label) if bank else None
+            aspect = sprite.aspect if sprite else rng.uniform(*KINDS[label].aspect)
             w, h = side * math.sqrt(aspect), side / math.sqrt(aspect)
             if w > 1.1 * width or h > 1.1 * height:
                 continue
@@ -92,7 +104,8 @@ def _arrange(
             if overlap(seen, box) < 0.67 * w * h or any(_hides(seen, other) for other in placed):
                 continue
             placed.append(seen)
-            chosen.append((label, list(COLOURS)[rng.integers(len(COLOURS))], box))
+            colour = sprite.colour if sprite else list(COLOURS)[rng.integers(len(COLOURS))]
+            chosen.append((label, colour, box, sprite))
             break
     return chosen
 
@@ -137,17 +150,61 @@ def paint(
     bend = _bend(rng, kind.bends) if split == "train" else STRAIGHT
     kind.draw(Brush(drawn, (left, top, right, bottom), _ints(shade), rng, bend), variant)
     if split == "train":
-        changed = (drawn != before).any(-1)
-        if rng.random() < 0.25:
-            _patch(drawn, changed, rng, (left, top, right, bottom))
-        if rng.random() < 0.3:
-            _stripe(drawn, changed, rng, (left, top, right, bottom))
-        if rng.random() < 0.25:
-            _mottle(drawn, changed, rng)
+        _wear(drawn, (drawn != before).any(-1), rng, (left, top, right, bottom))
     if rng.random() < 0.7:
         _light(drawn, before, rng)
     region[:] = drawn[:, ::-1] if mirrored else drawn
     return box
+
+
+def place(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    sprite: Sprite,
+    box: tuple[float, float, float, float],
+    split: str,
+) -> tuple[float, float, float, float]:
+    """Put a sprite in place, perhaps mirrored and with a shadow at its foot; returns its box."""
+    x, y = round(box[0]), round(box[1])
+    w, h = max(1, round(box[2] - box[0])), max(1, round(box[3] - box[1]))
+    pixels = sprite.pixels()
+    shrinks = w < pixels.shape[1]
+    pixels = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+    if split == "train":
+        drawn = np.ascontiguousarray(pixels[..., :3])
+        _wear(drawn, pixels[..., 3] == 255, rng, (0, 0, w, h))
+        pixels = np.dstack([drawn, pixels[..., 3]])
+    if rng.random() < 0.5:
+        _shadow(image, (x + w / 2, y + h), w / 2, rng.uniform(0.2, 0.6))
+    x0, y0, x1, y1 = sprites.paste(image, pixels, (x, y), rng.uniform(0.75, 1.2))
+    return (x0, y0, x1, y1)
+
+
+def _shadow(image: np.ndarray, foot: tuple[float, float], half: float, depth: float) -> None:
+    """A soft dark ellipse on the floor about a point, ``half`` as wide as given; ``depth`` 1 is black."""
+    height, width = image.shape[:2]
+    x0, x1 = max(math.floor(foot[0] - 1.3 * half), 0), min(math.ceil(foot[0] + 1.3 * half), width)
+    y0, y1 = max(math.floor(foot[1] - 0.5 * half), 0), min(math.ceil(foot[1] + 0.3 * half), height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    across = (np.arange(x0, x1) + 0.5 - foot[0]) / (1.3 * half)
+    down = (np.arange(y0, y1) + 0.5 - foot[1] + 0.1 * half) / (0.4 * half)
+    strength = np.clip(1 - across[None] ** 2 - down[:, None] ** 2, 0, 1) * depth
+    image[y0:y1, x0:x1] = (image[y0:y1, x0:x1] * (1 - strength[..., None])).astype(np.uint8)
+
+
+def _wear(
+    drawn: np.ndarray, changed: np.ndarray, rng: np.random.Generator, box: tuple[float, float, float, float]
+) -> None:
+    """Patches, stripes and dirt on some things of training, where they were drawn."""
+    if rng.random() < 0.25:
+        _patch(drawn, changed, rng, box)
+    if rng.random() < 0.3:
+        _stripe(drawn, changed, rng, box)
+    if rng.random() < 0.25:
+        _mottle(drawn, changed, rng)
 
 
 def _bend(rng: np.random.Generator, strength: float) -> Bend:
