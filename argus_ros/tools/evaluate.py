@@ -27,10 +27,11 @@ from argus_ros.core.types import Answer, Detection, Task
 from argus_ros.tools import page
 from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperature, side
 from argus_ros.tools.machine import describe
-from argus_ros.training import coco, scenes
+from argus_ros.training import coco, scenes, sprites
 from argus_ros.training.blank import plural
 from argus_ros.training.examples import answer_to
 from argus_ros.training.scenes import Thing
+from argus_ros.training.sprites import Bank
 from argus_ros.vlm.engine import Engine
 
 RIGHT, WRONG, MISSED = (70, 220, 90), (255, 70, 60), (255, 255, 255)
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="val",
         help="val: unseen scenes; heldout: also drawings and backgrounds that training never saw",
     )
+    parser.add_argument(
+        "--lit", type=Path, metavar="FILE", help="take every thing from this bank that `argus lit` rendered"
+    )
     parser.add_argument("--data", type=Path, help="measure on COCO data instead: its instances.json")
     parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
     parser.add_argument(
@@ -80,18 +84,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     engine = Engine(EngineConfig(checkpoint=options.checkpoint, device=options.device))
     source: dict[str, Any]
+    bank = sprites.load(options.lit) if options.lit else None
+    if bank and bank.split == "train":
+        raise ValueError(f"{options.lit} is for training; measure with one of val or heldout")
     if options.data or options.images:
         if not (options.data and options.images):
             raise ValueError(
                 "--data and --images go together: the instances.json and the folder of its pictures"
             )
+        if bank:
+            raise ValueError("--lit is for synthetic scenes; leave it out with --data")
         data = coco.read(options.data, options.images, options.only or "")
         classes, samples, count = data.classes, from_data(data), len(data.pictures)
         source = {"data": options.data.name, "only": options.only, "pictures": count}
     else:
         classes, count = scenes.CLASSES, options.scenes
-        samples = from_scenes(count, options.seed, options.split)
+        samples = from_scenes(count, options.seed, options.split, bank)
         source = {"scenes": count, "seed": options.seed, "split": options.split}
+        if bank:
+            source["lit"] = {"file": options.lit.name, "split": bank.split}
     unknown = set(classes) - set(engine.info.classes or classes)
     if unknown:
         raise ValueError(
@@ -114,9 +125,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def from_scenes(count: int, seed: int, split: str) -> Iterator[Sample]:
+def from_scenes(count: int, seed: int, split: str, bank: Bank | None = None) -> Iterator[Sample]:
     for number in range(seed, seed + count):
-        scene = scenes.render(number, split, (640, 480))
+        scene = scenes.render(number, split, (640, 480), bank=bank)
         yield Sample(f"{split} {number}", scene.image, scene.things)
 
 

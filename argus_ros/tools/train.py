@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
     )
+    parser.add_argument(
+        "--lit", type=Path, metavar="FILE", help="take some things from this bank that `argus lit` rendered"
+    )
     parser.add_argument("--samples", type=int, default=defaults.samples, help="pictures to train on in all")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="pictures per step")
     parser.add_argument("--lr", type=float, default=defaults.lr, help="learning rate before it falls")
@@ -87,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
         min_side=options.min_side,
         precision=options.precision,
         whole_boxes=options.whole_boxes,
+        lit=options.lit,
     )
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:

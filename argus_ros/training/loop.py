@@ -26,13 +26,14 @@ from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFa
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
-from argus_ros.training import attention, blank, coco, scenes
+from argus_ros.training import attention, blank, coco, scenes, sprites
 from argus_ros.training.coco import CocoSource
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.scenes import Scene
+from argus_ros.training.sprites import Bank
 from argus_ros.vlm import prompts
 
 
@@ -55,6 +56,7 @@ class Plan:
     images: Path = Path()  #: folder of its pictures
     holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
     min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
+    lit: Path | None = None  #: bank of sprites that some things of the scenes are taken from
     repeat: int = 0  #: only so many synthetic scenes, again and again, to see that a model can learn them
     precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
     save_seconds: float = 120.0
@@ -66,6 +68,8 @@ class Plan:
 
 #: Objects in a scene and in an answer.
 MOST = 8
+#: Share of the things in a scene that are taken from a bank, where there is one.
+LIT = 0.3
 
 
 class Source(Protocol):
@@ -85,6 +89,7 @@ class SceneSource:
         tile: int,
         novice: bool = True,
         repeat: int = 0,
+        bank: Bank | None = None,
     ) -> None:
         self._make = make
         self._vocabulary = vocabulary
@@ -92,6 +97,7 @@ class SceneSource:
         self._tile = tile
         self._novice = novice
         self._repeat = repeat
+        self._bank = bank
         self._kept: dict[int, Scene] = {}  # of scenes that are repeated
         self._photographs = scenes.load_photographs()
 
@@ -115,7 +121,8 @@ class SceneSource:
         width, height = sizes[int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))]
         most = min(MOST, 2 + index // 12_000) if self._novice else MOST
         size = (round(width * self._tile), round(height * self._tile))
-        return scenes.render(self._first + index, "train", size, (0, most), self._photographs)
+        number = self._first + index
+        return scenes.render(number, "train", size, (0, most), self._photographs, self._bank)
 
 
 class _Numbered(Dataset):
@@ -214,9 +221,14 @@ class Lesson:
         bins = plan.bins or (known.bins if known else 128)
         if not 2 <= bins <= 1000:
             raise ValueError(f"{bins} location bins; take 2 to 1000")
+        if plan.data is not None and plan.lit:
+            raise ValueError("a bank of sprites goes into synthetic scenes; leave it out with COCO data")
         self._data = (
             coco.read(plan.data, plan.images, leave_out=plan.holdout) if plan.data is not None else None
         )
+        self._bank = sprites.load(plan.lit, LIT) if plan.lit else None
+        if self._bank and self._bank.split != "train":
+            raise ValueError(f"{plan.lit} is for measuring ({self._bank.split}); train on one of train")
         if self._data is not None:
             self.vocabulary = coco.vocabulary(self._data, bins, plan.min_side)
         else:
@@ -234,7 +246,7 @@ class Lesson:
         plan = self._plan
         if self._data is not None:
             return CocoSource(make, self.vocabulary, self._data, plan.seed, plan.min_side)
-        return SceneSource(make, self.vocabulary, plan.seed, tile, not plan.base, plan.repeat)
+        return SceneSource(make, self.vocabulary, plan.seed, tile, not plan.base, plan.repeat, self._bank)
 
 
 def _work(
