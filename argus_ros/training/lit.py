@@ -54,7 +54,7 @@ def _mujoco() -> Any:
     try:
         import mujoco
     except ModuleNotFoundError:
-        raise ValueError("rendering needs MuJoCo: pip install 'argus-ros[lit]'") from None
+        raise ValueError("rendering needs MuJoCo: pip install 'mujoco>=3.2,<3.18'") from None
     except Exception as error:  # it looks for OpenGL here, and each OpenGL has errors of its own
         raise _no_opengl() from error
     return mujoco

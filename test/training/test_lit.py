@@ -195,7 +195,7 @@ def test_without_mujoco_one_line_says_what_to_install() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
-    assert "pip install 'argus-ros[lit]'" in ended.stderr
+    assert "pip install 'mujoco>=3.2,<3.18'" in ended.stderr
 
 
 @pytest.mark.slow
