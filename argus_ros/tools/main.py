@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 #: Commands and what they do; each is a module of this package with ``add_arguments`` and ``run``.
 COMMANDS = {
+    "average": "take the mean of checkpoints that were trained from one and the same",
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",

@@ -1,0 +1,71 @@
+"""`argus average`: the mean of the weights of checkpoints that were trained from one and the same.
+
+Such a mean often sees better than each of them (model soups, arXiv 2203.05482). Calibrate it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import CheckpointError
+from argus_ros.vlm.weights import refuse_code, shards
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", nargs="+", help="two or more: shipped names or folders")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the mean; must not be there yet")
+
+
+def run(options: argparse.Namespace) -> int:
+    if len(options.checkpoint) < 2:
+        raise ValueError("name two checkpoints or more")
+    if options.out.exists():
+        raise ValueError(f"{options.out} is there already; name a new folder")
+    folders = [_folder(name) for name in options.checkpoint]
+    for other in folders[1:]:
+        if _what_it_is(other) != _what_it_is(folders[0]):
+            raise ValueError(f"{other} and {folders[0]} differ in more than their weights")
+    mean = average(folders)
+    shutil.copytree(folders[0], options.out, ignore=shutil.ignore_patterns("*.safetensors*"))
+    save_file(mean, options.out / "model.safetensors", metadata={"format": "pt"})
+    shutil.copymode(options.out / "config.json", options.out / "model.safetensors")
+    print(
+        f"mean of {len(folders)} checkpoints in {options.out}; calibrate it with: "
+        f"argus evaluate --checkpoint {options.out} --seed 500000 --scenes 300 --fit-temperature"
+    )
+    return 0
+
+
+def average(folders: list[Path]) -> dict[str, torch.Tensor]:
+    """Mean of all weights by name, in the type that the first checkpoint has them in."""
+    total: dict[str, torch.Tensor] = {}
+    first: dict[str, torch.Tensor] = {}
+    for folder in folders:
+        weights = {name: w for file in shards(folder) for name, w in load_file(file).items()}
+        first = first or weights
+        shapes = {name: w.shape for name, w in weights.items()}
+        if shapes != {name: w.shape for name, w in first.items()}:
+            raise CheckpointError(f"{folder} and {folders[0]} have other weights or shapes")
+        for name, w in weights.items():
+            total[name] = total[name] + w.double() if name in total else w.double()
+    return {name: (w / len(folders)).to(first[name].dtype) for name, w in total.items()}
+
+
+def _folder(name: str) -> Path:
+    read = checkpoints.read(name)
+    refuse_code(read)
+    return read.path
+
+
+def _what_it_is(folder: Path) -> dict[str, object]:
+    """The configuration without what calibration writes into it."""
+    config = json.loads((folder / "config.json").read_text())
+    config.get("argus", {}).pop("temperature", None)
+    return config
