@@ -72,7 +72,7 @@ QUESTION_WORDS = [
 class Shape:
     """Sizes of the model. The defaults are argus-nano's: 4 M parameters."""
 
-    tile: int = 224
+    tile: int = 256
     patch: int = 16
     shuffle: int = 2
     vision_width: int = 192
