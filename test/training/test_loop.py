@@ -82,7 +82,7 @@ def test_a_run_starts_from_a_checkpoint_with_another_tile(tmp_path: Path) -> Non
 def test_a_small_model_learns_sixteen_scenes_by_heart(tmp_path: Path) -> None:
     shape = Shape(64, 8, 2, 64, 2, 2, 64, 2, 2, 128)
     learn = plan(
-        tmp_path, 12_800, shape=shape, repeat=16, batch=16, lr=3e-3, vision_first=0, precision="float32"
+        tmp_path, 12_800, shape=shape, repeat=16, batch=16, lr=1.5e-3, vision_first=0, precision="float32"
     )
     folder = train(learn, lambda entry: None)
     engine = Engine(EngineConfig(checkpoint=str(folder), device="cpu"))
