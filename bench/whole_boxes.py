@@ -29,7 +29,7 @@ from argus_ros.training import scenes
 from argus_ros.training.learner import Learner
 from argus_ros.vlm import answers
 from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.grammar import X_MAX, Y_MAX, Y_MIN, Cursor, Grammar
 
 WAYS = ("place by place", "whole boxes", "whole boxes, checked")
 
@@ -143,7 +143,7 @@ class Decoding:
         logits = self.learner.model.lm_head(hidden).numpy()[self.grammar.tokens]
         masked = np.where(self._cursor.allowed(), logits, -np.inf)
         column, bins = int(masked.argmax()), self.grammar.bins
-        begins = column < bins and not self._within_a_box()
+        begins = column < bins and self._cursor.state not in (Y_MIN, X_MAX, Y_MAX)
         if self.whole and begins:
             assert self.learner.whole_boxes is not None
             head = self.learner.whole_boxes(hidden).view(4, bins).numpy()
@@ -154,14 +154,6 @@ class Decoding:
         elif self._guess:
             self._guess.pop(0)
         return [self._add(masked)]
-
-    def _within_a_box(self) -> bool:
-        run = 0
-        for column in reversed(self.columns):
-            if column >= self.grammar.bins:
-                break
-            run += 1
-        return run % 4 > 0
 
     def _masked(self, places: np.ndarray) -> np.ndarray:
         """Logits (bins,) of the head among all columns, what is not allowed at -inf."""

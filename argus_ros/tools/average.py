@@ -6,7 +6,6 @@ Such a mean often sees better than each of them (model soups, arXiv 2203.05482).
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from argus_ros.core import checkpoint as checkpoints
-from argus_ros.core.checkpoint import CheckpointError
+from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.vlm.weights import refuse_code, shards
 
 
@@ -28,10 +27,12 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("name two checkpoints or more")
     if options.out.exists():
         raise ValueError(f"{options.out} is there already; name a new folder")
-    folders = [_folder(name) for name in options.checkpoint]
-    for other in folders[1:]:
-        if _what_it_is(other) != _what_it_is(folders[0]):
-            raise ValueError(f"{other} and {folders[0]} differ in more than their weights")
+    read = [checkpoints.read(name) for name in options.checkpoint]
+    for other in read:
+        refuse_code(other)
+        if _what_it_is(other) != _what_it_is(read[0]):
+            raise ValueError(f"{other.path} and {read[0].path} differ in more than their weights")
+    folders = [checkpoint.path for checkpoint in read]
     mean = average(folders)
     shutil.copytree(folders[0], options.out, ignore=shutil.ignore_patterns("*.safetensors*"))
     save_file(mean, options.out / "model.safetensors", metadata={"format": "pt"})
@@ -58,14 +59,7 @@ def average(folders: list[Path]) -> dict[str, torch.Tensor]:
     return {name: (w / len(folders)).to(first[name].dtype) for name, w in total.items()}
 
 
-def _folder(name: str) -> Path:
-    read = checkpoints.read(name)
-    refuse_code(read)
-    return read.path
-
-
-def _what_it_is(folder: Path) -> dict[str, object]:
+def _what_it_is(checkpoint: Checkpoint) -> dict[str, object]:
     """The configuration without what calibration writes into it."""
-    config = json.loads((folder / "config.json").read_text())
-    config.get("argus", {}).pop("temperature", None)
-    return config
+    known = {key: value for key, value in checkpoint.config.get("argus", {}).items() if key != "temperature"}
+    return checkpoint.config | {"argus": known}

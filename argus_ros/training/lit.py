@@ -16,7 +16,7 @@ from argus_ros.training import solids
 from argus_ros.training.scenes import SPLITS
 from argus_ros.training.solids import Part
 from argus_ros.training.sprites import Bank, Sprite
-from argus_ros.training.things import COLOURS, KINDS
+from argus_ros.training.things import COLOURS, KINDS, shade_of
 
 SIDE = 512  #: of the rendered picture in pixels
 LONGEST = 192  #: side of a sprite in pixels
@@ -204,7 +204,6 @@ def render_bank(
 
 
 def _sprite(studio: Studio, label: str, colour: str, model: solids.Model, rng: np.random.Generator) -> Sprite:
-    shade = np.clip(np.array(COLOURS[colour]) + rng.normal(0, 9, 3) + rng.normal(0, 10), 0, 255).astype(int)
-    parts = solids.build(model, (int(shade[0]), int(shade[1]), int(shade[2])), rng)
+    parts = solids.build(model, shade_of(colour, rng), rng)
     picture = studio.picture(parts, rng, solids.FAMILIES[label].turn)
     return Sprite.of(label, colour, solids.name_of(model), picture)

@@ -16,7 +16,7 @@ import numpy as np
 
 from argus_ros.training import sprites
 from argus_ros.training.sprites import Bank, Sprite
-from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush
+from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush, shade_of
 
 CLASSES = tuple(KINDS)
 SPLITS = ("train", "val", "heldout")
@@ -144,11 +144,10 @@ def paint(
     drawn = np.ascontiguousarray(region[:, ::-1] if mirrored else region)
     if mirrored:
         left, right = region.shape[1] - right, region.shape[1] - left
-    jitter = rng.normal(0, 9, 3) + rng.normal(0, 10)
-    shade = np.clip(np.array(COLOURS[colour]) + jitter, 0, 255)
+    shade = shade_of(colour, rng)
     before = drawn.copy()
     bend = _bend(rng, kind.bends) if split == "train" else STRAIGHT
-    kind.draw(Brush(drawn, (left, top, right, bottom), _ints(shade), rng, bend), variant)
+    kind.draw(Brush(drawn, (left, top, right, bottom), shade, rng, bend), variant)
     if split == "train":
         _wear(drawn, (drawn != before).any(-1), rng, (left, top, right, bottom))
     if rng.random() < 0.7:
@@ -178,8 +177,7 @@ def place(
         pixels = np.dstack([drawn, pixels[..., 3]])
     if rng.random() < 0.5:
         _shadow(image, (x + w / 2, y + h), w / 2, rng.uniform(0.2, 0.6))
-    x0, y0, x1, y1 = sprites.paste(image, pixels, (x, y), rng.uniform(0.75, 1.2))
-    return (x0, y0, x1, y1)
+    return sprites.paste(image, pixels, (x, y), rng.uniform(0.75, 1.2))
 
 
 def _shadow(image: np.ndarray, foot: tuple[float, float], half: float, depth: float) -> None:

@@ -31,6 +31,12 @@ COLOURS: dict[str, RGB] = {
 }
 
 
+def shade_of(colour: str, rng: np.random.Generator) -> RGB:
+    """A colour by its name as a thing may have it: a little off, lighter or darker."""
+    shade = np.clip(np.array(COLOURS[colour]) + rng.normal(0, 9, 3) + rng.normal(0, 10), 0, 255)
+    return (int(shade[0]), int(shade[1]), int(shade[2]))
+
+
 @dataclass(frozen=True)
 class Bend:
     """Changes a drawing's proportions inside its unit square; the square's sides stay where they are."""

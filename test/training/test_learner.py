@@ -24,20 +24,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(blank.write_checkpoint(tmp_path_factory.mktemp("tiny"), classes=classes, colours=colours))
 
 
-@pytest.fixture
-def learner(folder: str) -> Learner:
+def load(folder: str, whole_boxes: bool) -> Learner:
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
-    return Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0)))
+    return Learner(model, tokenizer.convert_tokens_to_ids(prompts.location_token(0)), whole_boxes)
+
+
+@pytest.fixture
+def learner(folder: str) -> Learner:
+    return load(folder, whole_boxes=False)
 
 
 @pytest.fixture
 def whole(folder: str) -> Learner:
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    first_bin = AutoProcessor.from_pretrained(folder).tokenizer.convert_tokens_to_ids(
-        prompts.location_token(0)
-    )
-    return Learner(model, first_bin, whole_boxes=True)
+    return load(folder, whole_boxes=True)
 
 
 @pytest.fixture
