@@ -18,6 +18,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "bench" / "results"
 LINK = "../bench/results/"
+#: Of arXiv 2603.16987, vLLM on one H100, ms: to the first token before and after, and a token after.
+PAPER = {"smolvlm-256m": (344.7, 22.8, 1000 / 533.3), "internvl3-2b": (124.0, 57.7, 1000 / 292.7)}
 NOT_YET = "not on a machine at hand so far."
 
 Results = dict[str, dict[str, Any]]  #: by the name of the file
@@ -34,6 +36,7 @@ def main() -> int:
         [
             *(table(name, r) for name, r in results.items() if is_bench(r)),
             *(profiled(r) for r in results.values() if "presets" in r and not is_bench(r)),
+            *beside_the_paper(results),
         ],
     )
     if parts:
@@ -77,7 +80,10 @@ def table(name: str, result: dict[str, Any]) -> str:
     metric = "total" if full else "preprocess"
     versions = result["versions"]
     about = f"{result['tokens']} tokens, {result['dtype']}" if full else "preprocessing alone"
-    made = f"torch {versions['torch']}, transformers {versions['transformers']}; {result['date']}"
+    driver = result["machine"].get("driver")
+    parts = [f"driver {driver}"] if driver else []
+    parts += [f"{name} {versions[name]}" for name in ("torch", "triton", "transformers") if name in versions]
+    made = f"{', '.join(parts)}; {result['date']}, commit {result['commit']}"
     links = f"[command and all figures]({LINK}{name}.txt), [picture]({LINK}{name}.svg)"
     lines = [
         f"**{result['model']}**, {result['size']}, {about}, medians of {result['rounds']} frames. "
@@ -116,6 +122,29 @@ def profiled(result: dict[str, Any]) -> str:
         f"Of a frame of {result['model']} ({result['size']}, {result['tokens']} tokens, {place(result)}), "
         f"outside the model's own work: {shares}. With {name}, {last['bottleneck']}"
     )
+
+
+def beside_the_paper(results: Results) -> Iterator[str]:
+    """One table of the paper's models on the GPU that it had."""
+    on_one = [r for r in results.values() if is_bench(r) and "H100" in r["machine"]["gpu"]]
+    measured = [r for model in PAPER for r in on_one if r["model"] == model]
+    if not measured:
+        return
+    lines = [
+        "Beside the paper's figures (vLLM, one H100, COCO captions); ours: 640x480 frames, 32 tokens.",
+        "",
+        "| one H100, ms | TTFT, stock | TTFT, best | ms per token, best |",
+        "|---|---|---|---|",
+    ]
+    for result in measured:
+        first, last, token = PAPER[result["model"]]
+        stock, best = result["presets"]["stock"], result["presets"]["realtime"]
+        lines += [
+            f"| {result['model']}, the paper | {first:.1f} | {last:.1f} | {token:.2f} |",
+            f"| {result['model']}, argus_ros at {result['commit']} | {stock['ttft_ms']['p50']:.1f} "
+            f"| {best['ttft_ms']['p50']:.1f} | {best['ms_per_token']['p50']:.2f} |",
+        ]
+    yield "\n".join(lines)
 
 
 # --- gains ------------------------------------------------------------------------------------------

@@ -13,13 +13,18 @@ from typing import Any
 
 import argus_ros
 
-LIBRARIES = ("torch", "transformers", "numpy", "opencv-python", "opencv-python-headless")
+LIBRARIES = ("torch", "triton", "transformers", "numpy", "opencv-python", "opencv-python-headless")
 
 
 def describe() -> dict[str, Any]:
     """``machine``, ``versions``, ``commit`` and ``date`` of a measurement."""
     return {
-        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu()},
+        "machine": {
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "gpu": (gpu := _gpu()),
+            **({"driver": _driver()} if gpu else {}),
+        },
         "versions": {"argus_ros": argus_ros.__version__, "python": platform.python_version(), **_versions()},
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
@@ -38,6 +43,16 @@ def _gpu() -> str:
     """Name of the GPU, where torch is in use: a command without it has used none."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
+
+
+def _driver() -> str:
+    """Version of NVIDIA's driver; empty where it cannot be known."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stdout.splitlines()[0].strip() if said.returncode == 0 and said.stdout else ""
 
 
 def _versions() -> dict[str, str]:

@@ -47,6 +47,10 @@ class TransformersModel(Model):
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"transformers cannot load {checkpoint.path}: {error}") from None
         self.model.to(device).eval()
+        generation = self.model.generation_config
+        if generation.pad_token_id is None:  # nothing is ever filled up; some versions warn on every call
+            ends = generation.eos_token_id
+            generation.pad_token_id = ends[0] if isinstance(ends, list) else ends
         self._intern = checkpoint.family == "internvl"
         self._projector = self.model.model.get_submodule(
             "multi_modal_projector" if self._intern else "connector"

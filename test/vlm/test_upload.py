@@ -141,7 +141,14 @@ def test_frames_go_through_shared_memory_as_they_are(cutting: Engine, tiled: Pat
         for encoding, pixels in (("rgb8", rgb), ("bgr8", np.ascontiguousarray(rgb[..., ::-1]))):
             answer = offline.run(Image(pixels, encoding, 96, 64, 3 * 96), Task("detect", ("cone", "light")))
             wanted = ask(cutting, rgb, Task("detect", ("cone", "light")))[1]
-            assert replace(answer, times=wanted.times) == wanted
+            assert replace(without_scores(answer), times=wanted.times) == without_scores(wanted)
+            # Two processes may add up in another order on a GPU. Boxes and words are the same tokens.
+            scores = [found.score for found in wanted.detections]
+            assert [found.score for found in answer.detections] == pytest.approx(scores, abs=1e-5)
+
+
+def without_scores(answer: Answer) -> Answer:
+    return replace(answer, detections=tuple(replace(found, score=0.0) for found in answer.detections))
 
 
 def test_without_the_recipe_frames_are_refused(tiled: Path) -> None:
