@@ -5,21 +5,27 @@ a callback can store it and forget it. ``decode`` does the work, for the one fra
 is chosen. It leaves the channel order as it is and says how to turn it to RGB, because scaling
 first and converting the small result is cheaper.
 
-16 bit to 8: colour, ``mono16`` and Bayer pictures keep the top 8 bits of the sensor's depth (10,
-12, 14 or 16 bits, whichever holds the brightest pixel); ``16UC1`` (thermal, depth) has no white
-point and is stretched from its least to its greatest value.
+16 bit to 8: colour and Bayer pictures keep the top 8 bits of the sensor's depth (10, 12, 14 or 16
+bits, whichever holds the brightest pixel). Pictures of one such channel, ``mono16`` and ``16UC1``, come
+from night vision, thermal and depth cameras alike, which use a small part of their range: they are
+stretched from their least to their greatest value, unless ``Image.mono16`` says otherwise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 #: Larger compressed pictures are refused before memory is spent on them.
 MAX_PIXELS = 1 << 26
+
+
+#: What becomes black and white in a picture of one 16-bit channel: its least and greatest value
+#: (``stretch``), 0 and the most that the sensor's depth holds (``full``), or these two values.
+Mono16 = Literal["stretch", "full"] | tuple[int, int]
 
 
 class ImageError(ValueError):
@@ -59,12 +65,13 @@ class Image:
     step: int = 0  #: bytes from one row to the next
     is_bigendian: bool = False
     compressed: bool = False
+    mono16: Mono16 = "stretch"
 
     @classmethod
-    def of(cls, message: Any) -> Image:
+    def of(cls, message: Any, mono16: Mono16 = "stretch") -> Image:
         """View of anything with the fields of a sensor_msgs Image or CompressedImage."""
         if hasattr(message, "format"):
-            return cls(message.data, message.format, compressed=True)
+            return cls(message.data, message.format, compressed=True, mono16=mono16)
         return cls(
             message.data,
             message.encoding,
@@ -72,12 +79,13 @@ class Image:
             message.height,
             message.step,
             bool(message.is_bigendian),
+            mono16=mono16,
         )
 
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, from the header of a compressed picture. Raises ImageError."""
         if self.compressed:
-            return _compressed_size(self)
+            return _header(self)[:2]
         if self.width <= 0 or self.height <= 0:
             raise ImageError(f"the image is empty ({self.width}x{self.height}); check the camera driver")
         return self.width, self.height
@@ -106,7 +114,7 @@ def decode(image: Image, region: Region | None = None, target: tuple[int, int] =
     region = (region or Region()).within(width, height)
     try:
         if image.compressed:
-            return _decode_compressed(image, region, width, height, target)
+            return _decode_compressed(image, region, target)
         return _decode_raw(image, region)
     except cv2.error as error:
         raise ImageError(
@@ -173,13 +181,20 @@ def _decode_raw(image: Image, region: Region) -> Pixels:
             f"{', '.join(ENCODINGS)}, or a JPEG or PNG CompressedImage"
         )
     pixels = _view(image, layout)
-    if not layout.cells or layout.to_rgb is None:
-        return Pixels(_eight_bits(_crop(pixels, region), image.encoding), layout.to_rgb)
-    if layout.planes:
+    if layout.planes and layout.to_rgb is not None:
         return Pixels(_crop(cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb), region), None)
-    cells, inner = _whole_cells(region, image.width, image.height)
-    pixels = _eight_bits(_crop(pixels, cells), image.encoding)
-    return Pixels(_crop(cv2.cvtColor(pixels, layout.to_rgb), inner), None)
+    if layout.cells:
+        return _join_cells(pixels, layout, region)
+    return Pixels(_eight_bits(_crop(pixels, region), layout, image.mono16), layout.to_rgb)
+
+
+def _join_cells(pixels: np.ndarray, layout: _Layout, region: Region) -> Pixels:
+    """RGB of a region, which its neighbours in the picture have a share in."""
+    assert layout.to_rgb is not None
+    height, width = pixels.shape[:2]
+    cells, inner = _whole_cells(region, width, height)
+    eight = _eight_bits(_crop(pixels, cells), layout)
+    return Pixels(_crop(cv2.cvtColor(eight, layout.to_rgb), inner), None)
 
 
 def _view(image: Image, layout: _Layout) -> np.ndarray:
@@ -222,15 +237,16 @@ def _whole_cells(region: Region, width: int, height: int) -> tuple[Region, Regio
     return Region(left, top, right - left, bottom - top), inner
 
 
-def _eight_bits(pixels: np.ndarray, encoding: str) -> np.ndarray:
+def _eight_bits(pixels: np.ndarray, layout: _Layout, mono16: Mono16 = "full") -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
-    low, high = int(pixels.min()), int(pixels.max())
-    if encoding == "16UC1":
-        scale = 255 / max(high - low, 1)
-        return cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=scale, beta=-low * scale)
-    depth = next(bits for bits in (10, 12, 14, 16) if high < 1 << bits)
-    return (pixels >> (depth - 8)).astype(np.uint8)
+    if layout.channels > 1 or layout.cells or mono16 == "full":
+        brightest = int(pixels.max())
+        depth = next(bits for bits in (10, 12, 14, 16) if brightest < 1 << bits)
+        return (pixels >> (depth - 8)).astype(np.uint8)
+    low, high = (int(pixels.min()), int(pixels.max())) if mono16 == "stretch" else mono16
+    scale = 255 / max(high - low, 1)
+    return cv2.convertScaleAbs(np.clip(pixels, low, high).astype(np.uint16), alpha=scale, beta=-low * scale)
 
 
 # --- compressed ---------------------------------------------------------------------------------
@@ -248,29 +264,50 @@ _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def _decode_compressed(
-    image: Image, region: Region, width: int, height: int, target: tuple[int, int]
-) -> Pixels:
+def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) -> Pixels:
+    width, height, colours = _header(image)
     data = np.frombuffer(image.data, np.uint8)
     jpeg = bytes(data[:2]) == _JPEG
+    mosaic = _mosaic(image) if colours == 1 else None
     # Some cameras pad after the end marker, so that it need not be last.
     if jpeg and data.tobytes().rfind(b"\xff\xd9") < 0:
         raise ImageError(
             f"the JPEG picture is cut off after {data.size} bytes; check the camera driver and the network"
         )
-    factor = _reduction(region, width, height, target) if jpeg else 1
+    # Each pixel of a mosaic has one colour: a smaller one would have none.
+    factor = _reduction(region, width, height, target) if jpeg and not mosaic else 1
+    how = _REDUCED[factor] if not mosaic else cv2.IMREAD_GRAYSCALE
     # An orientation in the header is ignored, as by image_transport: boxes are in pixels as stored.
-    how = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION if jpeg else cv2.IMREAD_UNCHANGED
+    how = how | cv2.IMREAD_IGNORE_ORIENTATION if jpeg else cv2.IMREAD_UNCHANGED
     pixels = cv2.imdecode(data, how)
     if pixels is None or pixels.shape[:2] != (height // factor, width // factor):
         raise ImageError(
             f"the {'JPEG' if jpeg else 'PNG'} picture ({data.size} bytes) is corrupt; "
             "check the camera driver and the network"
         )
+    if mosaic and pixels.ndim == 2:
+        return _join_cells(pixels, mosaic, region)
     pixels = _crop(pixels, Region(*(v // factor for v in (region.x, region.y, region.width, region.height))))
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
-    return Pixels(_eight_bits(pixels, "16UC1" if image.encoding.startswith("16UC1") else "png"), code)
+    return Pixels(_eight_bits(pixels, _Layout(channels, code), image.mono16), code)
+
+
+def _mosaic(image: Image) -> _Layout | None:
+    """How the colours lie in a grey picture that is a sensor's mosaic; None where it is none.
+
+    image_transport writes the format as ``SOURCE; CODEC compressed TARGET``, TARGET being what SOURCE was
+    made into first. With Bayer pictures there is none for PNG, nor for JPEG in ROS 1; in ROS 2 JPEGs of
+    them are grey (TARGET is ``mono8``). Raises ImageError for a pattern that is not known.
+    """
+    source, _, how = image.encoding.partition(";")
+    if not source.strip().startswith("bayer_") or how.partition("compressed")[2].strip():
+        return None
+    layout = _LAYOUTS.get(source.strip())
+    if layout is None:
+        known = ", ".join(name for name in ENCODINGS if name.startswith("bayer_"))
+        raise ImageError(f"unknown Bayer pattern in format {image.encoding!r}; known are {known}")
+    return layout
 
 
 def _reduction(region: Region, width: int, height: int, target: tuple[int, int]) -> int:
@@ -288,12 +325,14 @@ def _reduction(region: Region, width: int, height: int, target: tuple[int, int])
     return next(fits, 1)
 
 
-def _compressed_size(image: Image) -> tuple[int, int]:
-    head = bytes(memoryview(image.data).cast("B")[: 1 << 16])
-    if head.startswith(_JPEG):
-        size = _jpeg_size(head)
-    elif head.startswith(_PNG) and len(head) >= 24:
-        size = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+def _header(image: Image) -> tuple[int, int, int]:
+    """Width, height and number of colours of a compressed picture. Raises ImageError."""
+    data = memoryview(image.data).cast("B")
+    if data[:2] == _JPEG:
+        size = _jpeg_header(data)
+    elif data[:8] == _PNG and len(data) >= 26:
+        grey = data[25] == 0
+        size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), 1 if grey else 3
     else:
         raise ImageError(
             f"the compressed picture (format {image.encoding!r}) is neither JPEG nor PNG; "
@@ -307,15 +346,21 @@ def _compressed_size(image: Image) -> tuple[int, int]:
     return size
 
 
-def _jpeg_size(head: bytes) -> tuple[int, int]:
-    """Width and height from the start-of-frame segment; (0, 0) where there is none."""
+def _jpeg_header(data: memoryview) -> tuple[int, int, int]:
+    """As ``_header``, from the start-of-frame segment, wherever it comes. Raises ImageError.
+
+    Thumbnails, colour profiles and makers' notes may stand before it, in segments of up to 64 KiB each.
+    """
     at = 2
-    while at + 9 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(head[at + 7 : at + 9], "big"), int.from_bytes(head[at + 5 : at + 7], "big")
+            height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
+            return width, height, data[at + 9]
         else:
-            at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
-    return 0, 0
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise ImageError(
+        f"the JPEG picture ({len(data)} bytes) has no frame header; check the camera driver and the network"
+    )

@@ -115,7 +115,7 @@ class Camera:
     def _receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
         self.health.arrived(stamp, time.monotonic())
-        self._on_image(self.settings.name, Image.of(message), stamp, message.header)
+        self._on_image(self.settings.name, Image.of(message, self.settings.mono16), stamp, message.header)
 
     # --- trouble --------------------------------------------------------------------------------
 

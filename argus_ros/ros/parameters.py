@@ -6,6 +6,7 @@ Run as a module it prints ``config/argus.yaml`` or the tables of ``docs/interfac
 
 from __future__ import annotations
 
+import array
 import difflib
 import enum
 import re
@@ -18,7 +19,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from argus_ros.core import checkpoint, recipes
-from argus_ros.core.image import Region
+from argus_ros.core.image import Mono16, Region
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.scheduler import CameraPolicy
 from argus_ros.core.types import TASKS, Task
@@ -78,11 +79,13 @@ class Spec:
         return descriptor
 
     def coerce(self, value: Any) -> Any:
-        """An integer where a number is wanted, an empty array: as people and YAML write them."""
+        """An integer where a number is wanted, an empty array, a range: as people and YAML write them."""
         if isinstance(self.default, float) and type(value) is int:
             return float(value)
         if isinstance(self.default, tuple) and value is not None and not isinstance(value, str | int | float):
             return list(value) or self.value
+        if isinstance(self.default, str) and isinstance(value, (list, array.array)):  # [low, high]
+            return str(list(value))
         return value
 
 
@@ -192,6 +195,12 @@ CAMERA = (
         (0, 0, 0, 0),
         "Region of interest: x, y, width, height in pixels; a width or height of 0 reaches to the edge.",
     ),
+    Spec(
+        "mono16",
+        "stretch",
+        "What becomes black and white in a picture of one 16-bit channel (mono16, 16UC1): stretch: its least "
+        "and greatest value; full: 0 and the most that the sensor's depth holds; or [low, high].",
+    ),
 )
 
 #: Parameters that rclpy declares by itself.
@@ -221,6 +230,7 @@ class CameraSettings:
     reliability: str
     policy: CameraPolicy
     region: Region
+    mono16: Mono16 = "stretch"
 
     @property
     def subscription(self) -> tuple[str, ...]:
@@ -306,7 +316,22 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
         value["reliability"],
         CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
         Region(*region),
+        _mono16(name, value["mono16"]),
     )
+
+
+def _mono16(name: str, value: str) -> Mono16:
+    if value == "stretch":
+        return "stretch"
+    if value == "full":
+        return "full"
+    given = re.fullmatch(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]", value)
+    if not given or not 0 <= int(given[1]) < int(given[2]) < 1 << 16:
+        raise ParameterError(
+            f"camera.{name}.mono16 is {value!r}; it has to be stretch, full or [low, high] with "
+            "0 <= low < high <= 65535"
+        )
+    return int(given[1]), int(given[2])
 
 
 def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:

@@ -82,10 +82,10 @@ def test_every_encoding_gives_the_picture_back(encoding: str, padding: int) -> N
     rgb = scene()
     found = decode(image(rgb, encoding, padding)).rgb().astype(float)
     expected = rgb.astype(float)
-    if encoding == "16UC1":
+    if encoding in ("mono16", "16UC1"):
         low, high = grey(rgb).min(), grey(rgb).max()
         expected = (grey(rgb)[..., None].astype(float) - low) * 255 / (high - low)
-    elif encoding in ("mono8", "mono16", "8UC1"):
+    elif encoding in ("mono8", "8UC1"):
         expected = grey(rgb)[..., None].astype(float)
     inside = np.abs(found - expected)[2:-2, 2:-2]
     assert inside.max() <= tolerance(encoding)
@@ -95,7 +95,7 @@ def test_every_encoding_gives_the_picture_back(encoding: str, padding: int) -> N
 def test_a_region_is_the_same_part_of_the_whole(encoding: str) -> None:
     whole = decode(image(scene(), encoding, 6)).rgb()
     part = decode(image(scene(), encoding, 6), Region(7, 5, 30, 21)).rgb()
-    if encoding == "16UC1":  # stretched by what the region shows
+    if encoding in ("mono16", "16UC1"):  # stretched by what the region shows
         assert part.max() == 255
         assert part.min() == 0
     else:
@@ -113,16 +113,30 @@ def test_big_endian(encoding: str) -> None:
 @pytest.mark.parametrize(("brightest", "shift"), [(1000, 2), (4000, 4), (16000, 6), (65535, 8)])
 def test_sixteen_bits_keep_the_top_of_the_sensors_depth(brightest: int, shift: int) -> None:
     values = np.linspace(0, brightest, 64 * 48).astype("<u2").reshape(48, 64)
-    found = decode(Image(values.tobytes(), "mono16", 64, 48, 128)).array
+    found = decode(Image(values.tobytes(), "mono16", 64, 48, 128, mono16="full")).array
     np.testing.assert_array_equal(found, values >> shift)
+    colour = np.repeat(values[..., None], 3, 2)
+    found = decode(Image(colour.tobytes(), "rgb16", 64, 48, 384)).array
+    np.testing.assert_array_equal(found, colour >> shift)
 
 
-def test_depth_is_stretched() -> None:
-    values = np.linspace(700, 1700, 64 * 48).astype("<u2").reshape(48, 64)
-    found = decode(Image(values.tobytes(), "16UC1", 64, 48, 128)).array
-    assert (found.min(), found.max()) == (0, 255)
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1"])
+def test_what_a_thermal_camera_tells_apart_stays_apart(encoding: str) -> None:
+    """Counts of 14 bits around 7500, say: a small part of the range."""
+    values = np.linspace(7300, 7800, 64 * 48).astype("<u2").reshape(48, 64)
+    picture = Image(values.tobytes(), encoding, 64, 48, 128)
+    assert len(np.unique(decode(picture).array)) == 256
+    _, png = cv2.imencode(".png", values)
+    squeezed = Image(png, f"{encoding}; png compressed ", compressed=True)
+    np.testing.assert_array_equal(decode(squeezed).array, decode(picture).array)
     flat = np.full((48, 64), 700, "<u2")
-    assert decode(Image(flat.tobytes(), "16UC1", 64, 48, 128)).array.max() == 0
+    assert decode(Image(flat.tobytes(), encoding, 64, 48, 128)).array.max() == 0
+
+
+def test_the_range_of_one_16_bit_channel_can_be_given() -> None:
+    values = np.array([[0, 7000, 7502, 8000, 65535]], "<u2")
+    found = decode(Image(values.tobytes(), "mono16", 5, 1, 10, mono16=(7000, 8000))).array
+    np.testing.assert_array_equal(found, [[0, 0, 128, 255, 255]])
 
 
 def test_looking_at_a_raw_picture_copies_nothing() -> None:
@@ -159,10 +173,48 @@ def test_compressed_grey(kind: str) -> None:
 
 
 def test_png_of_sixteen_bits_and_with_alpha() -> None:
-    deep = grey(scene()).astype(np.uint16) * 257
-    np.testing.assert_array_equal(decode(compressed(deep, "png")).array, grey(scene()))
+    deep = scene().astype(np.uint16) * 257
+    np.testing.assert_array_equal(decode(compressed(deep, "png")).rgb(), scene())
     _, data = cv2.imencode(".png", np.dstack([scene()[..., ::-1], grey(scene())]))
     np.testing.assert_array_equal(decode(Image(data, "png", compressed=True)).rgb(), scene())
+
+
+BAYER = [encoding for encoding in ENCODINGS if encoding.startswith("bayer_")]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+@pytest.mark.parametrize("encoding", BAYER)
+def test_a_mosaic_that_was_compressed_is_a_colour_picture(encoding: str, kind: str) -> None:
+    pixels = mosaic(scene(), encoding[6:10])
+    if encoding.endswith("16") and kind == "png":
+        pixels = pixels.astype(np.uint16) * 257
+    _, data = cv2.imencode(f".{kind}", pixels, [cv2.IMWRITE_JPEG_QUALITY, 100] if kind == "jpeg" else [])
+    picture = Image(data, f"{encoding}; {kind} compressed ", compressed=True)
+    found = decode(picture, target=(4, 4)).rgb()
+    assert np.abs(found.astype(float) - scene())[2:-2, 2:-2].max() <= (7 if kind == "png" else 16)
+    np.testing.assert_array_equal(decode(picture, Region(7, 5, 30, 21)).rgb(), found[5:26, 7:37])
+
+
+def test_a_bayer_picture_made_grey_or_colour_before_it_was_compressed_is_what_it_is() -> None:
+    _, data = cv2.imencode(".png", grey(scene()))
+    made_grey = Image(data, "bayer_rggb8; jpeg compressed mono8", compressed=True)
+    np.testing.assert_array_equal(decode(made_grey).rgb(), np.repeat(grey(scene())[..., None], 3, 2))
+    for target in ("", "bgr8"):
+        colour = compressed(scene(), "png")
+        colour = Image(colour.data, f"bayer_rggb8; png compressed {target}", compressed=True)
+        np.testing.assert_array_equal(decode(colour).rgb(), scene())
+    with pytest.raises(ImageError, match="unknown Bayer pattern in format 'bayer_rgbw8; png compressed '"):
+        decode(Image(data, "bayer_rgbw8; png compressed ", compressed=True))
+
+
+def test_the_frame_header_of_a_jpeg_may_come_late() -> None:
+    """After thumbnails, colour profiles or makers' notes of any length."""
+    picture = compressed(scene(), "jpg")
+    whole = bytes(picture.data)
+    profile = (b"\xff\xe2" + (40_002).to_bytes(2, "big") + bytes(40_000)) * 3
+    late = Image(whole[:2] + profile + whole[2:], "jpeg", compressed=True)
+    assert late.size() == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(decode(late).rgb(), decode(picture).rgb())
 
 
 def test_a_large_jpeg_is_decoded_no_larger_than_needed() -> None:
@@ -201,7 +253,7 @@ def test_a_jpeg_padded_after_its_end_is_whole() -> None:
         (Image(bytes(64), "nv12", 8, 8, 8), "needs 96 bytes but carries 64"),
         (Image(b"", "jpeg", compressed=True), "neither JPEG nor PNG"),
         (Image(bytes(40), "16UC1; compressedDepth png", compressed=True), "neither JPEG nor PNG"),
-        (Image(b"\xff\xd8\xff", "jpeg", compressed=True), "claims 0x0"),
+        (Image(b"\xff\xd8\xff", "jpeg", compressed=True), "no frame header"),
         (Image(b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\xff" * 30, "png", compressed=True), "megapixels"),
     ],
 )

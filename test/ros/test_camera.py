@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,3 +60,11 @@ def test_nothing_is_copied_before_a_frame_is_chosen() -> None:
     tracemalloc.stop()
     assert sum(pipeline.counts()["front"].values()) == len(messages)
     assert peak < 100_000, "one image has 6 million bytes"
+
+
+def test_the_range_of_16_bit_greys_is_the_cameras() -> None:
+    images: list[Image] = []
+    subscribed = camera(lambda name, image, stamp, header: images.append(image))
+    subscribed.settings = replace(SETTINGS, mono16=(7000, 8000))
+    subscribed._receive(full_hd(7))
+    assert images[0].mono16 == (7000, 8000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def test_an_empty_class_means_all() -> None:
         ({"camera__front__transport": "pigeon"}, "one of auto, raw, compressed"),
         ({"camera__front__region": [1, 2, 3]}, r"\[1, 2, 3\]"),
         ({"camera__front__region": [-1, 0, 3, 3]}, "none negative"),
+        ({"camera__front__mono16": "half"}, r"stretch, full or \[low, high\]"),
+        ({"camera__front__mono16": "[8000, 7000]"}, "low < high"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(changed: dict[str, Any], reason: str) -> None:
@@ -83,6 +86,8 @@ def test_numbers_are_taken_as_people_write_them() -> None:
     assert deadline == 1.0
     assert isinstance(deadline, float)
     assert specs["classes"].coerce([]) == [""]
+    thermal = specs["camera.front.mono16"].coerce(array.array("q", [7000, 8000]))  # as rclpy has it
+    assert Settings.of(values(camera__front__mono16=thermal)).cameras[0].mono16 == (7000, 8000)
     assert specs["threads"].coerce("many") == "many"  # rclpy refuses the type, and says so
     assert specs["score_threshold"].coerce(True) is True
 
