@@ -148,7 +148,7 @@ class Observer:
     def _look(self, message: DiagnosticArray) -> None:
         engine = next((s for s in message.status if s.name == "argus: engine"), DiagnosticStatus())
         values = {value.key: value.value for value in engine.values}
-        self.ready = values.get("state") == "ready"
+        self.ready = values.get("state") == "running"
         self.engine = int(values["process"]) if self.ready else 0
 
     def spin(self, until: Any, timeout: float = 300.0) -> None:

@@ -25,8 +25,8 @@ ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "pytho
 #: Used where they are installed, and not required: the last two have photographs for training.
 OPTIONAL = {"mujoco", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
-FROM_PIP = {"matplotlib", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors", "tokenizers"}
-FROM_PIP |= {"torch", "transformers"}
+FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
+FROM_PIP |= {"tokenizers", "torch", "transformers"}
 
 
 def message(name: str) -> str:

@@ -2,7 +2,8 @@
 
 The engine (torch, and the device with its driver) lives in a process of its own, so that it can die or
 hang without taking the node along. One thread here sees to that process and calls back; all methods
-return at once, ``stop`` within its timeout.
+return at once, ``stop`` within its timeout. The process is not trusted: what it says is checked, and
+anything that is no answer to what was asked ends that process. docs/reliability.md has its states.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,20 @@ import numpy as np
 from argus_ros.core.protocol import (
     Answered,
     Arena,
+    Channel,
     EngineConfig,
     Failed,
     FrameRequest,
     ModelInfo,
     Progress,
+    ProtocolError,
     Ready,
     Run,
     Shutdown,
+    Start,
+    ToClient,
+    why_impossible,
+    why_unusable,
 )
 
 log = logging.getLogger(__name__)
@@ -45,16 +52,23 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 0.25
 #: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+#: Inferences in a row that may fail before the process is replaced.
+FAILURES_TOLERATED = 3
 
 _ROOT = str(Path(__file__).parents[2])
 
 
 class EngineState(enum.Enum):
     STOPPED = "stopped"
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"  #: it died or hung; waits before it loads again
+    STARTING = "starting"  #: the model loads for the first time
+    RUNNING = "running"
+    DEGRADED = "degraded"  #: takes frames, but the last inference failed
+    RECOVERING = "recovering"  #: it died, hung or kept failing; waits, or loads again
     FAILED = "failed"  #: it cannot work as configured, so it is not started again
+
+
+#: Those in which frames are taken.
+UP = (EngineState.RUNNING, EngineState.DEGRADED)
 
 
 class EngineDownError(RuntimeError):
@@ -63,6 +77,7 @@ class EngineDownError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Pending:
+    request: FrameRequest
     since: float
     allowance: float
 
@@ -93,7 +108,8 @@ class EngineClient:
         self.hang_seconds = hang_seconds
         self.load_seconds = load_seconds
         self.restarts = 0  #: times the process was started again
-        self.last_error = ""  #: why the engine died, hung or failed last
+        self.last_error = ""  #: why the engine died, hung or failed last, or an inference did
+        self.next_try = 0.0  #: when it is started again, on the steady clock, while it waits for that
         self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
         self._on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
         self._command = command
@@ -102,6 +118,7 @@ class EngineClient:
         self._worker: _Worker | None = None
         self._pending: dict[int, _Pending] = {}  # oldest first
         self._answers = 0  # good ones, ever
+        self._failing = 0  # inferences in a row that failed
         self._arena: Arena | None = None
         self._free: list[int] = []
         self._thread: threading.Thread | None = None
@@ -130,10 +147,10 @@ class EngineClient:
 
     def wait_ready(self, timeout: float | None = None) -> ModelInfo:
         """Block until the model is loaded. Raises EngineDownError when it fails or takes too long."""
-        ends = (EngineState.READY, EngineState.FAILED)
+        ends = (*UP, EngineState.FAILED)
         with self._changed:
             self._changed.wait_for(lambda: self._state in ends or self._stop_within is not None, timeout)
-            if self._state is EngineState.READY and self.info:
+            if self._state in UP and self.info:
                 return self.info
             raise EngineDownError(self.last_error or f"the engine is still {self._state.value}")
 
@@ -169,67 +186,82 @@ class EngineClient:
         return self.info is not None and "device_resize" in self.info.recipes
 
     def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
-        """Run these frames as one batch. Raises EngineDownError where the engine is not ready."""
+        """Run these frames as one batch. Raises EngineDownError where the engine is not running."""
         allowance = self.hang_seconds if hang_seconds is None else hang_seconds
         with self._changed:
-            if self._state is not EngineState.READY:
+            if self._state not in UP:
                 raise EngineDownError(f"the engine is {self._state.value}")
             now = time.monotonic()
             for request in requests:
-                self._pending[request.id] = _Pending(now, allowance)
+                self._pending[request.id] = _Pending(request, now, allowance)
             if self._worker:  # else it has just died, and they are about to be answered so
                 self._worker.send(Run(tuple(requests)))
 
     # --- the client's thread --------------------------------------------------------------------
 
     def _supervise(self) -> None:
-        arena_fd = Arena.create_file()
+        """Start the process again and again, until it is stopped or cannot work."""
         failures = 0
-        try:
+        self._enter(EngineState.STARTING, "starting the engine's process")
+        with contextlib.ExitStack() as stack:
+            arena_fd = -1
             while self._stop_within is None:
-                self._enter(EngineState.LOADING, "starting the engine's process")
                 answers = self._answers
                 try:
+                    if arena_fd < 0:
+                        arena_fd = Arena.create_file()
+                        stack.callback(os.close, arena_fd)
                     error = self._attend(arena_fd)
                 except _Failure as failure:
                     self._down(EngineState.FAILED, str(failure))
                     return
+                except (OSError, RuntimeError, MemoryError) as short:  # of descriptors, threads or memory
+                    error = f"the engine's process cannot be started: {short}"
                 if error is None:
                     break
                 failures = 0 if self._answers > answers else failures + 1
                 delay = min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
-                self._down(EngineState.RESTARTING, error)
+                self.next_try = time.monotonic() + delay
+                self._down(EngineState.RECOVERING, error)
                 wait([self._wake], delay)
+                self.next_try = 0.0
                 self.restarts += 1
+                if self._stop_within is None:
+                    self._enter(EngineState.RECOVERING, "starting the engine's process")
             self._down(EngineState.STOPPED, "")
-        finally:
-            os.close(arena_fd)
 
     def _attend(self, arena_fd: int) -> str | None:
-        """One life of the process: why it ended, or None when it was stopped. Raises _Failure."""
+        """One life of the process: why it ended, or None when it was stopped. Raises _Failure, and OSError,
+        RuntimeError or MemoryError for want of something.
+        """
         try:
             worker = _Worker(self._command, arena_fd, self._on_log)
-        except OSError as error:
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise _Failure(f"the engine's process cannot be started: {error}") from None
-        self._worker = worker
+        self._worker, self._failing = worker, 0
         try:
-            worker.send(self.config)
+            worker.send(Start(self.config))
             heard = time.monotonic()
             while True:
-                ready = wait([worker.connection, worker.ended, self._wake], LOOK_INTERVAL)
+                ready = wait([worker.channel.fileno(), worker.ended, self._wake], LOOK_INTERVAL)
                 now = time.monotonic()
                 if self._stop_within is not None:
                     worker.end(self._stop_within)
                     return None
-                if worker.connection in ready:
+                if worker.channel.fileno() in ready:
+                    heard = now
                     try:
-                        message = worker.connection.recv()
+                        self._handle(worker.channel.receive(), arena_fd)
                     except (EOFError, OSError):
                         return worker.last_words()
-                    heard = now
-                    self._handle(message, arena_fd)
+                    except ProtocolError as error:
+                        return f"the engine's process broke the protocol: {error}; it was killed"
+                    except _Lost as lost:
+                        return str(lost)
                 elif worker.ended in ready:
                     return worker.last_words()
+                elif worker.deaf:
+                    return "the engine's process takes no messages; it was killed"
                 elif (overdue := self._overdue(now, heard)) is not None:
                     return f"the engine's process hung: {overdue}; it was killed"
         finally:
@@ -237,19 +269,45 @@ class EngineClient:
             worker.kill()
 
     def _handle(self, message: object, arena_fd: int) -> None:
+        """Take a message. Raises ProtocolError for one that cannot be now, _Lost and _Failure."""
         match message:
             case Answered():
-                with self._changed:
-                    self._pending.pop(message.id, None)
-                self._answers += not message.error
-                self._call(self._on_answer, message)
-            case Progress(text):
-                self._enter(EngineState.LOADING, text)
-            case Ready(info):
+                self._take(message)
+            case Progress(text) if self._state not in UP:
+                self._enter(self._state, text)
+            case Ready(info) if self._state not in UP:
+                if impossible := why_impossible(info):
+                    raise ProtocolError(f"a model that cannot be: {impossible}")
                 self._map(info, arena_fd)
-                self._enter(EngineState.READY, f"{info.name} on {info.device}")
-            case Failed(reason):
-                raise _Failure(reason)
+                self._enter(EngineState.RUNNING, f"{info.name} on {info.device}")
+            case Failed(reason, passing):
+                # What has worked once as configured may do so again.
+                raise _Lost(reason) if passing or self.info else _Failure(reason)
+            case _:
+                raise ProtocolError(f"{type(message).__name__} while it is {self._state.value}")
+
+    def _take(self, answered: Answered) -> None:
+        with self._changed:
+            pending = self._pending.get(answered.id)
+        if pending is None:
+            raise ProtocolError(f"an answer to request {answered.id}, which was not asked")
+        request, failed = pending.request, answered.error and not answered.refused
+        if not answered.error and (why := why_unusable(answered.answer, request.width, request.height)):
+            raise ProtocolError(f"an answer that cannot be: {why}")
+        if failed:
+            self._failing += 1
+            self.last_error = answered.error
+            self._enter(EngineState.DEGRADED, answered.error)
+        elif not answered.error:
+            self._failing = 0
+            self._answers += 1
+            if self._state is EngineState.DEGRADED and self.info:
+                self._enter(EngineState.RUNNING, f"{self.info.name} on {self.info.device}")
+        with self._changed:
+            del self._pending[answered.id]
+        self._call(self._on_answer, answered)
+        if self._failing >= FAILURES_TOLERATED:
+            raise _Lost(f"{self._failing} inferences in a row failed: {answered.error}")
 
     def _map(self, info: ModelInfo, arena_fd: int) -> None:
         """Slots outlive a restart, with the frames in them, because they keep their place."""
@@ -265,7 +323,7 @@ class EngineClient:
 
     def _overdue(self, now: float, heard: float) -> str | None:
         with self._changed:
-            if self._state is EngineState.LOADING:
+            if self._state not in UP:
                 late = now - heard > self.load_seconds
                 return f"nothing heard for {self.load_seconds:g} s while loading" if late else None
             oldest = next(iter(self._pending.values()), None)
@@ -300,28 +358,45 @@ class _Failure(Exception):
     """The engine cannot work as configured."""
 
 
+class _Lost(Exception):
+    """This process is of no use any more; another may be."""
+
+
 class _Worker:
     """One engine's process."""
 
     def __init__(self, command: Sequence[str], arena_fd: int, on_log: Callable[[str], None]) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [*command, "--connection", str(theirs.fileno()), "--arena", str(arena_fd)],
-                pass_fds=(theirs.fileno(), arena_fd),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends the engine in order
-            )
-        self.connection = Connection(ours.detach())
-        self.ended = os.pidfd_open(self.process.pid)  # readable once the process has ended
+        self.deaf = False  #: it takes no messages, though they are few
         self._said: deque[str] = deque(maxlen=20)
-        self._reader = threading.Thread(target=self._read, args=(on_log,), name="engine log", daemon=True)
-        self._reader.start()
+        with contextlib.ExitStack() as undo:  # where something cannot be had half-way
+            ours, theirs = Channel.pair()
+            undo.callback(ours.close)
+            with theirs:
+                self.process = self._start(command, theirs, arena_fd)
+            undo.callback(self.process.wait)
+            undo.callback(self._kill_all)
+            assert self.process.stdout is not None
+            undo.callback(self.process.stdout.close)
+            self.channel = Channel(ours, ToClient)
+            self.ended = os.pidfd_open(self.process.pid)  # readable once the process has ended
+            undo.callback(os.close, self.ended)
+            self._reader = threading.Thread(target=self._read, args=(on_log,), name="engine log", daemon=True)
+            self._reader.start()
+            undo.pop_all()
+
+    @staticmethod
+    def _start(command: Sequence[str], theirs: socket.socket, arena_fd: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, "--connection", str(theirs.fileno()), "--arena", str(arena_fd)],
+            pass_fds=(theirs.fileno(), arena_fd),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends the engine in order
+        )
 
     def _read(self, on_log: Callable[[str], None]) -> None:
         assert self.process.stdout is not None
@@ -331,8 +406,12 @@ class _Worker:
                 on_log(line.rstrip())
 
     def send(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # it is dying, which the other direction will tell
-            self.connection.send(message)
+        try:
+            self.channel.send(message)
+        except BlockingIOError:
+            self.deaf = True
+        except OSError:  # it is dying, which the other direction will tell
+            pass
 
     def last_words(self) -> str:
         """How the process ended; makes sure that it did."""
@@ -359,12 +438,16 @@ class _Worker:
     def kill(self) -> None:
         if self.ended < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # with whatever it started itself
+        self._kill_all()
         self.process.wait()
-        self.connection.close()
+        self.channel.close()
         os.close(self.ended)
         self.ended = -1
+
+    def _kill_all(self) -> None:
+        """The process, and whatever it started itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def _python_path() -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.clock import StampClock
-from argus_ros.core.engine_client import EngineClient, EngineDownError, EngineState
+from argus_ros.core.engine_client import UP, EngineClient, EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.preparation import Prepared, fill
@@ -188,6 +188,7 @@ class Pipeline:
         self._tried: set[tuple[str, int]] = set()  # work and budget level that the engine has answered
         self._counts: dict[str, Counter[Outcome]] = {}
         self._stopping = False
+        self._up = False  # whether the engine takes frames
         self._reporting = threading.RLock()  # also guards the counts
         self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
 
@@ -492,9 +493,12 @@ class Pipeline:
     def _engine_event(self, state: EngineState, text: str) -> None:
         complaints: list[str] = []
         with self._changed:
-            if state is EngineState.READY:
-                complaints = self._ready()
+            if state in UP:
+                if not self._up:
+                    complaints = self._ready()
+                self._up = True
             else:
+                self._up = False
                 self._scheduler.engine_down(f"the engine is {state.value}" + (f": {text}" if text else ""))
             self._changed.notify_all()
         self._on_event(state, text)

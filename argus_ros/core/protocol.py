@@ -1,17 +1,22 @@
 """What the node's process and the engine's process say to each other.
 
-Plain dataclasses, pickled over a pipe (``multiprocessing.connection``); pixels travel in shared
-memory: an anonymous file both processes map, so that nothing is left behind when one dies.
-Deadlines are on the steady clock, which all processes of a machine share.
+Messages are encoded as MessagePack, one in each packet of a socket that keeps packets whole (SOCK_SEQPACKET),
+so that a process which stops in the middle of writing leaves nothing half read. msgspec checks each against
+the types below; neither side runs what the other says. Pixels travel in shared memory: an anonymous file both
+processes map, so that nothing is left behind when one dies, and sealed, so that neither can take it from
+under the other. Deadlines are on the steady clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
 
+import fcntl
 import math
 import mmap
 import os
-from dataclasses import dataclass, field
+import socket
+from dataclasses import astuple, dataclass
 
+import msgspec
 import numpy as np
 
 from argus_ros.core.types import Answer, Task
@@ -89,52 +94,142 @@ class FrameRequest:
         return slot_shape(self.rows, self.columns, self.frame, tile)
 
 
+class ProtocolError(ValueError):
+    """What is no message of this protocol, or none that can be at this point."""
+
+
 # --- client to worker -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Run:
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """The first message: load this."""
+
+    config: EngineConfig
+
+
+class Run(msgspec.Struct, frozen=True, tag=True):
     """Run these frames as one batch; each is answered by an ``Answered`` of its own."""
 
     requests: tuple[FrameRequest, ...]
 
 
-@dataclass(frozen=True)
-class Shutdown:
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
 # --- worker to client -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, tag=True):
     """What the worker is doing while it loads, for a person to read."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True, tag=True):
     """The model is loaded and warm, and the arena has its size."""
 
     info: ModelInfo
 
 
-@dataclass(frozen=True)
-class Failed:
-    """The engine cannot be had with this configuration; the worker exits after saying so."""
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The engine cannot be had now; the worker exits after saying so."""
 
     reason: str
+    passing: bool = False  #: for want of memory, say, so that another try may do better
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, tag=True):
     """The answer to request ``id``, or the error that took its place."""
 
     id: int
-    answer: Answer = field(default_factory=Answer)
+    answer: Answer = msgspec.field(default_factory=Answer)
     error: str = ""
+    refused: bool = False  #: the request is at fault, not the engine
+
+
+ToWorker = Start | Run | Shutdown
+ToClient = Progress | Ready | Failed | Answered
+
+#: Bytes of a message at most: below what Linux takes as one packet by default (net.core.wmem_default).
+MAX_MESSAGE = 1 << 17
+
+
+class Channel:
+    """One end of the socket: sends messages of any kind above, receives those of ``incoming``."""
+
+    def __init__(self, end: socket.socket, incoming: object) -> None:
+        self._socket = end
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._buffer = memoryview(bytearray(MAX_MESSAGE + 1))
+
+    @staticmethod
+    def pair() -> tuple[socket.socket, socket.socket]:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: object, *, wait: bool = False) -> None:
+        """Send a message whole. Raises ProtocolError for one that is too long, OSError where it cannot go:
+        without ``wait`` also BlockingIOError, when the other end takes nothing.
+        """
+        data = self._encode(message)
+        if len(data) > MAX_MESSAGE:
+            raise ProtocolError(f"a message of {len(data)} bytes; {MAX_MESSAGE} is the limit")
+        self._socket.send(data, socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT))
+
+    def receive(self, *, wait: bool = False) -> object:
+        """The next message. Raises EOFError when the other end is closed, BlockingIOError when there is none
+        and ``wait`` is not set, ProtocolError for anything that is no message of the kinds expected.
+        """
+        size = self._socket.recv_into(self._buffer, flags=0 if wait else socket.MSG_DONTWAIT)
+        if not size:
+            raise EOFError
+        if size > MAX_MESSAGE:
+            raise ProtocolError(f"a message of more than {MAX_MESSAGE} bytes")
+        try:
+            return self._decode(self._buffer[:size])
+        except msgspec.DecodeError as error:  # ValidationError is one
+            raise ProtocolError(f"{size} bytes that are no message: {error}") from None
+        except (ValueError, RecursionError) as error:  # text that is no UTF-8; arrays in arrays without end
+            raise ProtocolError(f"{size} bytes that are no message: {error}") from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def why_unusable(answer: Answer, width: int, height: int) -> str:
+    """What in an answer about a picture of ``width`` x ``height`` pixels makes no sense; "" if nothing.
+
+    Numbers that are none (NaN), boxes outside the picture, scores outside [0, 1], negative times and counts.
+    """
+    for one in answer.detections:
+        if not 0.0 <= one.score <= 1.0:
+            return f"the score of {one.label!r} is {one.score}"
+        if not (0.0 <= one.x_min <= one.x_max <= width and 0.0 <= one.y_min <= one.y_max <= height):
+            box = f"{one.x_min}, {one.y_min}, {one.x_max}, {one.y_max}"
+            return f"the box of {one.label!r} is {box} in a picture of {width}x{height}"
+    if not all(0.0 <= seconds < math.inf for seconds in astuple(answer.times)):
+        return "a time is no number of seconds"
+    counts = (
+        answer.visual_tokens,
+        answer.generated_tokens,
+        answer.decode_passes,
+        answer.drafted_tokens,
+        answer.accepted_tokens,
+    )
+    return "" if min(counts) >= 0 else "a count is negative"
+
+
+def why_impossible(info: ModelInfo) -> str:
+    """What of a model's description cannot be; "" if nothing."""
+    if not (0 < info.tile <= 1 << 14 and 0 < info.max_tiles <= 1 << 12 and info.slot_bytes <= 1 << 30):
+        return f"{info.max_tiles} tiles of {info.tile} pixels"
+    if not 0.0 <= info.frame_seconds < math.inf:
+        return f"a frame takes {info.frame_seconds} s"
+    return ""
 
 
 class Arena:
@@ -152,8 +247,12 @@ class Arena:
 
     @staticmethod
     def create_file() -> int:
-        """Descriptor of a new anonymous file; give it to the worker with ``pass_fds``."""
-        return os.memfd_create("argus_ros")
+        """Descriptor of a new anonymous file, which can grow but not shrink: reading what has been cut off a
+        mapped file kills who reads. Give it to the worker with ``pass_fds``. Raises OSError.
+        """
+        fd = os.memfd_create("argus_ros", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return fd
 
     def slot(self, slot: int) -> np.ndarray:
         """View (slot_bytes,) uint8 of a slot; writing to it needs no further copy."""

@@ -182,21 +182,23 @@ class CameraHealth:
 
 
 class EngineHealth:
-    """The engine as its client tells of it."""
+    """The engine as its client tells of it; docs/reliability.md explains its states."""
 
     def __init__(self) -> None:
         self.state = EngineState.STOPPED
         self.text = "not configured"
-        self._trouble = ""  # why it went down, until it is ready again
 
     def changed(self, state: EngineState, text: str) -> None:
-        if state in (EngineState.RESTARTING, EngineState.FAILED):
-            self._trouble = text
-        elif state in (EngineState.READY, EngineState.STOPPED):
-            self._trouble = ""
         self.state, self.text = state, text
 
-    def report(self, info: ModelInfo | None, values: Mapping[str, object]) -> Report:
+    def report(
+        self,
+        info: ModelInfo | None,
+        values: Mapping[str, object],
+        cause: str = "",
+        next_try: float | None = None,
+    ) -> Report:
+        """``cause``: the last thing that went wrong; ``next_try``: seconds until the process is started."""
         told: dict[str, object] = {"state": self.state.value}
         if info:
             told |= {
@@ -208,9 +210,12 @@ class EngineHealth:
                 "load [s]": f"{info.load_seconds:.1f}",
             }
         told |= values
-        if self._trouble:
-            doing = "failed" if self.state is EngineState.FAILED else "restarting"
-            return Report(ERROR, f"{doing}: {self._trouble}", told)
-        if self.state is EngineState.LOADING:
-            return Report(WARN, f"loading: {self.text}", told)
+        match self.state:
+            case EngineState.STARTING:
+                return Report(WARN, f"starting: {self.text}", told)
+            case EngineState.DEGRADED | EngineState.FAILED:
+                return Report(ERROR, f"{self.state.value}: {self.text}", told)
+            case EngineState.RECOVERING:
+                doing = self.text if next_try is None else f"next try in {max(next_try, 0.0):.1f} s"
+                return Report(ERROR, f"recovering: {cause}; {doing}", told)
         return Report(OK, self.text or self.state.value, told)

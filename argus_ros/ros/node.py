@@ -460,7 +460,8 @@ class ArgusNode(LifecycleNode):
 
     def _engine_event(self, state: EngineState, text: str) -> None:
         self._engine.changed(state, text)
-        if state in (EngineState.RESTARTING, EngineState.FAILED):
+        waiting = bool(self._pipeline and self._pipeline.engine.next_try)
+        if state in (EngineState.DEGRADED, EngineState.FAILED) or waiting:
             self.get_logger().error(f"engine {state.value}: {text}")
         elif text:
             self.get_logger().info(f"engine {state.value}: {text}")
@@ -480,7 +481,9 @@ class ArgusNode(LifecycleNode):
                 "overloaded": load.overloaded,
                 "shortest deadline [s]": f"{self._pipeline.shortest_deadline():.3f}",
             }
-        report = self._engine.report(engine.info if engine else None, values)
+        next_try = engine.next_try - time.monotonic() if engine and engine.next_try else None
+        cause = engine.last_error if engine else ""
+        report = self._engine.report(engine.info if engine else None, values, cause, next_try)
         name = self.get_fully_qualified_name().lstrip("/")
         statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
         statuses.append(self._outputs_report().status(f"{name}: outputs"))

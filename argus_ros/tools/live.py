@@ -145,8 +145,8 @@ def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
             if status["name"].endswith("engine"):
                 last = status["message"]
                 state = next((v["value"] for v in status["values"] if v["key"] == "state"), "")
-                if state == EngineState.READY.value:
+                if state == EngineState.RUNNING.value:
                     return
-                if state in (EngineState.FAILED.value, EngineState.RESTARTING.value):
+                if state in (EngineState.FAILED.value, EngineState.RECOVERING.value):
                     raise ValueError(f"the engine cannot be started: {last}")
     raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")

@@ -230,6 +230,12 @@ class Engine:
             yield index, made
 
     def _answer(self, request: FrameRequest, made: Generated) -> Answer:
+        """Raises FloatingPointError where the model computed no numbers, whatever grammar made of it."""
+        if np.isnan(made.logits[np.arange(len(made.columns)), made.columns]).any():
+            raise FloatingPointError(
+                f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
+                "weights are broken, or the precision or the device is; try dtype float32, or device cpu"
+            )
         grammar = self._prepare(request)[1]
         return Answer(
             detections=self.detections(request, made) if grammar.bins else (),

@@ -1,8 +1,8 @@
 """The engine's process: ``python -m argus_ros.vlm.worker --connection FD --arena FD``.
 
-Both descriptors are inherited. The first message on the connection is the ``EngineConfig``; then the worker
-loads, says ``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Shutdown``, on SIGTERM, and as
-soon as the other end of the connection is closed, also in the middle of an inference.
+Both descriptors are inherited. The first message on the connection is ``Start``; then the worker loads, says
+``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Shutdown``, on SIGTERM, as soon as the other
+end of the connection is closed, also in the middle of an inference, and with its parent even while stopped.
 """
 
 from __future__ import annotations
@@ -13,29 +13,37 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
+import ctypes
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.protocol import (
     Answered,
     Arena,
+    Channel,
     EngineConfig,
     Failed,
     FrameRequest,
     Progress,
+    ProtocolError,
     Ready,
     Run,
     Shutdown,
+    Start,
+    ToWorker,
+    why_unusable,
 )
 
 if TYPE_CHECKING:
     from argus_ros.vlm.engine import Engine
+
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: the kernel sends this signal when the parent ends
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,23 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--connection", type=int, required=True, help="descriptor of the pipe to the parent")
     parser.add_argument("--arena", type=int, required=True, help="descriptor of the shared memory")
     given = parser.parse_args(arguments)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # works on a process that is stopped, too
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    connection = Connection(given.connection)
+    channel = Channel(socket.socket(fileno=given.connection), ToWorker)
     messages: queue.SimpleQueue[object] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, messages), daemon=True).start()
+    threading.Thread(target=_listen, args=(channel, messages), daemon=True).start()
     try:
-        _serve(connection, messages, given.arena)
+        _serve(channel, messages, given.arena)
     except BrokenPipeError:  # the parent died while it was being written to
         _leave()
 
 
-def _listen(connection: Connection, messages: queue.SimpleQueue[object]) -> None:
+def _listen(channel: Channel, messages: queue.SimpleQueue[object]) -> None:
     """Pass messages on; when the parent is gone, so is this process, whatever it is doing."""
     while True:
         try:
-            messages.put(connection.recv())
-        except (EOFError, OSError):
+            messages.put(channel.receive(wait=True))
+        except (EOFError, OSError, ProtocolError):
             _leave()
 
 
@@ -67,31 +76,32 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _serve(connection: Connection, messages: queue.SimpleQueue[object], arena_fd: int) -> None:
-    config = messages.get()
-    if not isinstance(config, EngineConfig):
-        connection.send(Failed(f"the first message must be an EngineConfig, not {type(config).__name__}"))
+def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int) -> None:
+    start = messages.get()
+    if not isinstance(start, Start):
+        channel.send(Failed(f"the first message must be Start, not {type(start).__name__}"), wait=True)
         return
     try:
-        engine, arena = _load(config, connection, arena_fd)
+        engine, arena = _load(start.config, channel, arena_fd)
     except Exception as error:  # whatever stops loading is the parent's to know
-        connection.send(Failed(_reason(error, config)))
+        reason, passing = _reason(error, start.config)
+        channel.send(Failed(reason, passing), wait=True)
         return
-    connection.send(Ready(engine.info))
+    channel.send(Ready(engine.info), wait=True)
     while not isinstance(message := messages.get(), Shutdown):
         if isinstance(message, Run):
             for answered in _run(engine, arena, message.requests):
-                connection.send(answered)
+                channel.send(answered, wait=True)
 
 
-def _load(config: EngineConfig, connection: Connection, arena_fd: int) -> tuple[Engine, Arena]:
+def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Engine, Arena]:
     checkpoints.read(config.checkpoint)  # a wrong name is worth knowing before torch is imported
-    connection.send(Progress("importing torch"))
+    channel.send(Progress("importing torch"), wait=True)
     from argus_ros.vlm.engine import Engine
 
-    connection.send(Progress(f"loading {config.checkpoint}"))
+    channel.send(Progress(f"loading {config.checkpoint}"), wait=True)
     engine = Engine(replace(config, threads=config.threads or _threads()))
-    connection.send(Progress("warming up"))
+    channel.send(Progress("warming up"), wait=True)
     engine.warm_up()
     arena = Arena(arena_fd, config.slots, engine.info.slot_bytes)
     engine.pin(arena.buffer())
@@ -103,15 +113,16 @@ def _threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def _reason(error: Exception, config: EngineConfig) -> str:
+def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:
+    """Why loading failed, and whether that may pass."""
     if isinstance(error, ValueError):  # CheckpointError, EngineError and TaskError say what to do
-        return str(error)
+        return str(error), False
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
         return (
             f"out of memory while loading {config.checkpoint} on {config.device} as {config.dtype}: "
             "use a smaller checkpoint or dtype bfloat16, or free the device"
-        )
-    return f"cannot load {config.checkpoint}: {type(error).__name__}: {error}"
+        ), True
+    return f"cannot load {config.checkpoint}: {type(error).__name__}: {error}", isinstance(error, OSError)
 
 
 def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
@@ -123,15 +134,16 @@ def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> Iter
             picture = arena.pixels(request, engine.info.tile)
             engine.check(request, picture)
         except ValueError as error:
-            yield Answered(request.id, error=str(error))
+            yield Answered(request.id, error=str(error), refused=True)
         else:
             good[request.id] = request
             pixels.append(picture)
     batch = list(good.values())
     try:
         for index, answer in engine.stream(batch, pixels):
-            del good[batch[index].id]
-            yield Answered(batch[index].id, answer)
+            request = good.pop(batch[index].id)
+            why = why_unusable(answer, request.width, request.height)
+            yield Answered(request.id, error=why) if why else Answered(request.id, answer)
     except Exception as error:  # the engine stays usable; the parent counts and reports
         reason = f"{type(error).__name__}: {error}"
         yield from (Answered(id, error=reason) for id in good)

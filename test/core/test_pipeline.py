@@ -66,7 +66,7 @@ class Watched:
         )
 
     def ready(self) -> None:
-        while (state := self.states.get(timeout=PATIENCE)) is not EngineState.READY:
+        while (state := self.states.get(timeout=PATIENCE)) is not EngineState.RUNNING:
             assert state is not EngineState.FAILED, self.pipeline.engine.last_error
 
     def offer(self, image: Image | None = None, camera: str = "front", age: float = 0.0) -> int:
@@ -550,7 +550,7 @@ def test_offline_answers_image_by_image() -> None:
             engine.run(picture(), Task(prompt="refuse"))
         with pytest.raises(EngineDownError, match="about to crash"):
             engine.run(picture(), Task(prompt="crash"))
-        while engine.engine.state is not EngineState.READY:
+        while engine.engine.state is not EngineState.RUNNING:
             time.sleep(0.01)
         assert engine.run(picture(7), Task()).text == "7"
 

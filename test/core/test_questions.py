@@ -47,7 +47,7 @@ class Asked:
         )
 
     def ready(self) -> None:
-        while self._states.get(timeout=PATIENCE) is not EngineState.READY:
+        while self._states.get(timeout=PATIENCE) is not EngineState.RUNNING:
             pass
 
     def offer(self, value: int = 50, header: str = "image", camera: str = "front", age: float = 0.0) -> None:

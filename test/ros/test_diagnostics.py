@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builtin_interfaces.msg import Time
@@ -147,22 +148,27 @@ INFO = ModelInfo("argus-nano", "cpu", "float32", ("detect",), (), 160, 1, 25, 4_
 
 def test_the_engine_from_start_to_death_to_recovery() -> None:
     engine = EngineHealth()
+
+    def told(**options: Any) -> tuple[bytes, str]:
+        report = engine.report(INFO, {}, **options)
+        return report.level, report.message
+
     assert engine.report(None, {}).level == OK
-    engine.changed(EngineState.LOADING, "importing torch")
-    assert (engine.report(None, {}).level, engine.report(None, {}).message) == (
-        WARN,
-        "loading: importing torch",
-    )
-    engine.changed(EngineState.READY, "argus-nano on cpu")
-    assert engine.report(INFO, {}).level == OK
-    engine.changed(EngineState.RESTARTING, "killed by SIGKILL")
-    engine.changed(EngineState.LOADING, "importing torch")
-    assert engine.report(INFO, {}).level == ERROR
-    assert engine.report(INFO, {}).message == "restarting: killed by SIGKILL"
-    engine.changed(EngineState.READY, "argus-nano on cpu")
-    assert engine.report(INFO, {}).level == OK
-    engine.changed(EngineState.FAILED, "no memory")
-    assert engine.report(INFO, {}).message == "failed: no memory"
+    engine.changed(EngineState.STARTING, "importing torch")
+    assert told() == (WARN, "starting: importing torch")
+    engine.changed(EngineState.RUNNING, "argus-nano on cpu")
+    assert told(cause="of old") == (OK, "argus-nano on cpu")
+    engine.changed(EngineState.DEGRADED, "no memory")
+    assert told() == (ERROR, "degraded: no memory")
+    engine.changed(EngineState.RECOVERING, "killed by SIGKILL")
+    cause = {"cause": "killed by SIGKILL"}
+    assert told(**cause, next_try=2.04) == (ERROR, "recovering: killed by SIGKILL; next try in 2.0 s")
+    engine.changed(EngineState.RECOVERING, "importing torch")
+    assert told(**cause) == (ERROR, "recovering: killed by SIGKILL; importing torch")
+    engine.changed(EngineState.RUNNING, "argus-nano on cpu")
+    assert told(**cause) == (OK, "argus-nano on cpu")
+    engine.changed(EngineState.FAILED, "no such model")
+    assert told() == (ERROR, "failed: no such model")
 
 
 def test_values_are_documented_and_travel() -> None:

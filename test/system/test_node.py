@@ -289,11 +289,11 @@ def jpeg() -> CompressedImage:
 
 
 def engine_pid(robot: Robot) -> int:
-    """Of an engine that is ready."""
+    """Of an engine that is running."""
 
     def process(status: DiagnosticStatus) -> str:
         values = {value.key: value.value for value in status.values}
-        return values["process"] if values["state"] == "ready" else ""
+        return values["process"] if values["state"] == "running" else ""
 
     return int(process(robot.status("engine", process)))
 
