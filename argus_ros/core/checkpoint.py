@@ -7,18 +7,30 @@ the key ``argus`` of ``config.json``.
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argus_ros.core import families
+from argus_ros.core.families import Family, Tiling
+from argus_ros.core.section import CheckpointError, Section, read_json
+from argus_ros.core.types import TASKS
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Tiling",
+    "Vocabulary",
+    "find",
+    "image_processor",
+    "read",
+    "shipped",
+]
+
 #: Checkpoints that come with the package, by name.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
-
-
-class CheckpointError(ValueError):
-    """A folder that is no checkpoint, or one this package cannot use."""
+#: Most location bins, and most objects of an answer.
+MOST_BINS, MOST_OBJECTS = 1 << 14, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -34,36 +46,12 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """How a picture becomes square tiles."""
-
-    tile: int  #: side of a tile in pixels
-    longest_edge: int = 0  #: picture is scaled to this before it is cut; 0 or ``tile`` means one tile
-    tokens_per_tile: int = 0
-    grid: tuple[int, int] = (0, 0)  #: InternVL: fewest and most tiles of a grid in the picture's shape
-
-    @property
-    def most(self) -> int:
-        """Tiles of any picture at most, with the one of all of it."""
-        grid = self.grid[1] or (-(-self.longest_edge // self.tile)) ** 2
-        return grid + 1 if grid > 1 else 1
-
-    def within(self, tiles: int) -> Tiling:
-        """The tiling of which no picture takes more than so many tiles."""
-        if self.grid[1]:
-            most = min(max(tiles - 1, 1), self.grid[1])
-            return replace(self, grid=(min(self.grid[0], most), most))
-        side = math.isqrt(max(tiles - 1, 0))
-        return replace(self, longest_edge=min(self.longest_edge, side * self.tile))
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder and what its JSON files say."""
 
     name: str
     path: Path
-    family: str  #: ``model_type`` of config.json: ``smolvlm``, ``idefics3``, ``internvl``
+    family: Family
     config: dict[str, Any]
     tiling: Tiling
     vocabulary: Vocabulary | None  #: None: no Argus checkpoint, so free text only
@@ -92,70 +80,75 @@ def find(name: str | Path) -> Path:
 def read(name: str | Path) -> Checkpoint:
     """Read a checkpoint's JSON files. Raises CheckpointError with what is wrong and where."""
     path = find(name)
-    config = _read_json(path / "config.json")
-    family = config.get("model_type", "")
-    processor = image_processor(path)
+    config = read_json(path / "config.json")
+    family = families.of(config.word("model_type"))
+    if family is None:
+        raise CheckpointError(unsupported(config))
+    refuse(config)
     return Checkpoint(
         name=path.name,
         path=path,
         family=family,
-        config=config,
-        tiling=_tiling(config, processor),
-        vocabulary=_vocabulary(config.get("argus"), path),
+        config=config.values,
+        tiling=family.tiling(config, config.section("vision_config"), image_processor(path)),
+        vocabulary=_vocabulary(config) if "argus" in config else None,
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
-    return value
+def refuse(config: Section) -> None:
+    """Raise CheckpointError for a folder whose weights would be read wrongly, or that wants its code run."""
+    for section in (config, config.section("text_config"), config.section("vision_config")):
+        if "quantization_config" in section:
+            method = section.section("quantization_config").word("quant_method", "unknown")
+            raise CheckpointError(
+                f"{section.where}: quantization_config says that the weights are quantised ({method}), which "
+                "nothing here can read; use the checkpoint that was not quantised"
+            )
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{config.where} has 'auto_map': it needs remote code, which is never run; "
+            "use a checkpoint in transformers' own format"
+        )
 
 
-def image_processor(path: Path) -> dict[str, Any]:
+#: Layouts of their own that have a sibling in transformers' format.
+SIBLINGS = {
+    "internvl_chat": "this is the original layout: use the sibling whose name ends in -hf, "
+    "such as OpenGVLab/InternVL3-1B-hf",
+}
+
+
+def unsupported(config: Section) -> str:
+    """What to say of a folder whose architecture does not run natively."""
+    model_type = config.word("model_type")
+    known = ", ".join(sorted(t for family in families.FAMILIES for t in family.model_types))
+    named = "lacks model_type" if not model_type else f"model_type {model_type!r} is not supported"
+    remarks = [SIBLINGS[model_type]] if model_type in SIBLINGS else []
+    if "auto_map" in config:
+        remarks.append("it wants code of its own to run, which is never done")
+    return "; ".join((f"{config.where}: {named}; supported are {known}", *remarks))
+
+
+def image_processor(path: Path) -> Section:
     """Settings of the image processor: a section of its own file in transformers 5, a file before."""
     if (path / "processor_config.json").is_file():
-        section = _read_json(path / "processor_config.json").get("image_processor")
-        if section is not None:
-            return section
-    return _read_json(path / "preprocessor_config.json")
+        settings = read_json(path / "processor_config.json")
+        if "image_processor" in settings:
+            return settings.section("image_processor")
+    return read_json(path / "preprocessor_config.json")
 
 
-def _vocabulary(section: dict[str, Any] | None, path: Path) -> Vocabulary | None:
-    if section is None:
-        return None
-    known = set(Vocabulary.__dataclass_fields__)
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in section.items() if k in known
-    }
-    try:
-        return Vocabulary(**values)
-    except TypeError as error:
-        raise CheckpointError(f"{path / 'config.json'}: section 'argus': {error}") from None
-
-
-def _tiling(config: dict[str, Any], processor: dict[str, Any]) -> Tiling:
-    """SmolVLM and Idefics3: tiles of ``max_image_size``, cut from ``size`` when splitting is on.
-
-    InternVL: a grid of ``min_patches`` to ``max_patches`` tiles, whatever ``crop_to_patches`` says there,
-    because its processor asks its image processor for it.
-    """
-    vision = config.get("vision_config", {})
-    size = processor.get("max_image_size", {}).get("longest_edge") or vision.get("image_size", 0)
-    if isinstance(size, list):
-        size = size[0]
-    patch = vision.get("patch_size", 16)
-    patch = patch[0] if isinstance(patch, list) else patch
-    factor = config.get("scale_factor") or round(1 / config.get("downsample_ratio", 0.5))
-    splitting = processor.get("do_image_splitting", False)
-    longest = processor.get("size", {}).get("longest_edge", 0) if splitting else 0
-    tokens = (size // patch // factor) ** 2
-    if config.get("model_type") == "internvl":
-        grid = processor.get("min_patches", 1), processor.get("max_patches", 12)
-        return Tiling(tile=size, tokens_per_tile=tokens, grid=grid)
-    return Tiling(tile=size, longest_edge=longest, tokens_per_tile=tokens)
+def _vocabulary(config: Section) -> Vocabulary:
+    section = config.section("argus")
+    tasks = section.words("tasks")
+    if not tasks or not set(tasks) <= set(TASKS):
+        raise section.error("tasks", f"a list of some of {', '.join(TASKS)}")
+    default = Vocabulary(tasks, 0)
+    return Vocabulary(
+        tasks=tasks,
+        bins=section.count("bins", 0, 2, MOST_BINS),
+        classes=section.words("classes"),
+        colours=section.words("colours"),
+        max_objects=section.count("max_objects", default.max_objects, 1, MOST_OBJECTS),
+        temperature=section.number("temperature", default.temperature),
+    )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
-from argus_ros.vlm.weights import refuse_code, shards
+from argus_ros.vlm.weights import shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,6 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.out} is there already; name a new folder")
     read = [checkpoints.read(name) for name in options.checkpoint]
     for other in read:
-        refuse_code(other)
         if _what_it_is(other) != _what_it_is(read[0]):
             raise ValueError(f"{other.path} and {read[0].path} differ in more than their weights")
     folders = [checkpoint.path for checkpoint in read]

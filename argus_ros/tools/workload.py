@@ -24,7 +24,7 @@ from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
-from argus_ros.vlm import answers, prompts
+from argus_ros.vlm import answers, chat
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.grammar import FULL, Grammar
@@ -95,8 +95,8 @@ def task_of(checkpoint: Checkpoint) -> Task:
 
 
 def picture_options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What InternVL's processor asks of its image processor, for when that is called by itself."""
-    return {"crop_to_patches": True} if checkpoint.family == "internvl" else {}
+    """What the family's processor asks of its image processor, for when that is called by itself."""
+    return checkpoint.family.asked
 
 
 def endless(grammar: Grammar) -> Grammar:
@@ -228,7 +228,8 @@ class StockRunner:
         self._prepare = Preparation(self.checkpoint, Recipes(direct_resize=True))
         self._tile_tokens = self.checkpoint.tiling.tokens_per_tile
         self._prompts: dict[tuple[int, int], torch.Tensor] = {}
-        self._text = prompts.full_text(self.task, self.checkpoint.vocabulary, self.checkpoint.family)
+        self._text = chat.full_text(self.task, self.checkpoint)
+        self._begin = not chat.starts_itself(self._text, self.checkpoint)
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray) -> Sample:
@@ -259,12 +260,13 @@ class StockRunner:
         """What ``generate`` takes of a frame."""
         if not (self.recipes.direct_resize or self.recipes.prompt_cache):
             options = picture_options(self.checkpoint)
+            options = {**options, "add_special_tokens": self._begin}
             return dict(self.processor(text=self._text, images=[frame], return_tensors="pt", **options))
         if self.recipes.direct_resize:
             prepared, tiles = self._prepare(frame)
             layout = prepared.rows, prepared.columns
             pixels = self.reference._normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
-            pixels = pixels if self.checkpoint.family == "internvl" else pixels[None]
+            pixels = pixels[None] if self.checkpoint.family.nested else pixels
         else:
             options = picture_options(self.checkpoint)
             made = self.processor.image_processor([frame], return_tensors="pt", **options)
@@ -277,9 +279,12 @@ class StockRunner:
 
     def _encode(self, layout: tuple[int, int]) -> torch.Tensor:
         family = self.checkpoint.family
-        picture = prompts.placeholder(family)
-        tiles = prompts.image_text(family, *layout).replace(picture, picture * self._tile_tokens)
-        return self.processor.tokenizer(self._text.replace(picture, tiles), return_tensors="pt")["input_ids"]
+        picture = family.placeholder
+        tiles = family.picture(*layout).replace(picture, picture * self._tile_tokens)
+        text = self._text.replace(picture, tiles)
+        return self.processor.tokenizer(text, return_tensors="pt", add_special_tokens=self._begin)[
+            "input_ids"
+        ]
 
     def _move(self, value: torch.Tensor) -> torch.Tensor:
         if self.recipes.pinned_async:

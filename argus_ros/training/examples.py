@@ -9,6 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.families import IDEFICS3
 from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
@@ -56,7 +57,7 @@ class Examples:
         size = np.array([width, height, width, height], np.float32)
         boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / size
         text = prompts.full_text(task, self._vocabulary)
-        tokens = [*lay_out(self._tokenizer, text, "idefics3", 0, 0, self._image_tokens).ids]
+        tokens = [*lay_out(self._tokenizer, text, IDEFICS3, 0, 0, self._image_tokens).ids]
         start = len(tokens)
         position = [NO_BIN] * start
         for words, box in self._answer(scene.things, boxes, task):

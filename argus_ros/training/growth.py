@@ -12,10 +12,10 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTr
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
+from argus_ros.core.families import IDEFICS3
 from argus_ros.training import blank
 from argus_ros.vlm import prompts
 from argus_ros.vlm.vision import position_ids
-from argus_ros.vlm.weights import refuse_code
 
 EMBEDDINGS = ("model.text_model.embed_tokens.weight", "lm_head.weight")
 POSITIONS = "model.vision_model.embeddings.position_embedding.weight"
@@ -31,8 +31,7 @@ def grow(
     weights are the base's. ``tile`` 0 means the base's. Raises CheckpointError for no Argus checkpoint.
     """
     read = checkpoints.read(base)
-    refuse_code(read)
-    if read.vocabulary is None or read.family != "idefics3":
+    if read.vocabulary is None or read.family is not IDEFICS3:
         raise CheckpointError(f"{read.path} is no Argus checkpoint, so training cannot start from it")
     old = Idefics3ForConditionalGeneration.from_pretrained(
         read.path, dtype=torch.float32, local_files_only=True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from argus_ros.core.checkpoint import Checkpoint, CheckpointError
-
-FAMILIES = ("idefics3", "smolvlm", "internvl")
+from argus_ros.core.checkpoint import Checkpoint
+from argus_ros.core.families import Family
+from argus_ros.core.section import CheckpointError, Section
+from argus_ros.vlm import rope
+from argus_ros.vlm.rope import Rope
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class VisionShape:
     unshuffle: int  #: patches per side that become one token
     eps: float
     qkv_bias: bool = True
+    qk_norm: bool = False  #: queries and keys are normed over all heads
+    rms_norm: bool = False  #: norms without mean and bias
 
     @property
     def side(self) -> int:
-        """Patches per side of a tile."""
+        """Patches per side of a tile; what is left of the tile at its right and bottom is not looked at."""
         return self.image // self.patch
 
     @property
@@ -37,7 +41,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """A Llama-style decoder; Qwen2 has biases in its attention."""
+    """A Llama-style decoder; Qwen2 has biases in its attention, Qwen3 norms queries and keys."""
 
     width: int
     layers: int
@@ -48,113 +52,100 @@ class TextShape:
     vocabulary: int
     context: int
     eps: float
-    rope_theta: float
+    rope: Rope = field(default_factory=Rope)
     qkv_bias: bool = False
+    qk_norm: bool = False  #: queries and keys are normed head by head
 
 
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
     """Sizes of a checkpoint's model. Raises CheckpointError for what these modules cannot run."""
-    if checkpoint.family not in FAMILIES:
+    config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
+    vision = TOWERS[checkpoint.family.tower](config, checkpoint.family)
+    if vision.side < vision.unshuffle or vision.side % vision.unshuffle or vision.width % vision.heads:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: model_type {checkpoint.family!r} is not supported; "
-            f"supported are {', '.join(FAMILIES)}"
+            f"{config.where}: sizes do not divide: image {vision.image}, patch {vision.patch}, "
+            f"scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
         )
-    config = checkpoint.config
-    try:
-        vision = _intern(config) if checkpoint.family == "internvl" else _siglip(config)
-        shapes = vision, _text(config.get("text_config", {}))
-        for shape in shapes:
-            for name, value in asdict(shape).items():
-                if not isinstance(value, (int, float)) or (value <= 0 and value is not False):
-                    raise ValueError(f"{name} is {value!r}, which is no size")
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{checkpoint.path / 'config.json'}: {error}") from None
-    if vision.image % vision.patch or vision.side % vision.unshuffle or vision.width % vision.heads:
-        raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: sizes do not divide: "
-            f"image {vision.image}, patch {vision.patch}, scale_factor {vision.unshuffle}, "
-            f"width {vision.width}, heads {vision.heads}"
-        )
-    return shapes
+    return vision, _text(config.section("text_config"))
 
 
-def _siglip(config: dict[str, Any]) -> VisionShape:
-    vision = config.get("vision_config", {})
-    _require(vision, "hidden_act", "gelu_pytorch_tanh")
+def _siglip(config: Section, family: Family) -> VisionShape:
+    vision = config.section("vision_config")
+    vision.require("hidden_act", "gelu_pytorch_tanh")
     return VisionShape(
-        width=vision.get("hidden_size", 1152),
-        layers=vision.get("num_hidden_layers", 12),
-        heads=vision.get("num_attention_heads", 16),
-        mlp=vision.get("intermediate_size", 3072),
-        image=_side(vision.get("image_size", 224)),
-        patch=_side(vision.get("patch_size", 32)),
-        unshuffle=config.get("scale_factor", 2),
-        eps=vision.get("layer_norm_eps", 1e-6),
+        width=vision.count("hidden_size", 1152),
+        layers=vision.count("num_hidden_layers", 12),
+        heads=vision.count("num_attention_heads", 16),
+        mlp=vision.count("intermediate_size", 3072),
+        image=vision.side("image_size", family.image),
+        patch=vision.side("patch_size", family.patch),
+        unshuffle=family.unshuffle(config),
+        eps=vision.number("layer_norm_eps", 1e-6),
     )
 
 
-def _intern(config: dict[str, Any]) -> VisionShape:
-    vision = config.get("vision_config", {})
+def _intern(config: Section, family: Family) -> VisionShape:
+    vision = config.section("vision_config")
     for key, value in (
         ("hidden_act", "gelu"),
-        ("norm_type", "layer_norm"),
-        ("use_qk_norm", False),
         ("use_mean_pooling", True),
         ("use_absolute_position_embeddings", True),
     ):
-        _require(vision, key, value)
-    _require(config, "projector_hidden_act", "gelu")
-    _require(config, "vision_feature_layer", -1)
-    _require(config, "vision_feature_select_strategy", "default")
+        vision.require(key, value)
+    config.require("projector_hidden_act", "gelu")
+    config.require("vision_feature_layer", -1)
+    config.require("vision_feature_select_strategy", "default")
+    norm = vision.word("norm_type", "layer_norm")
+    if norm not in ("layer_norm", "rms_norm"):
+        raise vision.error("norm_type", "'layer_norm' or 'rms_norm'")
     return VisionShape(
-        width=vision.get("hidden_size", 1024),
-        layers=vision.get("num_hidden_layers", 24),
-        heads=vision.get("num_attention_heads", 16),
-        mlp=vision.get("intermediate_size", 4096),
-        image=_side(vision.get("image_size", 448)),
-        patch=_side(vision.get("patch_size", 14)),
-        unshuffle=round(1 / config.get("downsample_ratio", 0.5)),
-        eps=vision.get("layer_norm_eps", 1e-6),
-        qkv_bias=vision.get("attention_bias", False),
+        width=vision.count("hidden_size", 1024),
+        layers=vision.count("num_hidden_layers", 24),
+        heads=vision.count("num_attention_heads", 16),
+        mlp=vision.count("intermediate_size", 4096),
+        image=vision.side("image_size", family.image),
+        patch=vision.side("patch_size", family.patch),
+        unshuffle=family.unshuffle(config),
+        eps=vision.number("layer_norm_eps", 1e-6),
+        qkv_bias=vision.flag("attention_bias", False),
+        qk_norm=vision.flag("use_qk_norm", False),
+        rms_norm=norm == "rms_norm",
     )
 
 
-def _text(text: dict[str, Any]) -> TextShape:
-    qwen = text.get("model_type") == "qwen2"
-    if qwen:
-        _require(text, "use_sliding_window", False)
-    else:
-        _require(text, "model_type", "llama")
-    _require(text, "hidden_act", "silu")
-    _require(text, "attention_bias", False)
-    _require(text, "mlp_bias", False)
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    _require(rope, "rope_type", "default")
-    width, heads = text.get("hidden_size", 4096), text.get("num_attention_heads", 32)
+#: How sizes are read, by a family's tower.
+TOWERS: dict[str, Callable[[Section, Family], VisionShape]] = {"siglip": _siglip, "internvit": _intern}
+
+
+def _text(text: Section) -> TextShape:
+    kind = text.word("model_type", "llama")
+    if kind not in ("llama", "qwen2", "qwen3"):
+        raise text.error("model_type", "one of llama, qwen2 and qwen3 to run here")
+    if kind != "llama":
+        text.require("use_sliding_window", False)
+    text.require("hidden_act", "silu")
+    text.require("attention_bias", False)
+    text.require("mlp_bias", False)
+    width, heads = text.count("hidden_size", 4096), text.count("num_attention_heads", 32)
+    kv_heads = text.count("num_key_value_heads", heads)
+    head_dim = text.count("head_dim", 128 if kind == "qwen3" else max(width // heads, 1))
+    if heads % kv_heads or head_dim % 2 or width < heads:
+        raise CheckpointError(
+            f"{text.where}: sizes do not divide: hidden_size {width}, num_attention_heads {heads}, "
+            f"num_key_value_heads {kv_heads}, head_dim {head_dim}"
+        )
+    context = text.count("max_position_embeddings", 2048)
     return TextShape(
         width=width,
-        layers=text.get("num_hidden_layers", 32),
+        layers=text.count("num_hidden_layers", 32),
         heads=heads,
-        kv_heads=text.get("num_key_value_heads") or heads,
-        head_dim=text.get("head_dim") or width // heads,
-        mlp=text.get("intermediate_size", 11008),
-        vocabulary=text.get("vocab_size", 32000),
-        context=text.get("max_position_embeddings", 2048),
-        eps=text.get("rms_norm_eps", 1e-6),
-        rope_theta=rope.get("rope_theta") or text.get("rope_theta", 10000.0),
-        qkv_bias=qwen,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp=text.count("intermediate_size", 11008),
+        vocabulary=text.count("vocab_size", 32000),
+        context=context,
+        eps=text.number("rms_norm_eps", 1e-6),
+        rope=rope.read(text, context),
+        qkv_bias=kind == "qwen2",
+        qk_norm=kind == "qwen3",
     )
-
-
-def _require(section: dict[str, Any], key: str, value: object) -> None:
-    if section.get(key, value) != value:
-        raise ValueError(f"{key} is {section[key]!r}; only {value!r} is supported")
-
-
-def _side(size: int | list[int]) -> int:
-    """A side given as a number or as two equal ones."""
-    if isinstance(size, int):
-        return size
-    if len(set(size)) != 1:
-        raise ValueError(f"size {size} is not square")
-    return size[0]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from argus_ros.vlm import rope
 from argus_ros.vlm.architecture import TextShape
 from argus_ros.vlm.weights import Weights
 
@@ -32,6 +33,7 @@ class _Layer:
     norm2: Tensor
     gate_up: Tensor  #: (width, 2 * mlp)
     down: Tensor
+    qk_norm: Tensor | None = None  #: (heads + kv_heads, head_dim) scale of normed queries and keys
 
 
 class Decoder:
@@ -67,7 +69,13 @@ class Decoder:
             norm2=weights.take(prefix + "post_attention_layernorm.weight", d),
             gate_up=_turn(weights.cat(gate_up, *[(s.mlp, d)] * 2)),
             down=_turn(weights.take(prefix + "mlp.down_proj.weight", d, s.mlp)),
+            qk_norm=self._qk_norm(weights, prefix + "self_attn.") if s.qk_norm else None,
         )
+
+    def _qk_norm(self, weights: Weights, prefix: str) -> Tensor:
+        s = self.shape
+        q, k = (weights.take(f"{prefix}{n}_norm.weight", s.head_dim) for n in "qk")
+        return torch.cat([q.expand(s.heads, -1), k.expand(s.kv_heads, -1)])
 
     @property
     def rows(self) -> int:
@@ -89,10 +97,10 @@ class Decoder:
         # Unwritten places are masked or cut off, but must be finite.
         keys = like.new_zeros(s.layers, rows, s.kv_heads, capacity, s.head_dim)
         values = torch.zeros_like(keys)
-        frequency = s.rope_theta ** -(torch.arange(0, s.head_dim, 2, device=like.device).float() / s.head_dim)
+        frequency = rope.frequencies(s.rope, s.head_dim).to(like.device)
         angle = torch.arange(capacity, device=like.device)[:, None] * frequency
-        cos = torch.cat([angle.cos(), angle.cos()], -1).to(like.dtype)
-        sin = torch.cat([-angle.sin(), angle.sin()], -1).to(like.dtype)
+        cos = (torch.cat([angle.cos(), angle.cos()], -1) * s.rope.scale).to(like.dtype)
+        sin = (torch.cat([-angle.sin(), angle.sin()], -1) * s.rope.scale).to(like.dtype)
         self.keys, self.values, self.cos, self.sin = keys, values, cos, sin  # all or, without memory, none
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -120,6 +128,8 @@ class Decoder:
             h = F.rms_norm(x, (width,), layer.norm1, s.eps)
             qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(rows * count, -1, s.head_dim)
             qk = qkv[:, :rotated]
+            if layer.qk_norm is not None:
+                qk = F.rms_norm(qk, (s.head_dim,), None, s.eps) * layer.qk_norm
             qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin)
             self.keys[i].view(-1, s.head_dim)[place] = qk[:, s.heads :]
             self.values[i].view(-1, s.head_dim)[place] = qkv[:, rotated:]

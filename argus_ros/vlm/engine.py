@@ -89,6 +89,7 @@ class Engine:
 
     def _load(self, device: torch.device, dtype: torch.dtype) -> Model:
         if self.recipes.lean_modules:
+            self.tokens.check_plain()
             return NativeModel(self.checkpoint, self.recipes, device, dtype)
         from argus_ros.vlm.reference import TransformersModel  # transformers takes seconds to import
 

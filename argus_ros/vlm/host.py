@@ -9,6 +9,7 @@ by four: OpenBLAS has kernels for products so small, and copies the whole matrix
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,9 @@ class HostSteps:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._embedding = decoder.embedding.numpy()
-        self._layers = [[w.numpy() for w in vars(layer).values()] for layer in decoder.layers]
+        self._layers: list[list[Any]] = [
+            [None if w is None else w.numpy() for w in vars(layer).values()] for layer in decoder.layers
+        ]
         self._norm = decoder.norm.numpy()
 
     @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
@@ -46,9 +49,11 @@ class HostSteps:
         turned = np.empty((count, rotated, shape.head_dim), np.float32)
         attended = np.zeros((filled, heads, shape.head_dim), np.float32)
         x = self._embedding[np.resize(tokens, filled)].reshape(-1, rows, shape.width)
-        for i, (norm1, qkv, bias, out, norm2, gate_up, down) in enumerate(self._layers):
+        for i, (norm1, qkv, bias, out, norm2, gate_up, down, qk_norm) in enumerate(self._layers):
             h = (self._normed(x, norm1) @ qkv + bias).reshape(filled, -1, shape.head_dim)[:count]
             qk = h[:, :rotated]
+            if qk_norm is not None:
+                qk = self._normed(qk, qk_norm)
             turned[..., :half], turned[..., half:] = qk[..., half:], qk[..., :half]
             qk = qk * cos + turned * sin
             queries, done = qk[:, :heads] * scale, 0
@@ -80,4 +85,4 @@ class HostSteps:
 
     def _normed(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         squares = np.einsum("...i,...i->...", x, x)[..., None]
-        return x * (1 / np.sqrt(squares / self._decoder.shape.width + self._decoder.shape.eps)) * weight
+        return x * (1 / np.sqrt(squares / x.shape[-1] + self._decoder.shape.eps)) * weight

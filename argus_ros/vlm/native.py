@@ -54,6 +54,7 @@ class NativeModel(Model):
                 weights, checkpoint.family, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
+            weights.check_all_taken()
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._fronts: dict[int, tuple[int, ...]] = {}  # whose keys and values stand at the front of a row

@@ -28,8 +28,10 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import Checkpoint, Tiling
+from argus_ros.core.families import INTERNVL
 from argus_ros.core.image import Image
 from argus_ros.core.preparation import prepare
+from argus_ros.vlm import chat
 
 Processor = TypeVar("Processor")
 
@@ -72,7 +74,7 @@ def stock_processor(checkpoint: Checkpoint) -> Any:
     Some versions hide the image processors that are there without torchvision: then it is put together here.
     """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    intern = checkpoint.family == "internvl"
+    intern = checkpoint.family is INTERNVL
     try:
         if not intern:
             return AutoProcessor.from_pretrained(checkpoint.path, **local)
@@ -82,7 +84,8 @@ def stock_processor(checkpoint: Checkpoint) -> Any:
         images = pil.from_pretrained(checkpoint.path, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, **local)
     kind = ImagesOnly if intern else Idefics3Processor
-    return kind(images, tokenizer, checkpoint.tiling.tokens_per_tile)
+    template = None if checkpoint.vocabulary else chat.template(checkpoint)
+    return kind(images, tokenizer, checkpoint.tiling.tokens_per_tile, chat_template=template)
 
 
 @lru_cache

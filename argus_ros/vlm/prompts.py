@@ -60,35 +60,12 @@ def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(c for c in vocabulary.classes if c in task.classes or not task.classes)
 
 
-def placeholder(family: str) -> str:
-    """The token that stands for a picture in a prompt and, after expansion, for one visual token."""
-    return "<IMG_CONTEXT>" if family == "internvl" else IMAGE
-
-
-def image_text(family: str, rows: int, columns: int) -> str:
-    """What a picture of ``rows`` x ``columns`` tiles and the global one becomes; one placeholder a tile."""
-    if family == "internvl":
-        return f"<img>{placeholder(family) * (rows * columns + 1)}</img>"
-    fake, tiles = "<fake_token_around_image>", ""
-    for row in range(1, rows + 1):
-        tiles += "".join(f"{fake}<row_{row}_col_{i}>{IMAGE}" for i in range(1, columns + 1)) + "\n"
-    return f"{tiles}{chr(10) if rows else ''}{fake}<global-img>{IMAGE}{fake}"
-
-
 def static_text(task: Task, vocabulary: Vocabulary) -> str:
     """What stands before the image: the verb and the classes, phrase or question."""
     words = {"detect": asked_classes(task, vocabulary), "ground": (task.prompt,), "ask": (task.prompt,)}
     return " ".join((BEGIN + _VERBS[task.name], *(w.strip().lower() for w in words.get(task.name, ()))))
 
 
-def full_text(task: Task, vocabulary: Vocabulary | None, family: str = "idefics3") -> str:
-    """The whole prompt with one picture's placeholder, for the stock processor.
-
-    Without a vocabulary it is the chat that the family was tuned on.
-    """
-    if vocabulary is not None:
-        return static_text(task, vocabulary) + placeholder(family) + ANSWER
-    question = task.prompt.strip() if task.name == "ask" else "Describe this image briefly."
-    if family == "internvl":
-        return f"{BEGIN}user\n{placeholder(family)}\n{question}<|im_end|>\n{BEGIN}assistant\n"
-    return f"{BEGIN}User:{IMAGE}{question}{END}\nAssistant:"
+def full_text(task: Task, vocabulary: Vocabulary) -> str:
+    """The whole prompt of an Argus checkpoint with one picture's placeholder, for the stock processor."""
+    return static_text(task, vocabulary) + IMAGE + ANSWER

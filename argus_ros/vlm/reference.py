@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 from transformers import (
@@ -19,19 +21,18 @@ from transformers.utils import logging as transformers_logging
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
-from argus_ros.vlm import prompts
+from argus_ros.vlm import chat
 from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
-from argus_ros.vlm.weights import refuse_code, shards
+from argus_ros.vlm.weights import shards
 
 
 class TransformersModel(Model):
     """A checkpoint in transformers' modules. Frames run one by one, drafts are not used."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        refuse_code(checkpoint)
         shards(checkpoint.path)
         transformers_logging.disable_progress_bar()
         self.checkpoint, self.device = checkpoint, device
@@ -51,10 +52,7 @@ class TransformersModel(Model):
         if generation.pad_token_id is None:  # nothing is ever filled up; some versions warn on every call
             ends = generation.eos_token_id
             generation.pad_token_id = ends[0] if isinstance(ends, list) else ends
-        self._intern = checkpoint.family == "internvl"
-        self._projector = self.model.model.get_submodule(
-            "multi_modal_projector" if self._intern else "connector"
-        )
+        self._projector = self.model.model.get_submodule(checkpoint.family.connector)
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
@@ -66,7 +64,7 @@ class TransformersModel(Model):
         assert isinstance(job.tiles, np.ndarray)
         watch = Stopwatch(self.device)
         pixels = self._normalisation.apply(torch.from_numpy(np.array(job.tiles))).permute(0, 3, 1, 2)
-        pixels = (pixels if self._intern else pixels[None]).to(self.device)
+        pixels = (pixels[None] if self.checkpoint.family.nested else pixels).to(self.device)
         ids = torch.tensor([prompt.ids], device=self.device)
         watch.mark("transfer")
         processor = GrammarProcessor(grammar, limits.max_objects, len(prompt.ids), watch)
@@ -98,11 +96,25 @@ class TransformersModel(Model):
 
         No grammar. Returns the new token ids.
         """
+        inputs = self.stock_inputs(image, task).to(self.device)
+        return self._greedy(dict(inputs), max_new_tokens).tolist()
+
+    def stock_inputs(self, image: np.ndarray, task: Task) -> Any:
+        """What the stock processor makes of an image and a task's prompt: without a vocabulary, of a chat."""
         if not hasattr(self, "_processor"):
             self._processor = stock_processor(self.checkpoint)
-        text = prompts.full_text(task, self.checkpoint.vocabulary, self.checkpoint.family)
-        inputs = self._processor(text=text, images=[image], return_tensors="pt").to(self.device)
-        return self._greedy(dict(inputs), max_new_tokens).tolist()
+        if self.checkpoint.vocabulary is not None:
+            text = chat.full_text(task, self.checkpoint)
+            return self._processor(text=text, images=[image], return_tensors="pt")
+        question = task.prompt.strip() if task.name == "ask" else chat.CAPTION
+        content = [{"type": "image", "image": PIL.Image.fromarray(image)}, {"type": "text", "text": question}]
+        return self._processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
 
     def _greedy(self, inputs: dict[str, Tensor], max_new_tokens: int, **arguments: object) -> Tensor:
         """New token ids (n,)."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
+from argus_ros.core.families import Family
+from argus_ros.core.section import Section, read_json
 from argus_ros.core.types import Task
-from argus_ros.vlm import prompts
+from argus_ros.vlm import chat, prompts
+
+#: Special tokens that are part of what a model says: where things are, and which.
+SAID = (
+    *(f"<{slash}{tag}>" for tag in ("ref", "box", "quad", "poly", "point") for slash in ("", "/")),
+    *(f"<|{tag}_{end}|>" for tag in ("object_ref", "box", "quad") for end in ("start", "end")),
+)
 
 
 @dataclass(frozen=True)
@@ -36,24 +43,35 @@ class Tokens:
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{path} cannot be read: {error}") from None
         self.checkpoint = checkpoint
-        self.size = min(self._tokenizer.get_vocab_size(), vocabulary_size)
-        self.image = self._known(prompts.placeholder(checkpoint.family))
-        self.ends = self._ends()
-        bins = checkpoint.vocabulary.bins if checkpoint.vocabulary else 0
-        self.locations = tuple(self._known(prompts.location_token(i)) for i in range(bins))
+        vocabulary, known = checkpoint.vocabulary, self._tokenizer.get_vocab_size()
+        self.size = min(known, vocabulary_size)
+        self.image = self._known(checkpoint.family.placeholder)
+        config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
+        if config.count("image_token_id", self.image, 0) != self.image:
+            raise config.error("image_token_id", f"{self.image}, which tokenizer.json has for a picture")
+        generation = checkpoint.path / "generation_config.json"
+        self._generation = read_json(generation) if generation.is_file() else Section({}, str(generation))
+        self.ends = self._ends(config, vocabulary_size)
+        self.locations = tuple(
+            self._known(prompts.location_token(i)) for i in range(vocabulary.bins if vocabulary else 0)
+        )
         added = self._tokenizer.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special} | {
             self.image,
             *self.ends,
             *self.locations,
         }
-        if checkpoint.vocabulary:
+        if vocabulary:
             special.add(self._known(prompts.ANSWER))
         #: Tokens that no user may write into a prompt; an unknown word is no such token.
         self._control = special - {self._tokenizer.token_to_id("<unk>")}
-        #: Tokens that free text may consist of.
-        self.text = tuple(i for i in range(self.size) if i not in special)
+        #: Tokens that free text may consist of: of an open model all, as with plain ``generate``.
+        words = range(self.size) if vocabulary else range(vocabulary_size)
+        never = special if vocabulary else {*self.ends, *self._forbidden()}
+        self.text = tuple(i for i in words if i not in never)
         self.text_set = frozenset(self.text)
+        #: Special tokens of an answer that are not shown.
+        self._silent = special - {self._tokenizer.token_to_id(token) for token in SAID}
 
     def _known(self, token: str) -> int:
         index = self._tokenizer.token_to_id(token)
@@ -61,25 +79,55 @@ class Tokens:
             raise CheckpointError(f"{self.checkpoint.path / 'tokenizer.json'} lacks the token {token!r}")
         return index
 
-    def _ends(self) -> tuple[int, ...]:
+    def _ends(self, config: Section, vocabulary_size: int) -> tuple[int, ...]:
         """Tokens that end an answer: those of generation_config.json, as ``generate`` does."""
         if self.checkpoint.vocabulary:
             return (self._known(prompts.END),)
-        path = self.checkpoint.path / "generation_config.json"
-        try:
-            end = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
-        except ValueError as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from None
-        if end is None:
-            end = self.checkpoint.config.get("text_config", {}).get("eos_token_id", 2)
-        return tuple(end) if isinstance(end, list) else (end,)
+        for section in (self._generation, config, config.section("text_config")):
+            if "eos_token_id" in section and (ends := section.counts("eos_token_id", ())):
+                there = tuple(dict.fromkeys(end for end in ends if end < vocabulary_size))
+                if not there:
+                    raise section.error("eos_token_id", f"below vocab_size, which is {vocabulary_size}")
+                return there
+        return (2,)
+
+    def _forbidden(self) -> set[int]:
+        """Tokens that generation_config.json forbids in free text."""
+        section, found = self._generation, set(self._generation.counts("suppress_tokens", ()))
+        words = section.values.get("bad_words_ids") or []
+        if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
+            raise section.error("bad_words_ids", "a list of lists of tokens")
+        for word in words:
+            if len(word) == 1:
+                found.update(Section({"bad_words_ids": word}, section.where).counts("bad_words_ids", ()))
+        return found
+
+    def check_plain(self) -> None:
+        """Raise CheckpointError where ``generate`` does not simply take the best token of an open model."""
+        section = self._generation
+        plain: dict[str, float | None] = {
+            "repetition_penalty": 1.0,
+            "no_repeat_ngram_size": 0,
+            "min_new_tokens": 0,
+            "min_length": 0,
+        }
+        plain |= dict.fromkeys(("begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"), None)
+        odd = [key for key, value in plain.items() if key in section and section.values[key] != value]
+        if any(len(word) > 1 for word in section.values.get("bad_words_ids") or []):
+            odd.append("bad_words_ids")
+        if odd and not self.checkpoint.vocabulary:
+            raise CheckpointError(
+                f"{section.where}: {odd[0]} changes answers in a way that the native backend does not know; "
+                "use backend transformers, or take it out"
+            )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of words inside an answer, without anything the tokenizer puts around a whole text."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        said = [int(i) for i in ids if i not in self._silent]
+        return self._tokenizer.decode(said, skip_special_tokens=False).strip()
 
     def prompt(self, task: Task, rows: int, columns: int, tokens_per_tile: int) -> Prompt:
         """The prompt for one frame, equal to what the stock processor makes of the text and the picture.
@@ -89,18 +137,28 @@ class Tokens:
         for words in (task.prompt, *task.classes):
             if self._control.intersection(self.encode(words)):
                 raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
-        text = prompts.full_text(task, self.checkpoint.vocabulary, self.checkpoint.family)
-        return lay_out(self._tokenizer, text, self.checkpoint.family, rows, columns, tokens_per_tile)
+        text, family = chat.full_text(task, self.checkpoint), self.checkpoint.family
+        begin = not chat.starts_itself(text, self.checkpoint)
+        return lay_out(self._tokenizer, text, family, rows, columns, tokens_per_tile, begin=begin)
 
 
 def lay_out(
-    tokenizer: Tokenizer, text: str, family: str, rows: int, columns: int, tokens_per_tile: int
+    tokenizer: Tokenizer,
+    text: str,
+    family: Family,
+    rows: int,
+    columns: int,
+    tokens_per_tile: int,
+    *,
+    begin: bool = True,
 ) -> Prompt:
-    """Token ids of a text with a placeholder for a picture, cut into ``rows`` x ``columns`` tiles."""
-    picture = prompts.placeholder(family)
-    expanded = prompts.image_text(family, rows, columns)
+    """Token ids of a text with a placeholder for a picture, cut into ``rows`` x ``columns`` tiles.
+
+    With ``begin`` the tokenizer puts around the text what it puts around every text.
+    """
+    picture, expanded = family.placeholder, family.picture(rows, columns)
     image = tokenizer.encode(picture, add_special_tokens=False).ids[0]
-    ids = tokenizer.encode(text.replace(picture, expanded)).ids
+    ids = tokenizer.encode(text.replace(picture, expanded), add_special_tokens=begin).ids
     # Added tokens split the text, so placeholders can be repeated after tokenising as well as before.
     before = tokenizer.encode(expanded.split(picture)[0], add_special_tokens=False).ids
     start = ids.index(image) - len(before)

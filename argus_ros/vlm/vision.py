@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from argus_ros.core.checkpoint import Checkpoint, image_processor
+from argus_ros.core.families import Family
 from argus_ros.vlm.architecture import VisionShape
 from argus_ros.vlm.weights import Weights
 
@@ -29,11 +31,11 @@ class Normalisation:
     @staticmethod
     def read(checkpoint: Checkpoint) -> Normalisation:
         settings = image_processor(checkpoint.path)
-        default = Normalisation()
+        std = settings.channels("image_std", 0.5)
+        if min(std) <= 0:
+            raise settings.error("image_std", "above 0")
         return Normalisation(
-            settings.get("rescale_factor", default.scale),
-            tuple(settings.get("image_mean", default.mean)),
-            tuple(settings.get("image_std", default.std)),
+            settings.number("rescale_factor", 1 / 255), settings.channels("image_mean", 0.5), std
         )
 
     def apply(self, tiles: Tensor) -> Tensor:
@@ -47,14 +49,18 @@ class Normalisation:
         return weight * (self.scale / std), bias - (weight * (mean / std)).sum((1, 2, 3))
 
 
+Norm = Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class _Layer:
-    norm1: tuple[Tensor, Tensor]
+    norm1: Norm
     qkv: tuple[Tensor, Tensor | None]
     out: tuple[Tensor, Tensor]
-    norm2: tuple[Tensor, Tensor]
+    norm2: Norm
     up: tuple[Tensor, Tensor]
     down: tuple[Tensor, Tensor]
+    qk_norm: tuple[Norm, Norm] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class _Parts:
     layers: list[_Layer]
     project: Callable[[Tensor], Tensor]  #: (…, width * unshuffle²) to (…, text width)
     gelu: str
-    norm: tuple[Tensor, Tensor] | None = None
+    norm: Norm | None = None
     first: Tensor | None = None  #: (1, width) class token with its position
 
 
@@ -81,14 +87,14 @@ class VisionTower:
     def __init__(
         self,
         weights: Weights,
-        family: str,
+        family: Family,
         shape: VisionShape,
         text_width: int,
         normalisation: Normalisation,
         folded: bool,
     ) -> None:
         self.shape = shape
-        self.parts = parts = (_intern if family == "internvl" else _siglip)(weights, shape, text_width)
+        self.parts = parts = TOWERS[family.tower](weights, shape, text_width)
         weight, bias = normalisation.fold(*parts.patch) if folded else parts.patch
         self._patch = weight.reshape(shape.width, -1).contiguous(), bias
         self._position = self._block_order(parts.position.unflatten(0, (shape.side, shape.side))).flatten(
@@ -109,8 +115,8 @@ class VisionTower:
     def _patches(self, tiles: Tensor) -> Tensor:
         """(T, side, side, 3) to (T, patches, patch * patch * 3) float32, in block order."""
         count, patch, u = len(tiles), self.shape.patch, self.shape.unshuffle
-        blocks = self.shape.side // u
-        grid = tiles.view(count, blocks, u, patch, blocks, u, patch * 3)
+        blocks, seen = self.shape.side // u, self.shape.side * patch
+        grid = tiles[:, :seen, :seen].reshape(count, blocks, u, patch, blocks, u, patch * 3)
         return grid.permute(0, 1, 4, 2, 5, 3, 6).reshape(count, self.shape.side**2, -1).float()
 
     def __call__(self, tiles: Tensor) -> Tensor:
@@ -118,18 +124,21 @@ class VisionTower:
         x = F.linear(self._patches(tiles), *self._patch).to(self._position.dtype) + self._position
         if parts.first is not None:
             x = torch.cat([parts.first.expand(len(tiles), 1, -1), x], 1)
-        count, patches, width = x.shape
+        count, patches = x.shape[:2]
         for layer in parts.layers:
-            h = F.layer_norm(x, (width,), *layer.norm1, s.eps)
-            q, k, v = F.linear(h, *layer.qkv).view(count, patches, 3, s.heads, -1).permute(2, 0, 3, 1, 4)
+            qkv = F.linear(layer.norm1(x), *layer.qkv)
+            if layer.qk_norm is not None:
+                q, k, v = qkv.chunk(3, -1)
+                qkv = torch.cat([layer.qk_norm[0](q), layer.qk_norm[1](k), v], -1)
+            q, k, v = qkv.view(count, patches, 3, s.heads, -1).permute(2, 0, 3, 1, 4)
             h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
             x = x + F.linear(h, *layer.out)
-            h = F.layer_norm(x, (width,), *layer.norm2, s.eps)
+            h = layer.norm2(x)
             x = x + F.linear(F.gelu(F.linear(h, *layer.up), approximate=parts.gelu), *layer.down)
         if parts.first is not None:
             x = x[:, 1:]
         if parts.norm is not None:
-            x = F.layer_norm(x, (width,), *parts.norm, s.eps)
+            x = parts.norm(x)
         return parts.project(x.reshape(count * s.tokens, -1))
 
 
@@ -155,10 +164,10 @@ def _siglip(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
 
     def layer(name: str) -> _Layer:
         return _Layer(
-            norm1=_affine(weights, name + "layer_norm1", d),
+            norm1=_norm(weights, name + "layer_norm1", shape),
             qkv=_qkv(weights, name + "self_attn.", d, True),
             out=_affine(weights, name + "self_attn.out_proj", d, d),
-            norm2=_affine(weights, name + "layer_norm2", d),
+            norm2=_norm(weights, name + "layer_norm2", shape),
             up=_affine(weights, name + "mlp.fc1", mlp, d),
             down=_affine(weights, name + "mlp.fc2", d, mlp),
         )
@@ -169,7 +178,7 @@ def _siglip(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
         layers=[layer(f"{prefix}encoder.layers.{i}.") for i in range(shape.layers)],
         project=lambda x: F.linear(x, projection),
         gelu="tanh",
-        norm=_affine(weights, prefix + "post_layernorm", d),
+        norm=_norm(weights, prefix + "post_layernorm", shape),
     )
 
 
@@ -188,14 +197,19 @@ def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
         weight, bias = _affine(weights, name, d, width)
         return by[:, None] * weight, by * bias
 
+    def qk_norm(name: str) -> tuple[Norm, Norm]:
+        q, k = (weights.take(f"{name}{n}_norm.weight", d) for n in "qk")
+        return partial(_rms_norm, q, 1e-6), partial(_rms_norm, k, 1e-6)  # whatever layer_norm_eps is
+
     def layer(name: str) -> _Layer:
         return _Layer(
-            norm1=_affine(weights, name + "layernorm_before", d),
+            norm1=_norm(weights, name + "layernorm_before", shape),
             qkv=_qkv(weights, name + "attention.", d, shape.qkv_bias),
             out=scaled(name + "lambda_1", name + "attention.projection_layer", d),
-            norm2=_affine(weights, name + "layernorm_after", d),
+            norm2=_norm(weights, name + "layernorm_after", shape),
             up=_affine(weights, name + "mlp.fc1", mlp, d),
             down=scaled(name + "lambda_2", name + "mlp.fc2", mlp),
+            qk_norm=qk_norm(name + "attention.") if shape.qk_norm else None,
         )
 
     return _Parts(
@@ -206,6 +220,24 @@ def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
         gelu="none",
         first=weights.take(prefix + "embeddings.cls_token", 1, 1, d)[0] + table[:1],
     )
+
+
+#: Modules, by a family's tower.
+TOWERS: dict[str, Callable[[Weights, VisionShape, int], _Parts]] = {"siglip": _siglip, "internvit": _intern}
+
+
+def _norm(weights: Weights, name: str, shape: VisionShape) -> Norm:
+    if shape.rms_norm:
+        return partial(_rms_norm, weights.take(name + ".weight", shape.width), shape.eps)
+    return partial(_layer_norm, *_affine(weights, name, shape.width), shape.eps)
+
+
+def _layer_norm(weight: Tensor, bias: Tensor, eps: float, x: Tensor) -> Tensor:
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def _rms_norm(weight: Tensor, eps: float, x: Tensor) -> Tensor:
+    return F.rms_norm(x, weight.shape, weight, eps)
 
 
 def _patch(weights: Weights, name: str, shape: VisionShape) -> tuple[Tensor, Tensor]:

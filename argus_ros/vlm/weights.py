@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,12 +14,16 @@ from safetensors import SafetensorError, safe_open
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 
+#: How numbers may be stored. Whole numbers and float8 mean nothing without scales, which are not read.
+DTYPES = ("F64", "F32", "BF16", "F16")
+#: Tensors that some folders hold and no model needs: tables that are computed, and a token for training.
+HARMLESS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids|mask_token)$")
+
 
 class Weights:
     """Weights of a checkpoint by name, in ``dtype`` on ``device``. Use as a context manager."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        refuse_code(checkpoint)
         self._device, self._dtype = device, dtype
         self._files: dict[str, safe_open] = {}
         self._open = ExitStack()
@@ -30,6 +35,7 @@ class Weights:
                 raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from None
             self._files.update(dict.fromkeys(file.keys(), file))
         self._folder = checkpoint.path
+        self._left = set(self._files)  # not taken so far
         self.parameters = 0  #: numbers taken so far
 
     def __enter__(self) -> Weights:
@@ -45,26 +51,34 @@ class Weights:
         """One tensor of ``shape``. Raises CheckpointError when it is missing or has another shape."""
         if name not in self._files:
             raise CheckpointError(f"{self._folder}: weight {name!r} is missing")
-        found = tuple(self._files[name].get_slice(name).get_shape())
+        stored = self._files[name].get_slice(name)
+        if stored.get_dtype() not in DTYPES:
+            raise CheckpointError(
+                f"{self._folder}: weight {name!r} is stored as {stored.get_dtype()}, as quantised weights "
+                f"are, which nothing here can read; it has to be one of {', '.join(DTYPES)}"
+            )
+        found = tuple(stored.get_shape())
         if found != shape:
             raise CheckpointError(
                 f"{self._folder}: weight {name!r} has shape {found}; config.json means {shape}"
             )
         self.parameters += math.prod(shape)
+        self._left.discard(name)
         return self._files[name].get_tensor(name).to(self._device, dtype or self._dtype)
+
+    def check_all_taken(self) -> None:
+        """Raise CheckpointError for a tensor that nothing has taken: the model would not be what it was."""
+        left = sorted(name for name in self._left if not HARMLESS.search(name))
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            raise CheckpointError(
+                f"{self._folder}: nothing takes weight {left[0]!r}{more}: config.json means another model, "
+                "or the weights are quantised, an adapter's or of another layout"
+            )
 
     def cat(self, names: list[str], *shapes: tuple[int, ...]) -> torch.Tensor:
         """Several tensors, one under the other: a fused weight."""
         return torch.cat([self.take(name, *shape) for name, shape in zip(names, shapes, strict=True)])
-
-
-def refuse_code(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError for a checkpoint that wants its own code to run."""
-    if "auto_map" in checkpoint.config:
-        raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} has 'auto_map': it needs remote code, which is never run; "
-            "use a checkpoint in transformers' own format"
-        )
 
 
 def shards(folder: Path) -> list[Path]:

@@ -90,6 +90,10 @@ def text_config(**changes: object) -> Callable[[Path], object]:
     return lambda path: edit(path / "config.json", lambda c: c["text_config"].update(changes))
 
 
+def vision_config(**changes: object) -> Callable[[Path], object]:
+    return lambda path: edit(path / "config.json", lambda c: c["vision_config"].update(changes))
+
+
 @pytest.mark.parametrize("backend", ["native", "transformers"])
 @pytest.mark.parametrize(
     ("harm", "message"),
@@ -116,10 +120,15 @@ def test_refused_by_both_backends(
         (shortened, r"model\.safetensors cannot be read"),
         (without_a_weight, r"'model\.text_model\.norm\.weight' is missing"),
         (text_config(hidden_size=64, head_dim=32), "has shape"),
-        (text_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type is 'yarn'"),
+        (text_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "given for yarn"),
+        (text_config(rope_scaling={"type": "longrope", "factor": 2}), "type is 'longrope'"),
         (text_config(num_hidden_layers="many"), "config.json"),
         (config(scale_factor=3), "do not divide"),
-        (config(vision_config={"hidden_act": "relu"}), "hidden_act is 'relu'"),
+        (vision_config(hidden_act="relu"), "hidden_act is 'relu'"),
+        (vision_config(image_size=96), "max_image_size is"),
+        (vision_config(patch_size=0), "patch_size is 0"),
+        (config(vision_config=[]), r"vision_config is \[\]; it has to be an object"),
+        (config(argus=[]), r"argus is \[\]"),
     ],
 )
 def test_broken(copy: Path, harm: Callable[[Path], object], message: str) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.types import Task
-from argus_ros.vlm import prompts
+from argus_ros.vlm import chat, prompts
 from argus_ros.vlm.tokens import Tokens
 
 ReadTokens = Callable[[Path], Tokens]
@@ -24,8 +24,7 @@ SPLITS = 3  # tiles along the longest edge
 def stock_ids(path: Path, task: Task, image: np.ndarray) -> tuple[list[int], int]:
     """Token ids and tiles that the stock processor makes."""
     processor = AutoProcessor.from_pretrained(path)
-    checkpoint = checkpoints.read(path)
-    text = prompts.full_text(task, checkpoint.vocabulary, checkpoint.family)
+    text = chat.full_text(task, checkpoints.read(path))
     inputs = processor(text=text, images=[image], return_tensors="pt")
     return inputs["input_ids"][0].tolist(), inputs["pixel_values"].shape[-4]
 
@@ -56,8 +55,7 @@ def test_tiles(tiled: Path, chat: Path, read_tokens: ReadTokens, height: int, wi
 def test_intern(intern: Path, read_tokens: ReadTokens) -> None:
     """The stock processor needs torchvision; what it does to the text is this."""
     task = Task("ask", prompt="A cone?")
-    checkpoint = checkpoints.read(intern)
-    text = prompts.full_text(task, None, checkpoint.family)
+    text = chat.full_text(task, checkpoints.read(intern))
     for rows, columns in ((0, 0), (1, 2)):
         expanded = f"<img>{'<IMG_CONTEXT>' * TOKENS * (rows * columns + 1)}</img>"
         ids = AutoTokenizer.from_pretrained(intern)(text.replace("<IMG_CONTEXT>", expanded))["input_ids"]

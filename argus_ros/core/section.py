@@ -1,0 +1,137 @@
+"""One JSON object of a checkpoint, read by type: whatever else stands there is a CheckpointError.
+
+Everything that is read of a folder's JSON files goes through here, so that nonsense in them ends in a
+sentence that names the file and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+#: Most that a length, a count or a side may be: above any model's, below what overflows in products.
+MOST = 1 << 24
+
+
+class CheckpointError(ValueError):
+    """A folder that is no checkpoint, or one this package cannot use."""
+
+
+class Section:
+    """A JSON object and where it stands. A key that is missing, or null, has its default."""
+
+    def __init__(self, values: dict[str, Any], where: str) -> None:
+        self.values, self.where = values, where
+
+    def __contains__(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def error(self, key: str, wanted: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.where}: {key} is {_short(self.values.get(key))}; it has to be {wanted}"
+        )
+
+    def section(self, key: str) -> Section:
+        """An object inside; an empty one where there is none."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self.error(key, "an object")
+        return Section(value or {}, f"{self.where}: {key}")
+
+    def count(self, key: str, default: int, least: int = 1, most: int = MOST) -> int:
+        value = self.values.get(key)
+        value = default if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.error(key, f"a whole number from {least} to {most}")
+        return value
+
+    def number(self, key: str, default: float, least: float = 0.0) -> float:
+        """A finite number above ``least``."""
+        value = self.values.get(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.error(key, "a number")
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+        if not least < value < math.inf:
+            raise self.error(key, f"a number above {least:g}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.error(key, "true or false")
+        return default if value is None else value
+
+    def word(self, key: str, default: str = "") -> str:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.error(key, "a string")
+        return default if value is None else value
+
+    def words(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key)
+        value = [] if value is None else value
+        if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) for word in value):
+            raise self.error(key, "a list of strings")
+        return tuple(value)
+
+    def counts(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Whole numbers from 0 on: one, or a list of them."""
+        value = self.values.get(key)
+        value = list(default) if value is None else value if isinstance(value, list) else [value]
+        for item in value:
+            if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= MOST:
+                raise self.error(key, "a whole number, or a list of them")
+        return tuple(value)
+
+    def channels(self, key: str, default: float) -> tuple[float, float, float]:
+        """A number for each of three channels; one number stands for all."""
+        value = self.values.get(key)
+        value = default if value is None else value
+        each = value if isinstance(value, list) else [value] * 3
+        numbers = [
+            v for v in each if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e6
+        ]
+        if len(each) != 3 or len(numbers) != 3:
+            raise self.error(key, "a number, or three")
+        return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+    def side(self, key: str, default: int) -> int:
+        """A side of a square: a number, or two equal ones."""
+        value = self.values.get(key)
+        if isinstance(value, list):
+            if len(value) != 2 or value[0] != value[1]:
+                raise self.error(key, "a number, or two equal ones")
+            return Section({key: value[0]}, self.where).count(key, default)
+        return self.count(key, default)
+
+    def require(self, key: str, value: object) -> None:
+        """Raise CheckpointError for anything but ``value``."""
+        found = self.values.get(key, value)
+        if found != value or isinstance(found, bool) != isinstance(value, bool):
+            raise CheckpointError(
+                f"{self.where}: {key} is {_short(found)}; only {_short(value)} is supported here"
+            )
+
+
+def read_json(path: Path) -> Section:
+    """A file that holds a JSON object. Raises CheckpointError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return Section(value, str(path))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,90 @@
+"""The whole prompt of a task: an Argus checkpoint's own words, or the chat template of the folder."""
+
+from __future__ import annotations
+
+import json
+
+from argus_ros.core.checkpoint import Checkpoint
+from argus_ros.core.section import CheckpointError, read_json
+from argus_ros.core.types import Task
+from argus_ros.vlm import prompts
+
+#: What a caption is asked for by.
+CAPTION = "Describe this image briefly."
+#: Special tokens that templates know by these names.
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def full_text(task: Task, checkpoint: Checkpoint) -> str:
+    """The prompt with one picture's placeholder, as the stock processor takes it. Raises CheckpointError."""
+    if checkpoint.vocabulary is not None:
+        return prompts.full_text(task, checkpoint.vocabulary)
+    return render(template(checkpoint), task.prompt.strip() if task.name == "ask" else CAPTION, checkpoint)
+
+
+def starts_itself(text: str, checkpoint: Checkpoint) -> bool:
+    """Whether a chat has the token that begins every text already, so that the tokenizer adds none."""
+    begin = special_tokens(checkpoint).get("bos_token", "")
+    return checkpoint.vocabulary is None and bool(begin) and text.startswith(begin)
+
+
+def template(checkpoint: Checkpoint) -> str:
+    """The folder's chat template, looked for where transformers does; else the one of the family.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    folder = checkpoint.path
+    sections = (
+        ("processor_config.json", True),
+        ("chat_template.json", True),
+        ("tokenizer_config.json", False),
+    )
+    for name, before in sections:
+        if not before and (folder / "chat_template.jinja").is_file():
+            try:
+                return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{folder / 'chat_template.jinja'} cannot be read: {error}") from None
+        if not (folder / name).is_file():
+            continue
+        section = read_json(folder / name)
+        found = section.values.get("chat_template")
+        if isinstance(found, list):  # several, by name
+            named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+            found = named.get("default")
+        if found is not None and not isinstance(found, str):
+            raise section.error("chat_template", "a string")
+        if found:
+            return found
+    return checkpoint.family.chat
+
+
+def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
+    """The tokens that tokenizer_config.json has names for."""
+    path = checkpoint.path / "tokenizer_config.json"
+    values = read_json(path).values if path.is_file() else {}
+    found = {name: values.get(name) for name in NAMED}
+    texts = {name: t.get("content") if isinstance(t, dict) else t for name, t in found.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def render(template: str, question: str, checkpoint: Checkpoint) -> str:
+    """The chat of one picture and a question, up to where the answer begins. Raises CheckpointError."""
+    from transformers.utils.chat_template_utils import render_jinja_template  # takes a second to import
+
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    try:
+        (text,), _ = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, **special_tokens(checkpoint)
+        )
+    except Exception as error:  # a template is a program, which may fail in any way
+        raise CheckpointError(
+            f"{checkpoint.path}: the chat template cannot be rendered: {type(error).__name__}: {error}"
+        ) from None
+    count = text.count(checkpoint.family.placeholder)
+    if count != 1:
+        raise CheckpointError(
+            f"{checkpoint.path}: the chat template makes {count} of {checkpoint.family.placeholder} of one "
+            f"picture; it has to be one: {json.dumps(text[:200])}"
+        )
+    return text
