@@ -57,7 +57,7 @@ def main() -> None:
             decoding = Decoding(learner, grammar, whole=way > 0, checked=way == 2)
             decoding.run(torch.tensor([prompt.ids]), torch.from_numpy(tiles))
             found = decoding.detections(engine, (request.width, request.height))
-            accuracies[way].add(found, truths_of(sample, 0.0))
+            accuracies[way].add(found, truths_of(sample, 0.0, scenes.CLASSES))
             passes[way] += decoding.passes
             places[way] += len(decoding.columns)
             objects[way] += len(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,11 @@ class Sample:
     image: np.ndarray  #: (height, width, 3) uint8 RGB
     things: Sequence[Thing]
     crowds: Sequence[Thing] = ()
+    complete: frozenset[str] | None = None  #: classes of which every object is in ``things``; None: all
+
+    def asked(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Those of the classes that the picture is complete for: only of these is a find right or wrong."""
+        return tuple(c for c in classes if self.complete is None or c in self.complete)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,12 +109,17 @@ def run(options: argparse.Namespace) -> int:
         source = {"scenes": count, "seed": options.seed, "split": options.split}
         if bank:
             source["lit"] = {"file": options.lit.name, "split": bank.split}
-    unknown = set(classes) - set(engine.info.classes or classes)
-    if unknown:
+    known = [c for c in classes if c in (engine.info.classes or classes)]
+    if not known:
         raise ValueError(
-            f"{engine.info.name} does not know {', '.join(sorted(unknown))}, which the pictures show; "
-            "measure a checkpoint that was trained on them"
+            f"{engine.info.name} does not know any class of the pictures ({', '.join(classes)}); "
+            f"its own are {', '.join(engine.info.classes)}"
         )
+    if len(known) < len(classes):
+        left_out = ", ".join(c for c in classes if c not in known)
+        print(f"not measured, since {engine.info.name} does not know them: {left_out}", file=sys.stderr)
+        source["not_measured"] = [c for c in classes if c not in known]
+    classes = tuple(known)
     shown = track(samples, "pictures", total=count, transient=True)
     if options.fit_temperature:
         return calibrate(engine, shown, classes, options.min_side)
@@ -132,15 +143,21 @@ def from_scenes(count: int, seed: int, split: str, bank: Bank | None = None) -> 
 
 
 def from_data(data: coco.Data) -> Iterator[Sample]:
-    for picture in data.pictures:
-        yield Sample(picture.file.name, picture.load().image, picture.things, picture.crowds)
+    return from_pictures(data.pictures)
 
 
-def truths_of(sample: Sample, min_side: float) -> list[Truth]:
+def from_pictures(pictures: Iterable[coco.Picture]) -> Iterator[Sample]:
+    for p in pictures:
+        yield Sample(p.file.name, p.load().image, p.things, p.crowds, p.complete)
+
+
+def truths_of(sample: Sample, min_side: float, asked: Sequence[str]) -> list[Truth]:
     there = [
-        Truth(t.label, t.box, f"{t.colour} {t.label}".strip(), side(t.box) < min_side) for t in sample.things
+        Truth(t.label, t.box, f"{t.colour} {t.label}".strip(), side(t.box) < min_side)
+        for t in sample.things
+        if t.label in asked
     ]
-    return there + [Truth(t.label, t.box, ignored=True) for t in sample.crowds]
+    return there + [Truth(t.label, t.box, ignored=True) for t in sample.crowds if t.label in asked]
 
 
 @dataclass
@@ -172,13 +189,16 @@ def measure(
     """Boxes, descriptions, questions, calibration, and whether only asked-for classes appear."""
     accuracy = Accuracy(classes, min_side)
     vocabulary = engine.checkpoint.vocabulary
-    colours = vocabulary.colours if vocabulary else ()
+    known_colours = vocabulary.colours if vocabulary else ()
     bare: list[float] = []  # scores without a temperature
     described, respected, counted, seen = Share(), Share(), Share(), Share()
     for number, sample in enumerate(samples):
         rng = np.random.default_rng((seed, number))
-        truths = truths_of(sample, min_side)
-        said = detect(engine, sample.image, Task("detect", tuple(classes)))
+        asked = sample.asked(classes)
+        if not asked:
+            continue
+        truths = truths_of(sample, min_side, asked)
+        said = detect(engine, sample.image, Task("detect", asked))
         every = said(0.0)
         kept = [i for i, d in enumerate(every) if d.score >= score]
         found = [every[i] for i in kept]
@@ -187,22 +207,22 @@ def measure(
         bare += [plain[i].score for i, verdict in zip(kept, verdicts, strict=True) if verdict is not None]
         if gallery:
             gallery.add(sample, found, truths, verdicts)
-        subset = tuple(rng.choice(classes, min(3, len(classes)), replace=False))
+        subset = tuple(rng.choice(asked, min(3, len(asked)), replace=False))
         respected.add(
             all(d.label in subset for d in ask(engine, sample.image, Task("detect", subset)).detections)
         )
-        if "dense_caption" in engine.info.tasks:
+        if "dense_caption" in engine.info.tasks and all(t.description != t.label for t in truths):
             captions = ask(engine, sample.image, Task("dense_caption")).detections
             pairs = [(captions[i], truths[j]) for i, j, _ in match(captions, truths)]
             described.add(*(c.description == t.description for c, t in pairs if not t.ignored))
         if "ask" in engine.info.tasks:
-            certain = [t for t in sample.things if side(t.box) >= min_side]
-            for question, share in zip(
-                questions(rng, classes, colours, certain), (counted, seen), strict=True
-            ):
+            of_asked = [t for t in sample.things if t.label in asked]
+            certain = [t for t in of_asked if side(t.box) >= min_side]
+            colours = known_colours if all(t.colour for t in of_asked) else ()
+            for question, share in zip(questions(rng, asked, colours, certain), (counted, seen), strict=True):
                 truth = answer_to(question, certain)
                 # Where the answer hangs on objects that are ignored there is no telling what is right.
-                if truth == answer_to(question, sample.things) and not sample.crowds:
+                if truth == answer_to(question, of_asked) and not sample.crowds:
                     share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
     return {
         **accuracy.figures(),
@@ -259,8 +279,10 @@ def calibrate(engine: Engine, samples: Iterable[Sample], classes: Sequence[str],
     accuracy = Accuracy(classes, min_side)
     said: list[tuple[Callable[[float], Sequence[Detection]], list[bool | None]]] = []
     for sample in samples:
-        answer = detect(engine, sample.image, Task("detect", tuple(classes)))
-        said.append((answer, accuracy.add(answer(0.0), truths_of(sample, min_side))))
+        asked = sample.asked(classes)
+        if asked:
+            answer = detect(engine, sample.image, Task("detect", asked))
+            said.append((answer, accuracy.add(answer(0.0), truths_of(sample, min_side, asked))))
 
     def rescore(temperature: float) -> list[float]:
         return [

@@ -1,4 +1,4 @@
-"""`argus train`: train a checkpoint on synthetic scenes or COCO data; interrupted, the same command goes on.
+"""`argus train`: train a checkpoint on scenes, COCO data or both; interrupted, the same command goes on.
 
 With ``--base`` training starts from a checkpoint's weights, whatever classes, bins and tile the new one has.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from argus_ros.core.types import Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import coco
-from argus_ros.training.loop import Plan, train
+from argus_ros.training.loop import Lesson, Plan, train
 from argus_ros.vlm.engine import Engine
 
 #: Pictures that the F1 of the curves is measured on, and number of the first scene of these.
 MEASURED, FIRST = 100, 1_000_000
+MEASURED_PHOTOGRAPHS = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +36,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="checkpoint to start from: a shipped name or a folder")
     parser.add_argument("--tile", type=int, default=0, help="side of the input in pixels; 0: as the base has")
     parser.add_argument("--bins", type=int, default=0, help="location bins per axis; 0: as the base has")
-    parser.add_argument("--data", type=Path, help="train on COCO data instead: its instances.json")
-    parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
+    parser.add_argument(
+        "--vision-layers",
+        type=int,
+        default=0,
+        help="of the vision encoder, at least the base's; 0: as the base has",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        help="train on COCO data: its instances.json; repeatable",
+    )
+    parser.add_argument(
+        "--images", type=Path, action="append", default=[], help="folder of the pictures, one for each --data"
+    )
+    parser.add_argument(
+        "--weight",
+        type=float,
+        action="append",
+        default=[],
+        help="how often a --data is shown beside the others, one for each; default 1",
+    )
+    parser.add_argument(
+        "--classes", help="of --data, the categories to learn, comma-separated; without it all of them"
+    )
+    parser.add_argument(
+        "--scenes",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="how often a synthetic scene is shown beside --data; default 0: never",
+    )
+    parser.add_argument(
+        "--max-objects",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of --data, most objects in an answer, the largest first; 0: as many as the fullest picture has",
+    )
     parser.add_argument(
         "--holdout",
         metavar="REGEX",
@@ -47,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="PX",
         help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
+    )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="teach the vision encoder a detector's features, which `argus label --features` wrote",
     )
     parser.add_argument(
         "--lit", type=Path, metavar="FILE", help="take some things from this bank that `argus lit` rendered"
@@ -72,8 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if bool(options.data) != bool(options.images):
-        raise ValueError("--data and --images go together: instances.json and the folder of its pictures")
+    weights = options.weight or [1.0] * len(options.data)
+    if not len(options.data) == len(options.images) == len(weights):
+        raise ValueError(
+            f"{len(options.data)} --data, {len(options.images)} --images and {len(weights)} --weight: "
+            "give each instances.json the folder of its pictures, and each or none a weight"
+        )
+    if any(weight <= 0 for weight in weights):
+        raise ValueError("a --weight has to be greater than 0; leave out what is not to be shown")
     plan = Plan(
         out=options.out,
         samples=options.samples,
@@ -84,14 +136,21 @@ def run(options: argparse.Namespace) -> int:
         base=options.base or "",
         tile=options.tile,
         bins=options.bins,
-        data=options.data,
-        images=options.images or Path(),
+        vision_layers=options.vision_layers,
+        most_objects=options.max_objects,
+        data=tuple(map(coco.Files, options.data, options.images, weights)),
+        classes=tuple(c.strip() for c in options.classes.split(",")) if options.classes else (),
+        scenes=options.scenes,
         holdout=options.holdout or "",
         min_side=options.min_side,
         precision=options.precision,
         whole_boxes=options.whole_boxes,
         lit=options.lit,
+        features=options.features,
     )
+    left_out = Lesson(plan).left_out
+    if left_out:
+        print(f"{len(left_out)} annotations are left out, the first: {left_out[0]}", file=sys.stderr)
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:
         next(measure.samples())  # what is wrong with the pictures is said now
@@ -112,7 +171,12 @@ def run(options: argparse.Namespace) -> int:
             state = "dense {dense:.3f}  answer {answer:.3f}  {samples_per_second:.0f}/s".format(**entry)
             progress.update(bar, completed=entry["samples"], state=state + f1)
 
-        folder = train(plan, report, measure)
+        try:
+            folder = train(plan, report, measure)
+        except KeyboardInterrupt:
+            progress.stop()
+            print("interrupted; the same command goes on from the last save", file=sys.stderr)
+            return 130
     plot(plan.out)
     print(f"checkpoint in {folder}; measure it with: argus evaluate --checkpoint {folder}{_source(plan)}")
     return 0
@@ -120,10 +184,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _source(plan: Plan) -> str:
     """The arguments that evaluate needs for the same kind of pictures."""
-    if plan.data is None:
+    if not plan.data:
         return ""
     only = f" --only '{plan.holdout}'" if plan.holdout else ""
-    return f" --data {plan.data} --images {plan.images}{only}"
+    return f" --data {plan.data[0].instances} --images {plan.data[0].images}{only}"
 
 
 @dataclass(frozen=True)
@@ -133,18 +197,26 @@ class Examination:
     plan: Plan
 
     def samples(self) -> Iterator[evaluate.Sample]:
-        if self.plan.data is None:
+        if not self.plan.data:
             return evaluate.from_scenes(MEASURED, FIRST, "val")
-        data = coco.read(self.plan.data, self.plan.images, only=self.plan.holdout)
-        chosen = np.unique(np.linspace(0, len(data.pictures) - 1, MEASURED).astype(int))
-        return evaluate.from_data(coco.Data(data.classes, tuple(data.pictures[i] for i in chosen)))
+        held = [
+            picture
+            for files in self.plan.data
+            for picture in coco.read(
+                files.instances, files.images, only=self.plan.holdout, classes=self.plan.classes
+            ).pictures
+        ]
+        chosen = np.unique(np.linspace(0, len(held) - 1, MEASURED_PHOTOGRAPHS).astype(int))
+        return evaluate.from_pictures([held[i] for i in chosen])
 
     def __call__(self, folder: Path) -> float:
         engine = Engine(EngineConfig(checkpoint=str(folder)))
         accuracy = Accuracy(engine.info.classes, self.plan.min_side)
         for sample in self.samples():
-            found = evaluate.ask(engine, sample.image, Task("detect")).detections
-            accuracy.add(found, evaluate.truths_of(sample, self.plan.min_side))
+            asked = sample.asked(engine.info.classes)
+            if asked:
+                found = evaluate.ask(engine, sample.image, Task("detect", asked)).detections
+                accuracy.add(found, evaluate.truths_of(sample, self.plan.min_side, asked))
         return accuracy.whole.f1
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
+from argus_ros.training.features import Piece, cropped
 from argus_ros.training.scenes import Scene, Thing, clip, jpeg, noisy, overlap
 
 #: Of a thing at least this share of its box has to be in view.
@@ -29,7 +30,8 @@ def crop(scene: Scene, x0: int, y0: int, x1: int, y1: int) -> Scene:
         left = replace(thing, box=box)
         if box[0] < box[2] and box[1] < box[3] and left.area >= VISIBLE * thing.area:
             things.append(left)
-    return Scene(scene.image[y0:y1, x0:x1], tuple(things))
+    pieces = cropped(scene.pieces, x0, y0, x1, y1)
+    return replace(scene, image=scene.image[y0:y1, x0:x1], things=tuple(things), pieces=pieces)
 
 
 def random_crop(scene: Scene, rng: np.random.Generator, least: float = 0.5) -> Scene:
@@ -46,7 +48,8 @@ def scaled(scene: Scene, width: int, height: int) -> Scene:
     sx, sy = width / scene.image.shape[1], height / scene.image.shape[0]
     how = cv2.INTER_AREA if sx < 1 and sy < 1 else cv2.INTER_LINEAR
     image = cv2.resize(scene.image, (width, height), interpolation=how)
-    return Scene(image, tuple(replace(t, box=_scaled(t.box, sx, sy)) for t in scene.things))
+    things = tuple(replace(t, box=_scaled(t.box, sx, sy)) for t in scene.things)
+    return replace(scene, image=image, things=things, pieces=tuple(p.scaled(sx, sy) for p in scene.pieces))
 
 
 def flipped(scene: Scene) -> Scene:
@@ -55,14 +58,19 @@ def flipped(scene: Scene) -> Scene:
     things = tuple(
         replace(t, box=(width - t.box[2], t.box[1], width - t.box[0], t.box[3])) for t in scene.things
     )
-    return Scene(scene.image[:, ::-1], things)
+    pieces = tuple(p.flipped(width) for p in scene.pieces)
+    return replace(scene, image=scene.image[:, ::-1], things=things, pieces=pieces)
 
 
 def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Parts of four scenes as the quarters of one of this size, at 0.7 to 1.4 times their size."""
+    """Parts of four scenes as the quarters of one of this size, at 0.7 to 1.4 times their size.
+
+    The mosaic is complete for the classes that all four are complete for.
+    """
     x, y = round(width * rng.uniform(0.3, 0.7)), round(height * rng.uniform(0.3, 0.7))
     canvas = np.empty((height, width, 3), np.uint8)
     things: list[Thing] = []
+    pieces: list[Piece] = []
     corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for scene, (x0, y0, x1, y1) in zip(scenes, corners, strict=True):
         tall, wide = scene.image.shape[:2]
@@ -72,7 +80,14 @@ def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height
         part = scaled(crop(scene, left, top, left + w, top + h), x1 - x0, y1 - y0)
         canvas[y0:y1, x0:x1] = part.image
         things += [replace(t, box=_moved(t.box, x0, y0)) for t in part.things]
-    return Scene(canvas, tuple(things))
+        pieces += [p.moved(x0, y0) for p in part.pieces]
+    return Scene(canvas, tuple(things), shared_classes(scenes), tuple(pieces))
+
+
+def shared_classes(scenes: Sequence[Scene]) -> frozenset[str] | None:
+    """Classes that every scene is complete for; None: all."""
+    limited = [s.complete for s in scenes if s.complete is not None]
+    return frozenset.intersection(*limited) if limited else None
 
 
 def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) -> Scene:
@@ -83,7 +98,7 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     a, b, c, d = thing.box
     frame = clip((a - grow[0], b - grow[1], c + grow[0], d + grow[1]), wide, tall)
     x0, y0, x1, y1 = round(frame[0]), round(frame[1]), round(frame[2]), round(frame[3])
-    piece = Scene(source.image[y0:y1, x0:x1], (replace(thing, box=_moved(thing.box, -x0, -y0)),))
+    piece = crop(replace(source, things=(thing,)), x0, y0, x1, y1)
     if rng.random() < 0.5:
         piece = flipped(piece)
     zoom = rng.uniform(0.7, 1.4) * min(width / wide, height / tall)
@@ -104,7 +119,8 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     fade[..., 0] = cv2.GaussianBlur(fade, (0, 0), max(MARGIN * min(w, h) / 3, 0.5))
     spot = image[y : y + h, x : x + w]
     spot[:] = (piece.image * fade + spot * (1 - fade)).astype(np.uint8)
-    return Scene(image, (*scene.things, there))
+    pieces = (*scene.pieces, *(p.moved(x, y) for p in piece.pieces))
+    return replace(scene, image=image, things=(*scene.things, there), pieces=pieces)
 
 
 def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

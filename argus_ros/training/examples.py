@@ -14,6 +14,7 @@ from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
 from argus_ros.training.blank import plural
+from argus_ros.training.features import sample
 from argus_ros.training.scenes import Scene, Thing
 from argus_ros.vlm import prompts
 from argus_ros.vlm.tokens import lay_out
@@ -27,23 +28,40 @@ class Example:
 
     ``position`` holds, for every token that is a location, the exact coordinate in bins, else -1.
     ``boxes`` (n, 4) in [0, 1] with ``labels`` and ``colours`` (n,) are for the auxiliary loss.
+
+    Where objects may be without a box, the answer does not say that they are absent: tokens of ``untold``
+    begin the names of classes that the scene is not complete for, and are not compared with the right token.
     """
 
     image: np.ndarray  #: (tile, tile, 3) uint8 RGB
     tokens: np.ndarray  #: (length,) int64: prompt with image placeholders, then the answer
     answer_start: int  #: index of the first answer token
     position: np.ndarray  #: (length,) float32
+    weight: np.ndarray  #: (length,) float32: of each token in the loss
+    untold: np.ndarray  #: (n,) int64 token ids
     boxes: np.ndarray
     labels: np.ndarray
     colours: np.ndarray
+    weights: np.ndarray  #: (n,) float32: of each box
+    complete: np.ndarray  #: (classes,) bool: every object of this class has a box
+    features: np.ndarray  #: (patches, channels) float32 of a teacher; no channels without one
+    taught: np.ndarray  #: (patches,) bool: where the teacher's features are known
 
 
 class Examples:
     """Makes examples for one checkpoint's vocabulary."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary, tile: int, image_tokens: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        vocabulary: Vocabulary,
+        tile: int,
+        image_tokens: int,
+        grid: int = 0,
+        channels: int = 0,
     ) -> None:
+        """``grid`` patches a side and ``channels`` are those of a teacher's features, where there is one."""
+        self._grid, self._channels = grid, channels
         self._tokenizer = tokenizer.backend_tokenizer
         self._ids = tokenizer.get_vocab()
         self._vocabulary = vocabulary
@@ -59,8 +77,8 @@ class Examples:
         text = prompts.full_text(task, self._vocabulary)
         tokens = [*lay_out(self._tokenizer, text, IDEFICS3, 0, 0, self._image_tokens).ids]
         start = len(tokens)
-        position = [NO_BIN] * start
-        for words, box in self._answer(scene.things, boxes, task):
+        position, weight = [NO_BIN] * start, [1.0] * start
+        for words, box, importance in self._answer(scene.things, boxes, task):
             ids = self._words(words)
             tokens += ids
             position += [NO_BIN] * len(ids)
@@ -68,8 +86,12 @@ class Examples:
                 bins = self._bins(box)
                 tokens += [self._first_bin + round(b) for b in bins]
                 position += bins
+            weight += [importance] * (len(tokens) - len(weight))
         tokens.append(self._ids[prompts.END])
         position.append(NO_BIN)
+        weight.append(1.0)
+        height, width = scene.image.shape[:2]
+        features, taught = sample(scene.pieces, width, height, self._grid, self._channels)
         image = scene.image
         if image.shape[:2] != (self._tile, self._tile):
             image = scale(Pixels(image, None), self._tile, self._tile)
@@ -79,10 +101,24 @@ class Examples:
             tokens=np.array(tokens),
             answer_start=start,
             position=np.array(position, np.float32),
+            weight=np.array(weight, np.float32),
+            untold=self._untold(scene, task),
             boxes=boxes,
             labels=np.array([classes.index(t.label) for t in scene.things], np.int64),
             colours=np.array([colours.index(t.colour) if t.colour else -1 for t in scene.things], np.int64),
+            weights=np.array([t.weight for t in scene.things], np.float32),
+            complete=np.array([scene.complete is None or c in scene.complete for c in classes], bool),
+            features=features,
+            taught=taught,
         )
+
+    def _untold(self, scene: Scene, task: Task) -> np.ndarray:
+        """First tokens of the asked classes that the scene is not complete for, and no complete class has."""
+        if task.name != "detect" or scene.complete is None:
+            return np.zeros(0, np.int64)
+        first = {c: self._ids[c.split()[0]] for c in prompts.asked_classes(task, self._vocabulary)}
+        told = {token for c, token in first.items() if c in scene.complete}
+        return np.array(sorted(set(first.values()) - told), np.int64)
 
     def _words(self, text: str) -> list[int]:
         return [self._ids[w] for w in text.split()]
@@ -96,16 +132,17 @@ class Examples:
 
     def _answer(
         self, things: Sequence[Thing], boxes: np.ndarray, task: Task
-    ) -> list[tuple[str, np.ndarray | None]]:
+    ) -> list[tuple[str, np.ndarray | None, float]]:
+        """Words, box and weight of each part of the answer."""
         if task.name == "ask":
-            return [(answer_to(task.prompt, things), None)]
+            return [(answer_to(task.prompt, things), None, 1.0)]
         asked = prompts.asked_classes(task, self._vocabulary)
         pairs = [
             (t, b) for t, b in zip(things, boxes, strict=True) if task.name != "detect" or t.label in asked
         ]
         limit = self._vocabulary.max_objects
         colour = task.name == "dense_caption"
-        return [(f"{t.colour} {t.label}" if colour else t.label, b) for t, b in pairs[:limit]]
+        return [(f"{t.colour} {t.label}" if colour else t.label, b, t.weight) for t, b in pairs[:limit]]
 
 
 def answer_to(question: str, things: Sequence[Thing]) -> str:
@@ -118,24 +155,42 @@ def answer_to(question: str, things: Sequence[Thing]) -> str:
     return "yes" if any(noun in (t.label, f"{t.colour} {t.label}") for t in things) else "no"
 
 
-def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, things: Sequence[Thing]) -> Task:
-    """A task for a scene: four in ten times all classes, else a subset, a description or a question."""
+def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) -> Task:
+    """A task for a scene: four in ten times all classes, else a subset, a description or a question.
+
+    Descriptions are asked for where colours are known, questions about classes that the scene is
+    complete for.
+    """
+    things = scene.things
+    coloured = bool(vocabulary.colours) and all(t.colour for t in things)
+    told = [c for c in vocabulary.classes if scene.complete is None or c in scene.complete]
     kind = rng.choice(4, p=(0.4, 0.15, 0.2, 0.25))
     name = ("detect", "detect", "dense_caption", "ask")[kind]
-    if kind == 0 or name not in vocabulary.tasks:
+    if (
+        kind == 0
+        or name not in vocabulary.tasks
+        or (name == "dense_caption" and not coloured)
+        or (name == "ask" and not told)
+    ):
         return Task("detect", vocabulary.classes)
     if kind == 2:
         return Task("dense_caption")
     if kind == 1:
-        chosen = set(rng.choice(vocabulary.classes, int(rng.integers(1, len(vocabulary.classes)))))
+        known = [*told, *dict.fromkeys(t.label for t in things if t.label not in told)]
+        chosen = (
+            set(rng.choice(known, int(rng.integers(1, len(known) + 1)), replace=False)) if known else set()
+        )
         if things and rng.random() < 0.7:
             chosen.add(things[int(rng.integers(len(things)))].label)
+        if rng.random() < 0.3:  # words of absent and of untold classes beside them
+            chosen.update(rng.choice(vocabulary.classes, int(rng.integers(1, len(vocabulary.classes)))))
         return Task("detect", tuple(c for c in vocabulary.classes if c in chosen))
-    thing = things[int(rng.integers(len(things)))] if things and rng.random() < 0.6 else None
-    label = thing.label if thing else str(rng.choice(vocabulary.classes))
+    seen = [t for t in things if t.label in told]
+    thing = seen[int(rng.integers(len(seen)))] if seen and rng.random() < 0.6 else None
+    label = thing.label if thing else str(rng.choice(told))
     if rng.random() < 0.5:
         return Task("ask", prompt=f"how many {plural(label)} are there")
-    if not vocabulary.colours:
+    if not coloured:
         return Task("ask", prompt=f"is there a {label}")
     colour = thing.colour if thing and rng.random() < 0.6 else str(rng.choice(vocabulary.colours))
     return Task("ask", prompt=f"is there a {colour} {label}")

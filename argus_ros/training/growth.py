@@ -18,17 +18,19 @@ from argus_ros.vlm import prompts
 from argus_ros.vlm.vision import position_ids
 
 EMBEDDINGS = ("model.text_model.embed_tokens.weight", "lm_head.weight")
+LAYERS = "model.vision_model.encoder.layers."
 POSITIONS = "model.vision_model.embeddings.position_embedding.weight"
 
 
 def grow(
-    base: str | Path, vocabulary: Vocabulary, tile: int = 0, seed: int = 0
+    base: str | Path, vocabulary: Vocabulary, tile: int = 0, seed: int = 0, vision_layers: int = 0
 ) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
     """A model with the weights of checkpoint ``base`` that speaks ``vocabulary`` and sees ``tile`` pixels.
 
     Words that the base knows keep their embeddings; new ones start near the mean of the base's classes.
     Location bins and patch positions are interpolated where their number changes. Where nothing changes the
-    weights are the base's. ``tile`` 0 means the base's. Raises CheckpointError for no Argus checkpoint.
+    weights are the base's. Further ``vision_layers`` stand between those of the base and change nothing at
+    first. ``tile`` and ``vision_layers`` 0 mean the base's. Raises CheckpointError for no Argus checkpoint.
     """
     read = checkpoints.read(base)
     if read.vocabulary is None or read.family is not IDEFICS3:
@@ -39,7 +41,11 @@ def grow(
     words = PreTrainedTokenizerFast.from_pretrained(read.path, local_files_only=True).get_vocab()
     tokenizer = blank.make_tokenizer(vocabulary)
     shape = shape_of(old.config)
-    shape = replace(shape, tile=tile or shape.tile)
+    layers = vision_layers or shape.vision_layers
+    if layers < shape.vision_layers:
+        raise ValueError(f"{read.name} has {shape.vision_layers} vision layers; {layers} would be fewer")
+    deeper = _deeper(shape.vision_layers, layers)
+    shape = replace(shape, tile=tile or shape.tile, vision_layers=layers)
     model = blank.make_model(blank.make_config(shape, vocabulary, tokenizer), seed)
     weights = old.state_dict()
     fresh = model.state_dict()
@@ -50,8 +56,27 @@ def grow(
         places = _stretch(old.state_dict()[name][bins], vocabulary.bins)
         weights[name][first : first + vocabulary.bins] = places
     weights[POSITIONS] = _regrid(weights[POSITIONS], shape.tile // shape.patch)
-    model.load_state_dict(weights)
+    model.load_state_dict({**fresh, **_moved(weights, fresh, deeper)})
     return model, tokenizer
+
+
+def _deeper(before: int, after: int) -> list[int]:
+    """Places of the base's layers among those of the deeper encoder, spread evenly."""
+    return [(i + 1) * after // before - 1 for i in range(before)]
+
+
+def _moved(weights: dict[str, Tensor], fresh: dict[str, Tensor], places: list[int]) -> dict[str, Tensor]:
+    """The weights under the names of a deeper encoder, whose other layers add nothing to their input."""
+    moved = {}
+    for name, value in weights.items():
+        if name.startswith(LAYERS):
+            number, rest = name.removeprefix(LAYERS).split(".", 1)
+            name = f"{LAYERS}{places[int(number)]}.{rest}"
+        moved[name] = value
+    for name, value in fresh.items():
+        if name not in moved and any(part in name for part in ("out_proj", "fc2")):
+            moved[name] = torch.zeros_like(value)
+    return moved
 
 
 def shape_of(config: Idefics3Config) -> blank.Shape:

@@ -34,9 +34,15 @@ class Batch:
     tokens: Tensor  #: (batch, length) int64, padded on the right
     answer: Tensor  #: (batch, length) bool: tokens that are to be predicted
     position: Tensor  #: (batch, length) float32: exact location in bins, or -1
+    weight: Tensor  #: (batch, length) float32: of each token
+    untold: Tensor  #: (batch, n) int64: tokens that are not compared with the right one; padded
+    complete: Tensor  #: (batch, classes) bool: every object of the class has a box
+    patch_weight: Tensor  #: (batch, patches) float32
     patch_class: Tensor  #: (batch, patches) int64; the number of classes stands for background
     patch_colour: Tensor  #: (batch, patches) int64; -1 where unknown
     patch_box: Tensor  #: (batch, patches, 4) float32 in [0, 1]
+    features: Tensor  #: (batch, patches, channels) float32 of a teacher
+    taught: Tensor  #: (batch, patches) bool: where they are known
 
     def to(self, device: torch.device) -> Batch:
         return Batch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
@@ -48,15 +54,20 @@ def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> B
     tokens = np.full((len(examples), length), pad, np.int64)
     answer = np.zeros((len(examples), length), bool)
     position = np.full((len(examples), length), -1, np.float32)
+    weight = np.ones((len(examples), length), np.float32)
+    untold = np.full((len(examples), max(len(e.untold) for e in examples)), pad, np.int64)
+    patch_weight = np.full((len(examples), grid * grid), BACKGROUND_WEIGHT, np.float32)
     patch_class = np.full((len(examples), grid * grid), classes, np.int64)
     patch_colour = np.full((len(examples), grid * grid), -1, np.int64)
     patch_box = np.zeros((len(examples), grid * grid, 4), np.float32)
     for row, e in enumerate(examples):
         n = len(e.tokens)
         tokens[row, :n], position[row, :n] = e.tokens, e.position
+        weight[row, :n], untold[row, : len(e.untold)] = e.weight, e.untold
         answer[row, e.answer_start : n] = True
         owner = owners(e.boxes, grid)
         hit = owner >= 0
+        patch_weight[row, hit] = e.weights[owner[hit]]
         patch_class[row, hit] = e.labels[owner[hit]]
         patch_colour[row, hit] = e.colours[owner[hit]]
         patch_box[row, hit] = e.boxes[owner[hit]]
@@ -65,9 +76,15 @@ def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> B
         tokens,
         answer,
         position,
+        weight,
+        untold,
+        np.stack([e.complete for e in examples]),
+        patch_weight,
         patch_class,
         patch_colour,
         patch_box,
+        np.stack([e.features for e in examples]),
+        np.stack([e.taught for e in examples]),
     )
     return Batch(*map(torch.from_numpy, arrays))
 
@@ -88,11 +105,16 @@ def owners(boxes: np.ndarray, grid: int) -> np.ndarray:
 class Learner(nn.Module):
     """A transformers Idefics3 model with a head for the dense loss on its vision features.
 
-    With ``whole_boxes`` another head says all four places of a box at once, from where it begins.
+    With ``channels`` another maps the vision features to a teacher's; with ``whole_boxes`` another says all
+    four places of a box at once, from where it begins.
     """
 
     def __init__(
-        self, model: Idefics3ForConditionalGeneration, first_bin: int, whole_boxes: bool = False
+        self,
+        model: Idefics3ForConditionalGeneration,
+        first_bin: int,
+        whole_boxes: bool = False,
+        channels: int = 0,
     ) -> None:
         super().__init__()
         vocabulary = model.config.argus
@@ -102,6 +124,7 @@ class Learner(nn.Module):
         self.classes, self.colours = len(vocabulary["classes"]), max(len(vocabulary["colours"]), 1)
         self.centres: Tensor
         self.dense = nn.Linear(model.config.vision_config.hidden_size, self.classes + 1 + self.colours + 4)
+        self.teacher = nn.Linear(model.config.vision_config.hidden_size, channels) if channels else None
         width = model.config.text_config.hidden_size
         self.whole_boxes = nn.Linear(width, 4 * self.bins) if whole_boxes else None
         side = model.config.vision_config.image_size // model.config.vision_config.patch_size
@@ -122,9 +145,12 @@ class Learner(nn.Module):
         """Class and colour by cross entropy, box by distance and overlap, over the patches on objects."""
         out = self.dense(features).float()
         logits, colour, sides = out.split([self.classes + 1, self.colours, 4], -1)
-        weight = logits.new_ones(self.classes + 1)
-        weight[-1] = BACKGROUND_WEIGHT
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.patch_class.flatten(), weight)
+        # A patch may lie on an object without a box: of a class that the picture is not complete for.
+        told = F.pad(batch.complete, (0, 1), value=True)[:, None].expand_as(logits)
+        told = told.scatter(-1, batch.patch_class[..., None], True)
+        logits = logits.masked_fill(~told, -torch.inf)
+        wrong = F.cross_entropy(logits.flatten(0, 1), batch.patch_class.flatten(), reduction="none")
+        loss = wrong @ batch.patch_weight.flatten() / batch.patch_weight.sum()
         hit = batch.patch_class < self.classes
         if not hit.any():
             return loss
@@ -137,6 +163,12 @@ class Learner(nn.Module):
         truth = batch.patch_box[hit]
         return loss + 4 * F.smooth_l1_loss(box, truth, beta=0.02) + overlap_loss(box, truth)
 
+    def teacher_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Mean squared distance of the vision features, mapped linearly, to the teacher's."""
+        if self.teacher is None or not batch.taught.any():
+            return features.new_zeros(())
+        return F.mse_loss(self.teacher(features[batch.taught]).float(), batch.features[batch.taught])
+
     def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of the answers; a location's target is spread over its neighbouring bins."""
         model = self.model.model
@@ -146,17 +178,25 @@ class Learner(nn.Module):
         embeddings = embeddings.masked_scatter(slots, image.to(embeddings.dtype))
         hidden = model.text_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         wanted = batch.answer[:, 1:]
-        weight = (SHORT / wanted.sum(1, keepdim=True)).clamp(min=1).expand_as(wanted)[wanted]
+        weight = (SHORT / wanted.sum(1, keepdim=True)).clamp(min=1) * batch.weight[:, 1:]
+        weight = weight[wanted]
         logits = self.model.lm_head(hidden[:, :-1][wanted]).float()
         tokens, position = batch.tokens[:, 1:][wanted], batch.position[:, 1:][wanted]
         place = position >= 0
-        words = F.cross_entropy(logits[~place], tokens[~place], reduction="none")
+        words = self._words_loss(logits[~place], tokens[~place], batch.untold[wanted.nonzero()[:, 0]][~place])
         places = logits[place].log_softmax(-1)[:, self.first_bin : self.first_bin + self.bins]
         places_loss = -(self._spread(position[place]) * places).sum(1)
         loss = ((words * weight[~place]).sum() + places_loss @ weight[place]) / weight.sum()
         if self.whole_boxes is not None:
             loss = loss + WHOLE_BOXES * self._whole_boxes_loss(hidden, batch.position)
         return loss
+
+    @staticmethod
+    def _words_loss(logits: Tensor, tokens: Tensor, untold: Tensor) -> Tensor:
+        """Cross entropy (n,) of tokens among all tokens but those that are ``untold`` (n, k)."""
+        among = torch.ones_like(logits, dtype=torch.bool).scatter(1, untold, False)
+        among = among.scatter(1, tokens[:, None], True)
+        return F.cross_entropy(logits.masked_fill(~among, -torch.inf), tokens, reduction="none")
 
     def _spread(self, position: Tensor) -> Tensor:
         """Soft targets (..., bins) of exact locations in bins: a Gaussian of one bin."""

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
@@ -29,11 +29,12 @@ from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.training import attention, blank, coco, scenes, sprites
 from argus_ros.training.coco import CocoSource
 from argus_ros.training.examples import Example, Examples, draw_task
+from argus_ros.training.features import Bank
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.scenes import Scene
-from argus_ros.training.sprites import Bank
+from argus_ros.training.sprites import Bank as SpriteBank
 from argus_ros.vlm import prompts
 
 
@@ -52,10 +53,14 @@ class Plan:
     base: str = ""  #: a checkpoint to start from, by name or folder
     tile: int = 0  #: side of the input in pixels; 0: the base's, or the shape's
     bins: int = 0  #: location bins; 0: the base's, or 128
-    data: Path | None = None  #: COCO instances.json to train on instead of synthetic scenes
-    images: Path = Path()  #: folder of its pictures
+    vision_layers: int = 0  #: of the vision encoder; 0: the base's, or the shape's
+    most_objects: int = 0  #: in an answer, learning from ``data``; 0: as many as its fullest picture has
+    data: tuple[coco.Files, ...] = ()  #: COCO data to train on
+    classes: tuple[str, ...] = ()  #: of ``data``: the categories to learn; none: all
+    scenes: float = 0.0  #: weight of synthetic scenes beside ``data``; without ``data`` there is nothing else
     holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
     min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
+    features: Path | None = None  #: a teacher's features of the pictures of ``data``, a bank of `argus label`
     lit: Path | None = None  #: bank of sprites that some things of the scenes are taken from
     repeat: int = 0  #: only so many synthetic scenes, again and again, to see that a model can learn them
     precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
@@ -70,6 +75,8 @@ class Plan:
 MOST = 8
 #: Share of the things in a scene that are taken from a bank, where there is one.
 LIT = 0.3
+#: Weight of the distance to a teacher's features beside the dense loss.
+TEACHER = 2.0
 
 
 class Source(Protocol):
@@ -89,7 +96,7 @@ class SceneSource:
         tile: int,
         novice: bool = True,
         repeat: int = 0,
-        bank: Bank | None = None,
+        bank: SpriteBank | None = None,
     ) -> None:
         self._make = make
         self._vocabulary = vocabulary
@@ -104,7 +111,7 @@ class SceneSource:
     def example(self, index: int) -> Example:
         scene = self.scene(index)
         rng = np.random.default_rng((self._first, index))
-        return self._make.make(scene, draw_task(rng, self._vocabulary, scene.things))
+        return self._make.make(scene, draw_task(rng, self._vocabulary, scene))
 
     def scene(self, index: int) -> Scene:
         """What sample ``index`` shows."""
@@ -123,6 +130,20 @@ class SceneSource:
         size = (round(width * self._tile), round(height * self._tile))
         number = self._first + index
         return scenes.render(number, "train", size, (0, most), self._photographs, self._bank)
+
+
+class MixedSource:
+    """Training examples of several sources, each as often as its weight says."""
+
+    def __init__(self, sources: Sequence[tuple[float, Source]], seed: int) -> None:
+        total = np.cumsum([weight for weight, _ in sources])
+        self._chances = total / total[-1]
+        self._sources = [source for _, source in sources]
+        self._seed = seed
+
+    def example(self, index: int) -> Example:
+        rng = np.random.default_rng((self._seed, 11, index))
+        return self._sources[int(np.searchsorted(self._chances, rng.random()))].example(index)
 
 
 class _Numbered(Dataset):
@@ -157,6 +178,17 @@ def scene_vocabulary() -> Vocabulary:
     )
 
 
+def joined(one: Vocabulary, other: Vocabulary) -> Vocabulary:
+    """What a model can say that learns both; colours are of those things whose colour is known."""
+    return replace(
+        one,
+        tasks=tuple(dict.fromkeys((*one.tasks, *other.tasks))),
+        classes=tuple(dict.fromkeys((*one.classes, *other.classes))),
+        colours=tuple(dict.fromkeys((*one.colours, *other.colours))),
+        max_objects=max(one.max_objects, other.max_objects),
+    )
+
+
 def train(
     plan: Plan,
     report: Callable[[dict[str, float]], None],
@@ -176,13 +208,19 @@ def train(
     if processes == 1:
         _work(0, 1, plan, report, measure)
     else:
-        store = plan.out / f".store-{os.getpid()}"
+        store = plan.out.resolve() / f".store-{os.getpid()}"  # in a file:// address a relative path is a host
         queue = mp.get_context("spawn").SimpleQueue()
         context = mp.spawn(_join, (processes, plan, str(store), queue, measure), processes, join=False)
-        while not context.join(timeout=0.5):
-            while not queue.empty():
-                report(queue.get())
-        store.unlink(missing_ok=True)
+        try:
+            while not context.join(timeout=0.5):
+                while not queue.empty():
+                    report(queue.get())
+        except BaseException:  # Ctrl-C too, which a process that waits for another does not hear
+            for process in context.processes:
+                process.kill()
+            raise
+        finally:
+            store.unlink(missing_ok=True)
         while not queue.empty():
             report(queue.get())
     return plan.out / "checkpoint"
@@ -221,32 +259,55 @@ class Lesson:
         bins = plan.bins or (known.bins if known else 128)
         if not 2 <= bins <= 1000:
             raise ValueError(f"{bins} location bins; take 2 to 1000")
-        if plan.data is not None and plan.lit:
-            raise ValueError("a bank of sprites goes into synthetic scenes; leave it out with COCO data")
-        self._data = (
-            coco.read(plan.data, plan.images, leave_out=plan.holdout) if plan.data is not None else None
-        )
+        if plan.data and plan.lit and not plan.scenes:
+            raise ValueError("a bank of sprites goes into synthetic scenes, of which none are shown")
+        self._data = [
+            coco.read(f.instances, f.images, leave_out=plan.holdout, classes=plan.classes) for f in plan.data
+        ]
+        #: What is wrong with the data, and is left out.
+        self.left_out = [line for data in self._data for line in data.left_out]
+        if plan.features and not plan.data:
+            raise ValueError("a teacher's features are of the pictures of COCO data, of which there are none")
+        self._features = Bank(plan.features) if plan.features else None
         self._bank = sprites.load(plan.lit, LIT) if plan.lit else None
         if self._bank and self._bank.split != "train":
             raise ValueError(f"{plan.lit} is for measuring ({self._bank.split}); train on one of train")
-        if self._data is not None:
-            self.vocabulary = coco.vocabulary(self._data, bins, plan.min_side)
-        else:
-            self.vocabulary = replace(scene_vocabulary(), bins=bins)
+        self.vocabulary = replace(scene_vocabulary(), bins=bins)
+        if self._data:
+            seen = coco.vocabulary(self._data, bins, plan.min_side, plan.most_objects)
+            self.vocabulary = joined(seen, self.vocabulary) if plan.scenes else seen
 
     def start(self) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
         plan, vocabulary = self._plan, self.vocabulary
         if plan.base:
-            return grow(plan.base, vocabulary, plan.tile, plan.seed)
+            return grow(plan.base, vocabulary, plan.tile, plan.seed, plan.vision_layers)
         tokenizer = blank.make_tokenizer(vocabulary)
-        shape = replace(plan.shape, tile=plan.tile or plan.shape.tile)
+        shape = replace(
+            plan.shape,
+            tile=plan.tile or plan.shape.tile,
+            vision_layers=plan.vision_layers or plan.shape.vision_layers,
+        )
         return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
+
+    @property
+    def channels(self) -> int:
+        """Of the teacher's features; 0 without them."""
+        return self._features.channels if self._features else 0
 
     def source(self, make: Examples, tile: int) -> Source:
         plan = self._plan
-        if self._data is not None:
-            return CocoSource(make, self.vocabulary, self._data, plan.seed, plan.min_side)
-        return SceneSource(make, self.vocabulary, plan.seed, tile, not plan.base, plan.repeat, self._bank)
+        sources: list[tuple[float, Source]] = [
+            (
+                files.weight,
+                CocoSource(make, self.vocabulary, data, plan.seed, plan.min_side, self._features),
+            )
+            for files, data in zip(plan.data, self._data, strict=True)
+        ]
+        if plan.scenes or not sources:
+            novice = not plan.base and not sources
+            drawn = SceneSource(make, self.vocabulary, plan.seed, tile, novice, plan.repeat, self._bank)
+            sources.append((plan.scenes or 1.0, drawn))
+        return sources[0][1] if len(sources) == 1 else MixedSource(sources, plan.seed)
 
 
 def _work(
@@ -262,7 +323,7 @@ def _work(
     vocabulary = lesson.vocabulary
     model, tokenizer = lesson.start()
     first_bin = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
-    learner = Learner(model, first_bin, plan.whole_boxes).to(device)
+    learner = Learner(model, first_bin, plan.whole_boxes, lesson.channels).to(device)
     optimiser = make_optimiser(learner)
     state_file = plan.out / "state.pt"
     seen = 0
@@ -274,7 +335,7 @@ def _work(
     shape = model.config.vision_config
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
-    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
+    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens, grid, lesson.channels)
     source = lesson.source(make, shape.image_size)
     per_process = plan.batch // world
     mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
@@ -298,7 +359,7 @@ def _work(
         optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             features = learner.see(batch.images)
-            dense = learner.dense_loss(features, batch)
+            dense = learner.dense_loss(features, batch) + TEACHER * learner.teacher_loss(features, batch)
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())
         (dense + 2 * answer).backward()
         _share_gradients(learner, world)

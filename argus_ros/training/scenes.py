@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from argus_ros.training import sprites
+from argus_ros.training.features import Piece
 from argus_ros.training.sprites import Bank, Sprite
 from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush, shade_of
 
@@ -29,6 +30,7 @@ class Thing:
     label: str
     colour: str
     box: tuple[float, float, float, float]  #: x_min, y_min, x_max, y_max
+    weight: float = 1.0  #: in training; less than 1 for a box that a detector found
 
     @property
     def area(self) -> float:
@@ -39,6 +41,10 @@ class Thing:
 class Scene:
     image: np.ndarray  #: (height, width, 3) uint8 RGB
     things: tuple[Thing, ...]  #: largest first
+    #: Classes of which every object is among ``things``; None: all classes. Of other classes there may be
+    #: objects without a box.
+    complete: frozenset[str] | None = None
+    pieces: tuple[Piece, ...] = ()  #: where a teacher's features are known; later ones on top
 
 
 def render(
@@ -70,7 +76,7 @@ def render(
             extent = paint(image, rng, label, colour, box, split)
         things.append(Thing(label, colour, clip(extent, width, height)))
     image = degrade(image, rng)
-    return Scene(image, tuple(sorted(things, key=lambda t: -t.area)))
+    return Scene(image, tuple(sorted(things, key=lambda t: -t.area)), frozenset(CLASSES))
 
 
 def clip(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:

@@ -72,7 +72,7 @@ def test_a_picture_that_is_none_is_said(data: coco.Data, tmp_path: Path) -> None
 
 
 def source(data: coco.Data, min_side: float = 0.0) -> CocoSource:
-    vocabulary = coco.vocabulary(data, 128, min_side)
+    vocabulary = coco.vocabulary([data], 128, min_side)
     make = Examples(blank.make_tokenizer(vocabulary), vocabulary, 64, 4)
     return CocoSource(make, vocabulary, data, seed=3, min_side=min_side)
 
@@ -86,11 +86,11 @@ def test_an_example_is_a_function_of_its_number(data: coco.Data) -> None:
 
 
 def test_the_vocabulary_is_the_datas(data: coco.Data) -> None:
-    vocabulary = coco.vocabulary(data, 256)
+    vocabulary = coco.vocabulary([data], 256)
     assert vocabulary.classes == data.classes
     assert (vocabulary.bins, vocabulary.colours, vocabulary.tasks) == (256, (), ("detect", "ask"))
     assert vocabulary.max_objects == max(len(p.things) for p in data.pictures)
-    assert coco.vocabulary(data, 256, min_side=1000).max_objects == 1
+    assert coco.vocabulary([data], 256, min_side=1000).max_objects == 1
 
 
 def test_small_things_are_not_taught(data: coco.Data) -> None:
@@ -108,7 +108,7 @@ def test_pictures_with_rare_classes_come_more_often(tmp_path: Path) -> None:
 
     common = [picture(f"common {i}", "ball") for i in range(16)]
     data = coco.Data(("ball", "cone"), (*common, picture("rare", "cone", "ball"), picture("empty")))
-    chances = np.diff(coco._chances(data), prepend=0)
+    chances = np.diff(coco._chances(data.pictures), prepend=0)
     assert chances.sum() == pytest.approx(1.0)
     assert chances[16] == pytest.approx(3 * chances[0])
     assert chances[17] == pytest.approx(chances[0])
@@ -119,7 +119,7 @@ def test_training_goes_on_where_it_stopped_and_speaks_of_the_data(folder: Path, 
 
     def plan(out: str, **changes: Any) -> Plan:
         given = {"batch": 4, "processes": 1, "base": str(base), "tile": 96, "bins": 64, **changes}
-        pictures = {"data": folder / "instances.json", "images": folder, "holdout": "^Town1"}
+        pictures = {"data": (coco.Files(folder / "instances.json", folder),), "holdout": "^Town1"}
         return Plan(tmp_path / out, 16, **given, **pictures)
 
     entries: list[dict[str, float]] = []
@@ -134,12 +134,12 @@ def test_training_goes_on_where_it_stopped_and_speaks_of_the_data(folder: Path, 
     for name in whole:
         torch.testing.assert_close(whole[name], halves[name], rtol=1e-4, atol=1e-6, msg=name)
     read = checkpoint.read(made)
-    assert read.vocabulary == coco.vocabulary(coco.read(folder / "instances.json", folder, "^Town0"), 64)
+    assert read.vocabulary == coco.vocabulary([coco.read(folder / "instances.json", folder, "^Town0")], 64)
     assert read.tiling.tile == 96
 
 
 def test_what_cannot_be_trained_on_is_said_at_once(folder: Path, tmp_path: Path) -> None:
-    plan = Plan(tmp_path / "out", 16, data=folder / "instances.json", images=folder, holdout="Town")
+    plan = Plan(tmp_path / "out", 16, data=(coco.Files(folder / "instances.json", folder),), holdout="Town")
     with pytest.raises(CocoError, match="none is chosen"):
         train(plan, lambda entry: None)
     with pytest.raises(ValueError, match="location bins"):
@@ -148,7 +148,7 @@ def test_what_cannot_be_trained_on_is_said_at_once(folder: Path, tmp_path: Path)
 
 
 def test_examples_show_what_the_camera_path_prepares(data: coco.Data) -> None:
-    vocabulary = coco.vocabulary(data, 128)
+    vocabulary = coco.vocabulary([data], 128)
     make = Examples(blank.make_tokenizer(vocabulary), vocabulary, 96, 9)
     picture = data.pictures[0].load()
     example = make.make(picture, Task("detect"))

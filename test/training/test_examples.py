@@ -104,7 +104,7 @@ def test_tasks_drawn_can_be_asked(folder: str, examples: Examples) -> None:
     read = checkpoint.read(folder)
     assert read.vocabulary is not None
     rng = np.random.default_rng(0)
-    tasks = [draw_task(rng, read.vocabulary, SCENE.things) for _ in range(200)]
+    tasks = [draw_task(rng, read.vocabulary, SCENE) for _ in range(200)]
     assert {t.name for t in tasks} == {"detect", "dense_caption", "ask"}
     for task in tasks:
         prompts.check(task, read)
