@@ -13,11 +13,12 @@ COMMANDS = {
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
+    "label": "label pictures by a detector in ONNX's format, to train on",
     "lit": "render a bank of things with real lighting, to train on or to measure with",
     "profile": "show where the time of one frame goes, and which recipe would save most",
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",
-    "train": "train a checkpoint on synthetic scenes or on COCO data",
+    "train": "train a checkpoint on synthetic scenes, on COCO data or on both",
 }
 
 

@@ -61,9 +61,8 @@ class Picture:
     things: tuple[Thing, ...]
     crowds: tuple[Thing, ...] = ()
     complete: frozenset[str] | None = None  #: as in Scene
-    as_stored: bool = (
-        False  #: the boxes are those of the picture without the turn that its EXIF data asks for
-    )
+    name: str = ""  #: of the file, as instances.json has it
+    as_stored: bool = False  #: boxes are of the picture before it is turned as its EXIF data says
 
     def load(self, features: Bank | None = None) -> Scene:
         """Read the picture, and the features that a teacher has of it. Raises CocoError."""
@@ -72,7 +71,7 @@ class Picture:
         if image is None:
             raise CocoError(f"{self.file} is missing or no picture")
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        if features is None or (known := features.of(self.file.name)) is None:
+        if features is None or (known := features.of(self.name)) is None:
             return Scene(image, self.things, self.complete)
         whole = Piece((0, 0, image.shape[1], image.shape[0]), known, (0, 0, 1, 1))
         return Scene(image, self.things, self.complete, (whole,))
@@ -128,6 +127,7 @@ def read(
             tuple(sorted(things[i], key=lambda t: -t.area)),
             tuple(crowds[i]),
             complete[i],
+            entries[i]["file_name"],
             _as_stored(file, i, int(entries[i]["width"]), int(entries[i]["height"])),
         )
         for i, file in files.items()

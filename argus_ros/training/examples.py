@@ -177,12 +177,10 @@ def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) ->
         return Task("dense_caption")
     if kind == 1:
         known = [*told, *dict.fromkeys(t.label for t in things if t.label not in told)]
-        chosen = (
-            set(rng.choice(known, int(rng.integers(1, len(known) + 1)), replace=False)) if known else set()
-        )
+        chosen = set(rng.choice(known, int(rng.integers(1, max(len(known), 2))))) if known else set()
         if things and rng.random() < 0.7:
             chosen.add(things[int(rng.integers(len(things)))].label)
-        if rng.random() < 0.3:  # words of absent and of untold classes beside them
+        if len(told) < len(vocabulary.classes) and (rng.random() < 0.3 or not chosen):
             chosen.update(rng.choice(vocabulary.classes, int(rng.integers(1, len(vocabulary.classes)))))
         return Task("detect", tuple(c for c in vocabulary.classes if c in chosen))
     seen = [t for t in things if t.label in told]

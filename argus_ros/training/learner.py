@@ -183,20 +183,13 @@ class Learner(nn.Module):
         logits = self.model.lm_head(hidden[:, :-1][wanted]).float()
         tokens, position = batch.tokens[:, 1:][wanted], batch.position[:, 1:][wanted]
         place = position >= 0
-        words = self._words_loss(logits[~place], tokens[~place], batch.untold[wanted.nonzero()[:, 0]][~place])
+        words = words_loss(logits[~place], tokens[~place], batch.untold[wanted.nonzero()[:, 0]][~place])
         places = logits[place].log_softmax(-1)[:, self.first_bin : self.first_bin + self.bins]
         places_loss = -(self._spread(position[place]) * places).sum(1)
         loss = ((words * weight[~place]).sum() + places_loss @ weight[place]) / weight.sum()
         if self.whole_boxes is not None:
             loss = loss + WHOLE_BOXES * self._whole_boxes_loss(hidden, batch.position)
         return loss
-
-    @staticmethod
-    def _words_loss(logits: Tensor, tokens: Tensor, untold: Tensor) -> Tensor:
-        """Cross entropy (n,) of tokens among all tokens but those that are ``untold`` (n, k)."""
-        among = torch.ones_like(logits, dtype=torch.bool).scatter(1, untold, False)
-        among = among.scatter(1, tokens[:, None], True)
-        return F.cross_entropy(logits.masked_fill(~among, -torch.inf), tokens, reduction="none")
 
     def _spread(self, position: Tensor) -> Tensor:
         """Soft targets (..., bins) of exact locations in bins: a Gaussian of one bin."""
@@ -212,6 +205,13 @@ class Learner(nn.Module):
         truth = position[row[:, None], before[:, None] + torch.arange(1, 5, device=row.device)]
         logits = self.whole_boxes(hidden[row, before]).float().unflatten(-1, (4, self.bins))
         return -(self._spread(truth) * logits.log_softmax(-1)).sum(-1).mean()
+
+
+def words_loss(logits: Tensor, tokens: Tensor, untold: Tensor) -> Tensor:
+    """Cross entropy (n,) of tokens among all tokens but those of ``untold`` (n, k) and padding."""
+    among = torch.ones_like(logits, dtype=torch.bool).scatter(1, untold, False)
+    among = among.scatter(1, tokens[:, None], True)
+    return F.cross_entropy(logits.masked_fill(~among, -torch.inf), tokens, reduction="none")
 
 
 def overlap_loss(box: Tensor, truth: Tensor) -> Tensor:

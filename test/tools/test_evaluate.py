@@ -16,7 +16,7 @@ from argus_ros.tools import evaluate
 from argus_ros.tools.main import main
 from argus_ros.training import blank, scenes
 from argus_ros.training.examples import answer_to
-from argus_ros.training.scenes import Scene
+from argus_ros.training.scenes import Scene, Thing
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,53 @@ def test_what_cannot_be_measured_is_said(
     more = [word.format(data=data) for word in more]
     assert main(["evaluate", "--checkpoint", str(folder), *more]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_only_classes_that_a_picture_is_complete_for_are_asked_and_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Finds of other classes are neither hits nor misses, and so are their boxes."""
+    image = np.zeros((60, 80, 3), np.uint8)
+    ball, cone = (Thing(c, "", (10, 10, 40, 40)) for c in ("ball", "cone"))
+    asked: list[tuple[str, ...]] = []
+
+    def detect(engine: object, picture: np.ndarray, task: Task) -> Callable[[float], tuple[Detection, ...]]:
+        asked.append(task.classes)
+        return lambda temperature: tuple(Detection(c, 0.5, 10, 10, 40, 40) for c in task.classes)
+
+    monkeypatch.setattr(evaluate, "detect", detect)
+    monkeypatch.setattr(evaluate, "ask", lambda e, picture, task: Answer(detect(e, picture, task)(0.0)))
+    engine = SimpleNamespace(
+        info=SimpleNamespace(tasks=("detect",)), checkpoint=SimpleNamespace(vocabulary=None)
+    )
+    samples = [
+        evaluate.Sample("a", image, (ball, cone), complete=frozenset({"ball"})),
+        evaluate.Sample("b", image, (ball, cone), complete=frozenset()),
+        evaluate.Sample("c", image, (ball,), complete=frozenset({"cone", "ball"})),
+    ]
+    figures = evaluate.measure(engine, samples, ("cone", "ball", "box"))  # type: ignore[arg-type]
+    assert asked[::2] == [("ball",), ("cone", "ball")]
+    assert figures["objects"] == 2
+    assert (figures["precision"], figures["recall"]) == (pytest.approx(2 / 3), 1.0)
+
+
+def test_classes_that_only_the_pictures_know_are_named_and_left_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = blank.write_checkpoint(tmp_path / "few", classes=("cone", "ball"))
+    given = [
+        "--data",
+        str(data / "instances.json"),
+        "--images",
+        str(data),
+        "--json",
+        str(tmp_path / "f.json"),
+    ]
+    assert main(["evaluate", "--checkpoint", str(few), *given]) == 0
+    assert "does not know them: person, box, barrel" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert set(figures["per_class"]) == {"cone", "ball"}
+    assert "person" in figures["not_measured"]
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

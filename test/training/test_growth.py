@@ -91,3 +91,16 @@ def test_what_is_no_argus_checkpoint_is_refused(base: Path, vocabulary: Vocabula
 
 def test_whoever_runs_the_node_can_read_the_weights(base: Path) -> None:
     assert (base / "model.safetensors").stat().st_mode == (base / "config.json").stat().st_mode
+
+
+def test_further_vision_layers_change_nothing_at_first(base: Path, vocabulary: Vocabulary) -> None:
+    deep, _ = grow(base, vocabulary, vision_layers=5)
+    plain, _ = grow(base, vocabulary)
+    assert shape_of(deep.config) == replace(blank.TINY, vision_layers=5)
+    x = torch.randn(1, 16, blank.TINY.vision_width, generator=torch.manual_seed(0))
+    seen = [m.model.vision_model.encoder(inputs_embeds=x).last_hidden_state for m in (deep, plain)]
+    torch.testing.assert_close(seen[0], seen[1])
+    added = [m.model.vision_model.encoder.layers[i] for m, i in ((deep, 0), (deep, 4))]
+    assert added[0].mlp.fc1.weight.abs().max() > 0  # it can learn
+    with pytest.raises(ValueError, match="has 2 vision layers; 1 would be fewer"):
+        grow(base, vocabulary, vision_layers=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from operator import methodcaller
@@ -112,13 +113,15 @@ from argus_ros.training.blank import TINY
 from argus_ros.training.loop import Plan, train
 
 if __name__ == "__main__":
-    plan = Plan(Path("run"), 1_000_000, batch=2, shape=TINY, processes=2, report_steps=1)
+    plan = Plan(Path("out/run"), 1_000_000, batch=2, shape=TINY, processes=2, report_steps=1)
     train(plan, lambda entry: print("on", flush=True))
 """
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_ends_in_all_its_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_killed_ends_in_all_its_processes(how: signal.Signals, tmp_path: Path) -> None:
+    """Started with a relative path two folders deep, as the documents show it."""
     script = tmp_path / "program.py"  # spawned processes import it again
     script.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -127,5 +130,5 @@ def test_a_run_that_is_killed_ends_in_all_its_processes(tmp_path: Path) -> None:
     )
     assert run.stdout is not None
     assert run.stdout.readline() == "on\n"
-    run.kill()
+    run.send_signal(how)
     run.stdout.read()  # the pipe closes once the last process that holds it has ended
