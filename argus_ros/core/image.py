@@ -66,12 +66,13 @@ class Image:
     is_bigendian: bool = False
     compressed: bool = False
     mono16: Mono16 = "stretch"
+    budget: float = 0.0  #: most megapixels' worth of decoding, see ``_work``; 0: no limit
 
     @classmethod
-    def of(cls, message: Any, mono16: Mono16 = "stretch") -> Image:
+    def of(cls, message: Any, mono16: Mono16 = "stretch", budget: float = 0.0) -> Image:
         """View of anything with the fields of a sensor_msgs Image or CompressedImage."""
         if hasattr(message, "format"):
-            return cls(message.data, message.format, compressed=True, mono16=mono16)
+            return cls(message.data, message.format, compressed=True, mono16=mono16, budget=budget)
         return cls(
             message.data,
             message.encoding,
@@ -268,6 +269,13 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
     width, height, colours = _header(image)
     data = np.frombuffer(image.data, np.uint8)
     jpeg = bytes(data[:2]) == _JPEG
+    work = width * height / 1e6 * _work(data)
+    if 0.0 < image.budget < work:
+        raise ImageError(
+            f"the {width}x{height} {'JPEG' if jpeg else 'PNG'} picture ({data.size} bytes) takes as much "
+            f"work as {work:.0f} megapixels, and its camera's decode_budget is {image.budget:g}; have the "
+            "camera publish smaller or simpler pictures (baseline JPEG, 8 bits), or raise it"
+        )
     mosaic = _mosaic(image) if colours == 1 else None
     # Some cameras pad after the end marker, so that it need not be last.
     if jpeg and data.tobytes().rfind(b"\xff\xd9") < 0:
@@ -291,6 +299,17 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
     return Pixels(_eight_bits(pixels, _Layout(channels, code), image.mono16), code)
+
+
+def _work(data: np.ndarray) -> float:
+    """How long a pixel takes to decode, in pixels of a baseline JPEG, as far as the file announces it.
+
+    Each further scan of a progressive JPEG goes over the picture again; a PNG inflates all of its bytes.
+    """
+    if bytes(data[:2]) == _JPEG:
+        return 1.0 + (data.tobytes().count(b"\xff\xda") - 1) / 4  # a marker: in a scan a zero follows 0xff
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(int(data[25]), 4)
+    return channels * max(int(data[24]), 8) / 8
 
 
 def _mosaic(image: Image) -> _Layout | None:

@@ -5,6 +5,7 @@ exactly one report. ``Offline`` is for recordings: one image at a time, every im
 
 Two threads work here. One prepares frames; the engine client's own takes the answers, hands the engine
 the next frame that lies prepared, and only then publishes, so that the engine does not wait for a publisher.
+A third prepares too while the first has been at one picture for long and other cameras wait.
 Whether an answer is in time is decided right before its publication.
 """
 
@@ -48,6 +49,9 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 4
 #: Seconds the first frame of a budget level may take, while nothing is known of the engine's speed.
 FIRST_PATIENCE = 60.0
+#: Seconds that a picture may be prepared for before other cameras' are prepared beside it: at least this,
+#: and this many times what is predicted.
+SLOW_SECONDS, SLOW_FACTOR = 0.1, 3.0
 #: Seconds before a frame's deadline at which generation stops, so that the answer can be published.
 PUBLISH_MARGIN = 0.005
 #: Seconds without an image after which a camera's newest one answers no question any more.
@@ -163,14 +167,16 @@ class Pipeline:
         self.publish_late = publish_late
         self.hang_factor, self.hang_seconds = hang_factor, hang_seconds
         self.engine = EngineClient(
-            replace(config, slots=max(ahead, most) + 2 + most),
+            replace(config, slots=max(ahead, most) + 2 + most + 1),
             on_answer=self._answered,
             on_event=self._engine_event,
             **engine_options,
         )
         self._on_result, self._on_report = on_result, on_report
         self._on_event, self._on_warning = on_event, on_warning
-        self._changed = threading.Condition()  # guards what follows
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # guards what follows
+        self._hold_up = threading.Condition(lock)  # a camera waits while another's picture is prepared
         self._cameras = dict(cameras)
         self._newest: dict[str, _Newest] = {}  # by camera
         self._free = list(QUESTIONS)
@@ -182,6 +188,7 @@ class Pipeline:
         )
         self._clock = StampClock(max_clock_skew)
         self._gate = StillGate(still_seconds) if wanted.still_gate else None
+        self._preparing: list[Frame] = []  # oldest first
         self._prepared: dict[str, Frame] = {}  # newest of each camera, for the gate
         self._running: dict[int, Frame] = {}  # given to the engine, by request id
         self._answers: deque[Frame] = deque()  # to be published, in this order
@@ -191,12 +198,14 @@ class Pipeline:
         self._up = False  # whether the engine takes frames
         self._reporting = threading.RLock()  # also guards the counts
         self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
+        self._helper = threading.Thread(target=self._help, name="preparation 2", daemon=True)
 
     # --- life -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the engine's process and the threads; frames are taken once the model is loaded."""
         self._thread.start()
+        self._helper.start()
         self.engine.start()
 
     def stop(self, timeout: float = 2.0) -> None:
@@ -204,11 +213,16 @@ class Pipeline:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+            self._hold_up.notify_all()
+        end = time.monotonic() + timeout
         self.engine.stop(timeout)
-        if self._thread.ident is not None:
-            self._thread.join()
+        for thread in (self._thread, self._helper):
+            if thread.ident is not None:
+                thread.join(max(end - time.monotonic(), 0.0))
         with self._changed:
             self._scheduler.engine_down("the pipeline was stopped")
+            for frame in self._preparing:  # still decoding, and not to be waited for
+                self._scheduler.drop(frame, Outcome.ENGINE_DOWN, "the pipeline was stopped", end)
             ended = self._take_ended()
         self._report(ended)
 
@@ -273,7 +287,7 @@ class Pipeline:
                 ended = self._take_ended()
             else:
                 ended = []
-                self._changed.notify_all()
+                self._wake(camera)
         if stamped.warning:
             self._on_warning(stamped.warning)
         if ended:
@@ -308,7 +322,7 @@ class Pipeline:
             job = _Job(newest.header, newest.image, task, known.region, question=asked)
             self._scheduler.set_policy(question, policy)
             self._scheduler.offer(question, now, now, job)
-            self._changed.notify_all()
+            self._wake(question)
             nobody = self._stopping or self._thread.ident is None
             ended = self._take_ended() if nobody else []
         self._report(ended)
@@ -341,24 +355,64 @@ class Pipeline:
     def _work(self) -> None:
         while not self._stopping:
             with self._changed:
-                now = time.monotonic()
-                self._run_next(now)
-                frame = self._scheduler.next_prepare(now)
-                ended = self._take_ended()  # frees the slot of a frame that this one replaces
-                ended += self._overdue(now)
-                if frame:
-                    self._begin(frame)
+                frame, ended = self._next()
                 if not frame and not ended and not self._stopping:
-                    wakeup = self._next_wakeup()
-                    self._changed.wait(None if wakeup is None else max(wakeup - now, 0.0) + 0.001)
-            self._report(ended)
-            if frame:
-                self._prepare(frame)
-                self._publish()
+                    self._changed.wait(self._until(self._next_wakeup()))
+            self._go_on(frame, ended)
+
+    def _help(self) -> None:
+        """The same while one picture takes long to prepare, so that it holds up its own camera alone."""
+        while not self._stopping:
+            with self._changed:
+                now = time.monotonic()
+                slow_at = self._slow_at()
+                frame, ended = self._next() if slow_at is not None and now >= slow_at else (None, [])
+                if not frame and not ended and not self._stopping:
+                    slow = slow_at is not None and now >= slow_at
+                    self._hold_up.wait(self._until(self._next_wakeup() if slow else slow_at))
+            self._go_on(frame, ended)
+
+    def _go_on(self, frame: Frame | None, ended: Sequence[Ended]) -> None:
+        self._report(ended)
+        if frame:
+            self._prepare(frame)
+            self._publish()
+
+    def _next(self) -> tuple[Frame | None, list[Ended]]:
+        """Feed the engine; the frame to prepare now, and those that have ended. The lock is held."""
+        now = time.monotonic()
+        slow_at = self._slow_at()
+        if slow_at is not None and now >= slow_at:
+            self._preparing[0].slow = True
+        self._run_next(now)
+        frame = self._scheduler.next_prepare(now)
+        ended = self._take_ended()  # frees the slot of a frame that this one replaces
+        ended += self._overdue(now)
+        if frame:
+            self._begin(frame)
+        return frame, ended
+
+    def _slow_at(self) -> float | None:
+        """From when on the picture that is prepared counts as slow. The lock is held."""
+        if not self._preparing:
+            return None
+        predicted = self._scheduler.latency.predict("prepare", self._preparing[0].level)
+        return self._preparing[0].prepare_started + max(SLOW_SECONDS, SLOW_FACTOR * predicted)
+
+    def _until(self, when: float | None) -> float | None:
+        return None if when is None else max(when - time.monotonic(), 0.0) + 0.001
+
+    def _wake(self, camera: str = "") -> None:
+        """Something is to be done, for ``camera`` if that is given. The lock is held."""
+        self._changed.notify_all()
+        if self._preparing and (self._preparing[0].slow or (camera and self._preparing[0].camera != camera)):
+            self._hold_up.notify()
 
     def _next_wakeup(self) -> float | None:
         """When to look again though nothing happens. The lock is held."""
         due = [frame.due for frame in self._running_questions()]
+        if self._preparing and not self._preparing[0].slow and (slow_at := self._slow_at()):
+            due.append(slow_at)
         scheduled = self._scheduler.next_wakeup()
         return min(due if scheduled is None else [*due, scheduled], default=None)
 
@@ -379,6 +433,7 @@ class Pipeline:
             camera = self._cameras[frame.camera]
             job.task, job.region = camera.task, camera.region
         job.slot = self.engine.acquire()
+        self._preparing.append(frame)
 
     def _prepare(self, frame: Frame) -> None:
         job: _Job = frame.payload
@@ -405,6 +460,7 @@ class Pipeline:
         now = time.monotonic()
         job.prepare_seconds = now - frame.prepare_started
         with self._changed:
+            self._preparing.remove(frame)
             if error:
                 self._scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
             else:
@@ -486,7 +542,7 @@ class Pipeline:
             self._reuse(frame.camera, now)
             self._run_next(now)
             ended = self._take_ended()
-            self._changed.notify_all()
+            self._wake()
         self._publish()
         self._report(ended)
 

@@ -97,6 +97,7 @@ class Frame:
     charge: float = 0.0  #: virtual seconds its camera has paid for it
     turn: float = 0.0  #: what goes first: the deadline, or under overload the virtual one
     doom: tuple[Outcome, str] | None = None  #: how it will end once the worker lets go of it
+    slow: bool = False  #: takes long to prepare: others are prepared beside it
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class FrameScheduler:
 
     ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
     the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
-    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their answer at any time.
+    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their answer at any time, beside
+    those marked ``slow`` while they are prepared.
     The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
     camera's deadline is shorter than the fastest level takes.
     """
@@ -299,7 +301,9 @@ class FrameScheduler:
 
     def prepared(self, frame: Frame, now: float) -> None:
         """The host has prepared a frame that ``next_prepare`` gave out."""
-        self.latency.observe("prepare", frame.level, 1, now - frame.prepare_started)
+        if not frame.slow:  # no measure of what the other cameras' frames take
+            self.latency.observe("prepare", frame.level, 1, now - frame.prepare_started)
+        frame.slow = False
         if frame.state is not State.PREPARING:
             return
         camera = self._cameras.get(frame.camera)
@@ -406,13 +410,14 @@ class FrameScheduler:
         before the engine is free.
         """
         in_time = now + self.latency.predict("prepare", self._load.level) < free
+        selected = [f for f in self._selected if not f.slow]
         ready = [c for c in self._waiting.values() if not c.preparing and not c.prepared]
-        if ready and (len(self._selected) < room or (in_time and len(self._selected) == room > 0)):
+        if ready and (len(selected) < room or (in_time and len(selected) == room > 0)):
             camera = self._first(ready)
-            if len(self._selected) < room or camera.turn < min(f.turn for f in self._selected):
+            if len(selected) < room or camera.turn < min(f.turn for f in selected):
                 return camera, None
-        if in_time and len(self._selected) < room + 2:
-            for frame in self._selected:
+        if in_time and len(selected) < room + 2:
+            for frame in selected:
                 newer = self._waiting.get(frame.camera)
                 if newer and newer.prepared is frame and not newer.preparing:
                     return newer, frame

@@ -115,7 +115,8 @@ class Camera:
     def _receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
         self.health.arrived(stamp, time.monotonic())
-        self._on_image(self.settings.name, Image.of(message, self.settings.mono16), stamp, message.header)
+        image = Image.of(message, self.settings.mono16, self.settings.decode_budget)
+        self._on_image(self.settings.name, image, stamp, message.header)
 
     # --- trouble --------------------------------------------------------------------------------
 

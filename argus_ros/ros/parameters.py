@@ -201,6 +201,13 @@ CAMERA = (
         "What becomes black and white in a picture of one 16-bit channel (mono16, 16UC1): stretch: its least "
         "and greatest value; full: 0 and the most that the sensor's depth holds; or [low, high].",
     ),
+    Spec(
+        "decode_budget",
+        32.0,
+        "Most that decoding a compressed image may take, in megapixels of a baseline JPEG (32 take about "
+        "0.3 s); each further scan of a progressive one counts a quarter, a PNG once per byte of a pixel.",
+        range=(0.1, 10000.0),
+    ),
 )
 
 #: Parameters that rclpy declares by itself.
@@ -231,6 +238,7 @@ class CameraSettings:
     policy: CameraPolicy
     region: Region
     mono16: Mono16 = "stretch"
+    decode_budget: float = 32.0
 
     @property
     def subscription(self) -> tuple[str, ...]:
@@ -317,6 +325,7 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
         CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
         Region(*region),
         _mono16(name, value["mono16"]),
+        value["decode_budget"],
     )
 
 

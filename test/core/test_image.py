@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -297,3 +298,24 @@ def test_a_region_reaches_to_the_edge_and_is_clipped() -> None:
     assert Region(-5, 20, 100, 100).within(64, 48) == Region(0, 20, 64, 28)
     with pytest.raises(ImageError, match="outside the 64x48 image"):
         Region(64, 0, 10, 10).within(64, 48)
+
+
+def jpeg_of(width: int, height: int, progressive: bool) -> bytes:
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+    return cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8), options)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("picture", "megapixels"),
+    [
+        (jpeg_of(640, 480, progressive=False), 0.31),
+        (jpeg_of(640, 480, progressive=True), 1.0),  # ten scans
+        (cv2.imencode(".png", np.zeros((480, 640, 3), np.uint8))[1].tobytes(), 0.93),
+        (cv2.imencode(".png", np.zeros((480, 640, 4), np.uint16))[1].tobytes(), 2.46),
+    ],
+)
+def test_what_takes_too_long_to_decode_is_refused(picture: bytes, megapixels: float) -> None:
+    allowed = Image(picture, "jpeg", compressed=True, budget=megapixels * 1.05)
+    assert decode(allowed).array.shape[:2] == (480, 640)
+    with pytest.raises(ImageError, match="decode_budget"):
+        decode(replace(allowed, budget=megapixels * 0.95))

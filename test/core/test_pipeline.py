@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,52 @@ def test_a_frame_comes_back_as_a_result_with_its_header(watch: Callable[..., Wat
     assert 0 < times.wait < times.total
     assert 0 < times.publish < times.total
     assert result.times.total < times.total
+
+
+@dataclass(frozen=True, eq=False)
+class SlowImage(Image):
+    """Takes as long to prepare as the test wants."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def size(self) -> tuple[int, int]:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        return super().size()
+
+
+def slow_picture() -> SlowImage:
+    image = picture()
+    return SlowImage(image.data, image.encoding, image.width, image.height, image.step)
+
+
+def test_a_picture_that_takes_long_holds_up_its_own_camera_alone(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking(), "rear": asking()})
+    watched.ready()
+    for _ in range(2):
+        slow = slow_picture()
+        held_up = watched.offer(slow)
+        assert slow.begun.wait(PATIENCE)
+        for _ in range(5):
+            header = watched.offer(camera="rear")
+            report = watched.report()
+            assert (report.header, report.outcome) == (header, Outcome.PUBLISHED)
+        slow.go_on.set()
+        report = watched.report()
+        assert (report.header, report.outcome) == (held_up, Outcome.PUBLISHED)
+
+
+def test_stopping_does_not_wait_for_a_picture(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking(), "rear": asking()})
+    watched.ready()
+    pictures = slow_picture(), slow_picture()
+    for slow, camera in zip(pictures, ("front", "rear"), strict=True):
+        watched.offer(slow, camera)
+        assert slow.begun.wait(PATIENCE)
+    assert {report.outcome for report in watched.all_reports().values()} == {Outcome.ENGINE_DOWN}
+    for slow in pictures:
+        slow.go_on.set()
 
 
 def test_boxes_are_moved_out_of_the_region_of_interest(watch: Callable[..., Watched]) -> None:
