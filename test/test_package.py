@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -101,6 +104,25 @@ def test_the_profile_is_named_in_both_variables_unless_the_user_named_one() -> N
 
     chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE": "/my/profile.xml"}
     assert fastdds.with_large_images(chosen) == chosen
+
+
+def test_what_killed_processes_left_of_fast_dds_is_named(tmp_path: Path) -> None:
+    for name, size, age in (
+        ("a1", 3 << 20, 60),
+        ("b2", 1 << 20, 60),
+        ("c3", 1 << 20, 0),
+        ("port7400", 9, 60),
+    ):
+        (tmp_path / f"fastrtps_{name}").write_bytes(bytes(size << 20))
+        lock = tmp_path / f"fastrtps_{name}_el"
+        lock.touch()
+        os.utime(lock, (time.time() - age,) * 2)
+    with (tmp_path / "fastrtps_b2_el").open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        said = fastdds.left_behind(tmp_path)
+    assert "a segment (3 MB)" in said
+    assert "fastdds shm clean" in said
+    assert fastdds.left_behind(tmp_path / "none") == ""
 
 
 def test_setup_refuses_in_one_line(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from argus_ros.core.resources import share
 
@@ -24,3 +28,28 @@ def with_large_images(environment: Mapping[str, str] | None = None) -> dict[str,
         profile = str(share("config", "fastdds_large_images.xml"))
         result |= dict.fromkeys(PROFILE_VARIABLES, profile)
     return result
+
+
+def left_behind(folder: Path = Path("/dev/shm")) -> str:
+    """What processes that were killed left of Fast DDS's shared memory, and how to free it; "" if nothing.
+
+    Each segment has a file beside it (``_el``) that its owner holds locked; a lock that is free has no owner.
+    """
+    count = size = 0
+    for prefix in ("fastrtps", "fastdds"):  # of Fast DDS 2, and 3
+        for lock in folder.glob(f"{prefix}_*_el"):
+            with suppress(OSError):  # another user's, or it has just gone
+                segment = lock.with_name(lock.name.removesuffix("_el"))
+                if segment.name.startswith(f"{prefix}_port") or time.time() - lock.stat().st_mtime < 5.0:
+                    continue  # a port's, which is small; or one that its owner is about to lock
+                with lock.open() as file:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                size += segment.stat().st_size
+                count += 1
+    if not count:
+        return ""
+    segments = "a segment" if count == 1 else f"{count} segments"
+    return (
+        f"Fast DDS's shared memory holds {segments} ({size / 1e6:.0f} MB) of processes that were killed; "
+        "`fastdds shm clean` frees what nobody uses"
+    )

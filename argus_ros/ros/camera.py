@@ -105,6 +105,7 @@ class Camera:
                 qos,
                 self._receive,
                 self._incompatible,
+                self._malformed,
                 self._overrides,
             )
         except IntakeError as error:  # which is not to take the other cameras, or the node, with it
@@ -117,6 +118,9 @@ class Camera:
         self.health.arrived(stamp, time.monotonic())
         image = Image.of(message, self.settings.mono16, self.settings.decode_budget)
         self._on_image(self.settings.name, image, stamp, message.header)
+
+    def _malformed(self) -> None:
+        self.health.malformed(time.monotonic())
 
     # --- trouble --------------------------------------------------------------------------------
 

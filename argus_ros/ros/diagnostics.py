@@ -67,15 +67,15 @@ class StampGaps:
         least = sorted(self._gaps)[len(self._gaps) // 10]
         return statistics.median(gap for gap in self._gaps if gap < 1.5 * least) * 1e-9
 
-    def arrive(self, stamp_ns: int) -> int:
-        """Take the next stamp: how many are missing before it."""
+    def arrive(self, stamp_ns: int, arrived: int = 0) -> int:
+        """Take the next stamp: how many are missing before it, beside ``arrived`` that came without one."""
         gap = stamp_ns - self._last if self._last is not None else 0
         self._last = stamp_ns
         if not 0 < gap < 2_000_000_000:  # the first, time went back, or the camera paused
             return 0
         self._gaps.append(gap)
         periods = gap * 1e-9 / self.period if self.period else 1.0
-        missing = round(periods) - 1
+        missing = round(periods) - 1 - arrived
         if missing < 1 or abs(periods - round(periods)) > 0.25:
             return 0
         self.lost += missing
@@ -89,6 +89,7 @@ class CameraHealth:
         self.deadline = deadline
         self.offered = 0
         self.counts: Counter[Outcome] = Counter()
+        self.malformed_count = 0
         self.gaps = StampGaps()
         self.mismatch = ""  #: publishers whose QoS does not fit
         self.last_error = ""
@@ -96,6 +97,7 @@ class CameraHealth:
         self._last_image: float | None = None
         self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
         self._ages: deque[tuple[float, float]] = deque()
+        self._gap = 0  # messages since the last image that were malformed
         self._lock = threading.Lock()
 
     def activate(self, now: float | None) -> None:
@@ -110,7 +112,17 @@ class CameraHealth:
             self.offered += 1
             self._last_image = now
             self._recent.append((now, "in"))
-            self._recent.extend((now, "lost") for _ in range(self.gaps.arrive(stamp_ns)))
+            missing = self.gaps.arrive(stamp_ns, arrived=self._gap)
+            self._recent.extend((now, "lost") for _ in range(missing))
+            self._gap = 0
+
+    def malformed(self, now: float) -> None:
+        """A message came that is no image: it cannot be deserialised, so that its header is not known."""
+        with self._lock:
+            self.malformed_count += 1
+            self._last_image = now
+            self._recent.append((now, "malformed"))
+            self._gap += 1
 
     def ended(self, outcome: Outcome, now: float, error: str = "") -> None:
         with self._lock:
@@ -143,6 +155,7 @@ class CameraHealth:
         values["deadline [s]"] = f"{self.deadline:g}"
         values["offered"] = self.offered
         values |= {outcome.name.lower().replace("_", " "): self.counts[outcome] for outcome in Outcome}
+        values["malformed"] = self.malformed_count
         values["lost on the way"] = self.gaps.lost
         values["QoS mismatch"] = self.mismatch
         values["last error"] = self.last_error
@@ -155,6 +168,13 @@ class CameraHealth:
         if silent > PATIENCE:
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
             return ERROR, f"{never} on {topic}: {self.mismatch or why_silent or 'its publisher is silent'}"
+        if malformed := recent["malformed"]:
+            count = "1 message" if malformed == 1 else f"{malformed} messages"
+            return (
+                (WARN if recent[Outcome.PUBLISHED.name] else ERROR),
+                f"{count} on {topic} cannot be deserialised: damaged by the publisher, or of another "
+                "definition of the message; check its driver and its ROS distribution",
+            )
         images, down = recent["in"], recent[Outcome.ENGINE_DOWN.name]
         if not images:
             return OK, f"waiting for images on {topic}"

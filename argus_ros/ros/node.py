@@ -9,8 +9,10 @@ with its context.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,14 +31,14 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
-from argus_ros.core import budget, checkpoint
+from argus_ros.core import budget, checkpoint, fastdds
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.image import Image
 from argus_ros.core.pipeline import AskError, Pipeline, Report
@@ -56,6 +58,8 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 STOP_SECONDS = 0.6  #: for the engine's process to end in order, before it is killed
 DIAGNOSTICS_INTERVAL = 1.0
+NAMESAKE_INTERVAL = 60.0  #: seconds between two warnings of another node of this name
+LOOK_INTERVAL = 30.0  #: seconds between two looks at what killed processes left in shared memory
 COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
 
 
@@ -93,6 +97,7 @@ class ArgusNode(LifecycleNode):
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
+        self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
         self._engine = diagnostics.EngineHealth()
         self._settings = self._declare_all()
         self.add_pre_set_parameters_callback(self._coerce)
@@ -100,7 +105,10 @@ class ArgusNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._changed)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Of their own, for an answer takes its time and parameters are not to wait for it.
-        self.create_service(Ask, "~/ask", self._ask, callback_group=ReentrantCallbackGroup())
+        # All are kept that come at once: each hears that there are too many.
+        every = QoSProfile(history=HistoryPolicy.KEEP_ALL)
+        group = ReentrantCallbackGroup()
+        self.create_service(Ask, "~/ask", self._ask, qos_profile=every, callback_group=group)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
         self.create_timer(DIAGNOSTICS_INTERVAL, self._publish_diagnostics, clock=steady)
 
@@ -461,6 +469,8 @@ class ArgusNode(LifecycleNode):
     def _engine_event(self, state: EngineState, text: str) -> None:
         self._engine.changed(state, text)
         waiting = bool(self._pipeline and self._pipeline.engine.next_try)
+        if not self.context.ok():  # a signal came: nobody hears any more
+            return
         if state in (EngineState.DEGRADED, EngineState.FAILED) or waiting:
             self.get_logger().error(f"engine {state.value}: {text}")
         elif text:
@@ -495,9 +505,32 @@ class ArgusNode(LifecycleNode):
     def _outputs_report(self) -> diagnostics.Report:
         outputs = list(self._outputs.values())
         values = {f"subscribers of {o.topic_name}": o.get_subscription_count() for o in outputs}
-        mismatches = "; ".join(self._mismatches.values())
-        level = diagnostics.WARN if mismatches else diagnostics.OK
-        return diagnostics.Report(level, mismatches or f"{sum(values.values())} subscribers", values)
+        trouble = [*self._mismatches.values(), *filter(None, (self._namesake(), self._left_behind()))]
+        if trouble:
+            return diagnostics.Report(diagnostics.WARN, "; ".join(trouble), values)
+        return diagnostics.Report(diagnostics.OK, f"{sum(values.values())} subscribers", values)
+
+    def _namesake(self) -> str:
+        """Whether another node has this one's name, and what comes of that."""
+        own = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(own) < 2:
+            return ""
+        name = self.get_fully_qualified_name()
+        said = (
+            f"another node is named {name} as well (or one was killed, less than 20 s ago): both answer the "
+            f"same images on {name}/detections; give one another name (-r __node:=NAME)"
+        )
+        self.get_logger().warning(said, throttle_duration_sec=NAMESAKE_INTERVAL)
+        return said
+
+    def _left_behind(self) -> str:
+        """What killed processes left in shared memory, as last looked at."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at, self._rest = now + LOOK_INTERVAL, fastdds.left_behind()
+            if self._rest:
+                self.get_logger().warning(self._rest, once=True)
+        return self._rest
 
 
 def promises(settings: Settings) -> dict[str, Promise]:
@@ -515,28 +548,54 @@ def checkpoint_name(settings: Settings) -> str:
 
 
 def main(args: list[str] | None = None) -> int:
-    # rclpy's own handler ends the context, and with it spin(); a KeyboardInterrupt could strike anywhere.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # rclpy's own handlers end the context, and with it spin(); Python's, which they call next, only take
+    # note: a KeyboardInterrupt could strike anywhere.
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: told.append(number))
+    _end_on_hangup()
+    node = None
     try:
         rclpy.init(args=args)
-        node = ArgusNode()
-    except (ParameterError, RuntimeError) as error:  # the latter is rcl's
-        print(f"argus_node: {reason_of(error)}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        node.start()
-        executor.spin()
-    except Exception:  # ExternalShutdownException, or whatever rclpy stumbled over when a signal came
+        if not told:
+            node = ArgusNode()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            node.start()
+        if not told:
+            executor.spin()
+    except Exception as error:
+        if told:  # ExternalShutdownException, or whatever rclpy stumbled over when the signal came
+            return 0
+        if node is None and isinstance(error, (ParameterError, RuntimeError)):  # the latter is rcl's
+            print(f"argus_node: {reason_of(error)}", file=sys.stderr)
+            return 1
         if rclpy.ok():
             raise
     finally:
-        node.close()
+        if node:
+            node.close()
         rclpy.try_shutdown()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch passes on what the terminal has sent already
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):  # launch passes on what was sent already
+            signal.signal(number, signal.SIG_IGN)
     return 0
+
+
+def _end_on_hangup() -> None:
+    """Have SIGHUP, of a terminal that closes, do what SIGTERM does; rclpy knows nothing of it."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # in all threads, which come after this
+
+    def end() -> None:
+        signal.sigwait([signal.SIGHUP])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end, name="hangup", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -146,6 +146,22 @@ def test_an_inactive_camera_is_no_trouble() -> None:
 INFO = ModelInfo("argus-nano", "cpu", "float32", ("detect",), (), 160, 1, 25, 4_500_000)
 
 
+def test_malformed_messages_are_not_lost_on_the_way() -> None:
+    camera = CameraHealth(0.5)
+    camera.activate(0.0)
+    for number in range(20):
+        now = number / 10
+        if number in (12, 13):
+            camera.malformed(now)
+        else:
+            camera.arrived(int(now * 1e9), now)
+    report = camera.report("/image", 2.0)
+    assert (report.level, report.values["malformed"], report.values["lost on the way"]) == (ERROR, 2, 0)
+    assert "2 messages on /image cannot be deserialised" in report.message
+    camera.ended(Outcome.PUBLISHED, 2.0)
+    assert camera.report("/image", 2.0).level == WARN
+
+
 def test_the_engine_from_start_to_death_to_recovery() -> None:
     engine = EngineHealth()
 

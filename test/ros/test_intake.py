@@ -12,6 +12,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
 from argus_ros.ros.intake import Intake, IntakeError
@@ -32,7 +33,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def take(node: Node, heard: Any, **overrides: object) -> Intake:
     given = [Parameter(f"qos_overrides./topic.subscription.{k}", value=v) for k, v in overrides.items()]
-    return Intake(node, "front", String, "/topic", QoSProfile(depth=5), heard, heard, given)
+    return Intake(node, "front", String, "/topic", QoSProfile(depth=5), heard, heard, overrides=given)
 
 
 def say(node: Node, word: str, heard: queue.Queue[Any]) -> Any:
@@ -89,3 +90,24 @@ def test_it_ends_with_its_context(node: Node) -> None:
     intake._thread.join(PATIENCE)
     assert not intake._thread.is_alive()
     intake.stop()
+
+
+def test_a_message_that_cannot_be_deserialised_is_told_of(node: Node) -> None:
+    heard: queue.Queue[Any] = queue.Queue()
+    malformed = threading.Event()
+
+    def take(message: Any) -> None:
+        heard.put(message.data)
+
+    qos = QoSProfile(depth=5)
+    intake = Intake(node, "front", String, "/topic", qos, take, take, malformed.set)
+    assert say(node, "good", heard) == "good"
+    assert not malformed.is_set()
+    publisher = node.create_publisher(String, "/topic", qos)
+    for _ in range(int(PATIENCE * 10)):
+        publisher.publish(serialize_message(String(data="cut off"))[:10])
+        if malformed.wait(0.1):
+            break
+    assert malformed.is_set()
+    intake.stop()
+    assert heard.empty() or set(heard.queue) == {"good"}
