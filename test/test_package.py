@@ -29,7 +29,7 @@ ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "pytho
 OPTIONAL = {"mujoco", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
-FROM_PIP |= {"tokenizers", "torch", "transformers"}
+FROM_PIP |= {"mcap", "tokenizers", "torch", "transformers", "zstandard"}
 
 
 def message(name: str) -> str:

@@ -1,9 +1,10 @@
-"""Plays a rosbag2 bag (MCAP or sqlite3) on its topics at recorded speed, where no ``ros2 bag`` is at hand.
+"""Plays a bag (rosbag2 or ROS 1) on its topics at recorded speed, where no ``ros2 bag`` is at hand.
 
     python -m argus_ros.ros.player BAG [--rate 2.0] [--clock] [--loop [3]] [--topics /front/image_raw ...]
 
-Messages are published as the bytes that were recorded. It first waits until somebody subscribes to every
-image topic, so that no frame is played to nobody.
+Messages are published as the bytes that were recorded, those of ROS 1 in ROS 2's encoding. It first waits
+until somebody subscribes to every image topic, so that no frame is played to nobody. With ``--clock`` the
+time is that of the recording, and a ``/clock`` in the bag is left out: two clocks would jump at each message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
@@ -23,56 +24,51 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.utilities import remove_ros_args
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
-from rosbags.rosbag2 import Reader, ReaderError
 from rosgraph_msgs.msg import Clock
+
+from argus_ros.tools.bag import Bag, BagError
+from argus_ros.tools.storage import Channel
 
 CLOCK_INTERVAL = 0.01  #: steady seconds between two messages on /clock
 SETTLING = 0.5  #: seconds between the first subscriber and the first message
 DEPTH = 100  #: messages kept for a subscriber that is slow, or not yet wholly connected
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-
-
-class PlayerError(ValueError):
-    """A bag that cannot be played as asked."""
+CLOCK = "/clock"
 
 
 class Player:
-    """Publishes what is in a bag; a context manager that holds it open. Raises PlayerError."""
+    """Publishes what is in a bag; a context manager that holds it open. Raises BagError."""
 
     def __init__(self, node: Node, bag: Path, topics: Sequence[str] = (), clock: bool = False) -> None:
         self._node = node
-        try:
-            self._reader = Reader(bag)
-            self._reader.open()
-        except (ReaderError, OSError) as error:
-            raise PlayerError(f"{bag} cannot be read as a rosbag2 bag: {error}") from None
-        present = sorted(self._reader.topics)
+        self._bag = Bag(bag)
+        present = self._bag.topics
         if missing := [topic for topic in topics if topic not in present]:
-            raise PlayerError(f"{bag} has no {', '.join(missing)}; it has {', '.join(present)}")
-        self._publishers: dict[int, Publisher] = {}  # by the connection's id
-        for connection in self._reader.connections:
-            if connection.topic in (topics or present):
-                self._advertise(connection)
+            raise BagError(f"{bag} has no {', '.join(missing)}; it has {', '.join(present)}")
+        self._publishers: dict[tuple[str, str], Publisher] = {}  # by topic and type
+        # Of channels that differ in being latched alone, the latched comes last.
+        for channel in {(c.topic, c.kind): c for c in self._bag.channels}.values():
+            if not topics or channel.topic in topics:
+                self._advertise(channel, clock)
         if not self._publishers:
-            raise PlayerError(f"{bag} has nothing that can be published here")
-        self._clock = node.create_publisher(Clock, "/clock", 10) if clock else None
+            raise BagError(f"{bag} has nothing that can be published here")
+        self._clock = node.create_publisher(Clock, CLOCK, 10) if clock else None
 
     def __enter__(self) -> Player:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._bag.close()
 
     def wait_for_subscribers(self, timeout: float) -> bool:
         """Until every image topic (any topic, in a bag without) has one; False if the time was up first."""
-        images = [self._publishers[c.id] for c in self._connections if c.msgtype in IMAGES]
+        images = [publisher for (_, kind), publisher in self._publishers.items() if kind in IMAGES]
         awaited, enough = (images, all) if images else (list(self._publishers.values()), any)
         end = time.monotonic() + timeout
         while not enough(publisher.get_subscription_count() for publisher in awaited):
             if time.monotonic() >= end or not self._node.context.ok():
                 return False
-            self._tick(self._reader.start_time)  # who waits for the time to begin gets it
+            self._tick(self._bag.start)  # who waits for the time to begin gets it
             time.sleep(0.05)
         self._settle()
         return True
@@ -81,14 +77,16 @@ class Player:
         """Discovery is not done on both sides at once, and who takes the images may take the time, too."""
         end = time.monotonic() + SETTLING
         while time.monotonic() < end and self._node.context.ok():
-            self._tick(self._reader.start_time)
+            self._tick(self._bag.start)
             time.sleep(CLOCK_INTERVAL)
 
     def play(self, rate: float = 1.0) -> int:
         """Publish everything once, at ``rate`` times recorded speed; returns how many messages."""
         count = 0
-        begin, started = self._reader.start_time, time.monotonic()
-        for publisher, stamp, message in self._messages():
+        begin, started = self._bag.start, time.monotonic()
+        for channel, stamp, message in self._bag.raw({topic for topic, _ in self._publishers}):
+            if (publisher := self._publishers.get((channel.topic, channel.kind))) is None:
+                continue
             due = started + (stamp - begin) * 1e-9 / rate
             while (left := due - time.monotonic()) > 0 and self._node.context.ok():
                 self._tick(stamp - round(left * rate * 1e9))
@@ -107,34 +105,26 @@ class Player:
                 publisher.wait_for_all_acked(Duration(seconds=seconds))
             time.sleep(seconds)  # best effort acknowledges nothing
 
-    def _messages(self) -> Iterator[tuple[Publisher, int, bytes]]:
-        try:
-            for connection, stamp, raw in self._reader.messages(self._connections):
-                yield self._publishers[connection.id], stamp, bytes(raw)
-        except ReaderError as error:
-            raise PlayerError(f"the bag ends early, it is damaged: {error}") from None
-
-    @property
-    def _connections(self) -> list[Connection]:
-        """Those that are played."""
-        return [c for c in self._reader.connections if c.id in self._publishers]
-
-    def _advertise(self, connection: Connection) -> None:
-        package, _, name = connection.msgtype.partition("/msg/")
-        try:
-            kind = getattr(importlib.import_module(f"{package}.msg"), name)
-        except (ImportError, AttributeError):
-            self._node.get_logger().warning(
-                f"{connection.topic} is not played: {connection.msgtype} is not installed here"
-            )
+    def _advertise(self, channel: Channel, clock: bool) -> None:
+        """Make its publisher, or say why there is none."""
+        package, _, name = channel.kind.partition("/msg/")
+        why = kind = None
+        if clock and channel.topic == CLOCK:
+            why = "--clock publishes the time of the recording in its place"
+        elif not self._bag.readable(channel):
+            why = f"its messages are {channel.encoding}, of type {channel.kind}"
+        else:
+            try:
+                kind = getattr(importlib.import_module(f"{package}.msg"), name)
+            except (ImportError, AttributeError):
+                why = f"{channel.kind} is not installed here"
+        if why:
+            self._node.get_logger().warning(f"{channel.topic} is not played: {why}")
             return
         qos = QoSProfile(depth=DEPTH)
-        recorded = (
-            connection.ext.offered_qos_profiles if isinstance(connection.ext, ConnectionExtRosbag2) else []
-        )
-        if any(offered.durability is QosDurability.TRANSIENT_LOCAL for offered in recorded):
+        if channel.latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        self._publishers[connection.id] = self._node.create_publisher(kind, connection.topic, qos)
+        self._publishers[channel.topic, channel.kind] = self._node.create_publisher(kind, channel.topic, qos)
 
     def _tick(self, stamp: int) -> None:
         if self._clock:
@@ -145,7 +135,7 @@ class Player:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("player", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("bag", type=Path, help="folder of a rosbag2 bag, or an .mcap file")
+    parser.add_argument("bag", type=Path, help="folder of a rosbag2 bag, or a .mcap, .db3 or .bag file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="times recorded speed")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
     parser.add_argument(
@@ -165,14 +155,16 @@ def main(arguments: list[str] | None = None) -> int:
             if not player.wait_for_subscribers(options.timeout) and rclpy.ok():
                 node.get_logger().warning(f"nobody subscribed within {options.timeout:g} s; playing")
             count = 0
-            for _ in itertools.repeat(None, options.loop) if options.loop else itertools.repeat(None):
-                count += player.play(options.rate)
-                if not rclpy.ok():
-                    break
-            player.drain()
+            try:
+                for _ in itertools.repeat(None, options.loop) if options.loop else itertools.repeat(None):
+                    count += player.play(options.rate)
+                    if not rclpy.ok():
+                        break
+            finally:
+                player.drain()
             if rclpy.ok():  # what it says goes out on a topic, too
                 node.get_logger().info(f"played {count} messages")
-    except PlayerError as error:
+    except BagError as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
     except RuntimeError:  # rclpy's errors are of this kind

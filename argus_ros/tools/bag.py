@@ -1,25 +1,29 @@
-"""Recordings read with `rosbags`, which needs no ROS: rosbag2 (MCAP or sqlite3, compressed, split) and ROS 1.
+"""Recordings, which need no ROS to be read: rosbag2 (MCAP or sqlite3, compressed, split) and ROS 1.
 
-Only what is asked for is deserialised, with this program's own definitions, so that types it does not know
-may lie beside.
+What the index of a bag promises is held against what its files yield. Only what is asked for is
+deserialised, with this program's own definitions, so that types it does not know may lie beside.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.rosbag1 import Reader as Reader1
-from rosbags.rosbag2 import Reader as Reader2
+import yaml
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from argus_ros.core.image import Image
 from argus_ros.core.resources import share
+from argus_ros.tools import storage
+from argus_ros.tools.storage import CDR, ROS1, Channel, StorageError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -67,23 +71,17 @@ class Bag:
     """A recording, open for reading; a context manager. Raises BagError."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._ros1 = path.suffix == ".bag"
-        if not path.exists():
-            raise BagError(
-                f"there is no bag {path}; give the folder of a rosbag2 bag, a .mcap, .db3 or .bag file"
-            )
-        if path.is_dir() and not (path / "metadata.yaml").exists():
-            raise BagError(
-                f"{path} has no metadata.yaml, so it is no rosbag2 bag, or its recording was cut off: "
-                "'ros2 bag reindex' writes it anew"
-            )
-        try:
-            self._reader = Reader1(path) if self._ros1 else Reader2(path)
-            self._reader.open()
-        except Exception as error:  # what is damaged can make the reader fail in any way
-            raise BagError(f"{path} cannot be read: {_reason(error)}{_repair(path)}") from None
-        self._store = get_typestore(Stores.ROS1_NOETIC) if self._ros1 else type_store()
+        self.path = path.parent if path.name == "metadata.yaml" else path
+        self._store = type_store()
+        #: Messages that a metadata.yaml promises, by topic; what it lists and is not there.
+        self._promised: Counter[str] = Counter()
+        self._missing: list[str] = []
+        with ExitStack() as stack:
+            try:
+                self._storages = [storage.opened(file, stack) for file in self._files()]
+            except (StorageError, OSError) as error:
+                raise BagError(str(error)) from None
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Bag:
         return self
@@ -91,41 +89,83 @@ class Bag:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reader.close()
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def channels(self) -> list[Channel]:
+        """All channels, in the order of their topics; ``readable`` says which can be read."""
+        found = {channel for file in self._storages for channel in file.counts}
+        return sorted(found, key=lambda channel: (channel.topic, channel.kind, channel.latched))
+
+    def readable(self, channel: Channel) -> bool:
+        """Whether its messages can be had: those of ROS 2, and of ROS 1 where the type is known here."""
+        return channel.encoding == CDR or (channel.encoding == ROS1 and channel.kind in self._store.types)
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topics and their types, in the order of their names."""
-        return dict(sorted((c.topic, c.msgtype) for c in self._reader.connections))
+        """Topics that can be read and their types, in the order of their names."""
+        return {channel.topic: channel.kind for channel in self.channels if self.readable(channel)}
+
+    @property
+    def start(self) -> int:
+        """Nanoseconds of the first message."""
+        return min((begin for begin, end in self._spans), default=0)
 
     @property
     def seconds(self) -> float:
         """Length of the recording."""
-        return max(self._reader.duration, 0) * 1e-9
+        return (max((end for begin, end in self._spans), default=0) - self.start) * 1e-9
 
     def count(self, topics: Collection[str]) -> int:
         """Messages on these topics, as the bag's index says."""
-        return sum(c.msgcount for c in self._reader.connections if c.topic in topics)
+        return sum(self._expected(topic) for topic in topics)
+
+    def raw(self, topics: Collection[str]) -> Iterator[tuple[Channel, int, bytes]]:
+        """(channel, time of recording [ns], message in CDR) in the order of recording.
+
+        Raises BagError at damage, and at the end where there were fewer messages than the index promises.
+        """
+        found: Counter[str] = Counter()
+        for file in self._storages:
+            chosen = {c for c in file.counts if c.topic in topics and self.readable(c)}
+            try:
+                for channel, received, data in file.messages(chosen):
+                    cdr = data if channel.encoding == CDR else self._store.ros1_to_cdr(data, channel.kind)
+                    yield channel, received, bytes(cdr)
+                    found[channel.topic] += 1
+            except Exception as error:  # what is damaged can make a reader fail in any way
+                raise BagError(
+                    f"{self.path} is damaged after {found.total()} messages: {storage.reason(error)}; "
+                    f"{file.remedy}"
+                ) from None
+        short = [
+            f"{found[topic]} of {self._expected(topic)} on {topic}"
+            for topic in sorted(topics)
+            if found[topic] < self._expected(topic)
+        ]
+        if short:
+            raise BagError(f"{self.path} is not whole: it has {', '.join(short)}; {self._why()}")
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-        """(topic, time of recording [ns], message) in the order of recording. Raises BagError at damage."""
-        chosen = [c for c in self._reader.connections if c.topic in topics]
-        parse = self._store.deserialize_ros1 if self._ros1 else self._store.deserialize_cdr
-        number = 0
-        try:
-            for connection, received, raw in self._reader.messages(chosen):
-                yield connection.topic, received, parse(raw, connection.msgtype)
-                number += 1
-        except Exception as error:
-            raise BagError(
-                f"{self.path} is damaged after {number} messages: {_reason(error)}{_repair(self.path)}"
-            ) from None
+        """(topic, time of recording [ns], message), else as ``raw``."""
+        for number, (channel, received, data) in enumerate(self.raw(topics)):
+            try:
+                message = self._store.deserialize_cdr(data, channel.kind)
+            except Exception as error:
+                raise BagError(
+                    f"{self.path} is damaged after {number} messages: the next one on {channel.topic} is no "
+                    f"{channel.kind}: {storage.reason(error)}"
+                ) from None
+            yield channel.topic, received, message
 
     def cameras(self, topics: Collection[str] = ()) -> dict[str, str]:
         """Image topics, all or those given, and a name for each one's camera."""
         present = self.topics
         images = [topic for topic, kind in present.items() if kind in (IMAGE, COMPRESSED)]
-        there = ", ".join(f"{topic} ({kind})" for topic, kind in present.items()) or "nothing at all"
+        there = ", ".join(map(self._named, self.channels)) or "nothing at all"
         if wrong := [topic for topic in topics if topic not in images]:
             raise BagError(f"{self.path} has no images on {', '.join(wrong)}; it has {there}")
         if not images:
@@ -133,7 +173,9 @@ class Bag:
         chosen = list(topics) or images
         short = {topic: _camera(topic) for topic in chosen}
         names = list(short.values())
-        return {t: name if names.count(name) == 1 else _name(t.split("/")) for t, name in short.items()}
+        return _distinct(
+            {t: name if names.count(name) == 1 else _name(t.split("/")) for t, name in short.items()}
+        )
 
     def frames(self, cameras: dict[str, str]) -> Iterator[Frame]:
         """Images of these topics, in the order of recording. Raises BagError at damage."""
@@ -141,6 +183,70 @@ class Bag:
             stamp = stamp_ns(message.header) or received
             image = Image.of(message)
             yield Frame(cameras[topic], topic, stamp, received, message.header.frame_id, image)
+
+    @property
+    def _spans(self) -> list[tuple[int, int]]:
+        return [file.span for file in self._storages if file.counts.total()]
+
+    def _expected(self, topic: str) -> int:
+        """Messages on a topic: the more of what the metadata and what the files' own indexes say."""
+        indexed = sum(n for file in self._storages for c, n in file.counts.items() if c.topic == topic)
+        return max(self._promised[topic], indexed)
+
+    def _why(self) -> str:
+        if self._missing:
+            return f"missing of the files in its metadata.yaml: {', '.join(self._missing)}"
+        return "its index counts more than its files hold: they were copied or closed only in part"
+
+    def _named(self, channel: Channel) -> str:
+        foreign = "" if self.readable(channel) else f" as {channel.encoding or 'unknown'}, not read here"
+        return f"{channel.topic} ({channel.kind}{foreign})"
+
+    def _files(self) -> list[Path]:
+        """Of the recording, in order; takes what a metadata.yaml promises. Raises BagError."""
+        path = self.path
+        if not path.exists():
+            raise BagError(
+                f"there is no bag {path}; give the folder of a rosbag2 bag, a .mcap, .db3 or .bag file"
+            )
+        if not path.is_dir():
+            return [path]
+        if not (path / "metadata.yaml").exists():
+            found = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3", ".bag", ".zstd"))
+            if not found:
+                raise BagError(f"{path} holds no recording: no metadata.yaml, no .mcap, .db3 or .bag file")
+            raise BagError(
+                f"{path} has no metadata.yaml: its recording was cut off, or it is no rosbag2 bag. Give one "
+                f"of its files ({', '.join(found)}), or let 'ros2 bag reindex' write a metadata.yaml"
+            )
+        try:
+            about = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+            names = [Path(name).name for name in about["relative_file_paths"]]
+            for topic in about.get("topics_with_message_count") or ():
+                self._promised[topic["topic_metadata"]["name"]] += int(topic["message_count"])
+        except Exception as error:  # a file that says anything at all
+            raise BagError(
+                f"{path / 'metadata.yaml'} is not what rosbag2 writes ({type(error).__name__}: "
+                f"{storage.reason(error)}); 'ros2 bag reindex' writes it anew"
+            ) from None
+        # A recorder lists a file with or without the ending that compression gives it.
+        listed = {name: (name, f"{name}.zstd", name.removesuffix(".zstd")) for name in names}
+        there = {
+            n: next((path / f for f in forms if (path / f).exists()), None) for n, forms in listed.items()
+        }
+        self._missing = [name for name, file in there.items() if file is None]
+        if names and len(self._missing) == len(names):
+            raise BagError(f"{path} lacks what its metadata.yaml lists: {', '.join(self._missing)}")
+        return [file for file in there.values() if file]
+
+
+def _distinct(names: dict[str, str]) -> dict[str, str]:
+    """The same with a number behind names that are there already."""
+    given: dict[str, str] = {}
+    for topic, name in names.items():
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        given[topic] = next(n for n in itertools.chain([name], numbered) if n not in given.values())
+    return given
 
 
 def _camera(topic: str) -> str:
@@ -154,13 +260,3 @@ def _camera(topic: str) -> str:
 def _name(parts: list[str]) -> str:
     """Letters, digits and _, a letter first."""
     return re.sub(r"\W", "_", "_".join(filter(None, parts)), flags=re.ASCII).lstrip("_0123456789")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).rstrip(".") or type(error).__name__
-
-
-def _repair(path: Path) -> str:
-    if path.suffix == ".bag":
-        return "; 'rosbag reindex' may save it"
-    return "; 'ros2 bag reindex' (MCAP: 'mcap recover') may save it"

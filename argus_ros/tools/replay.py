@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rosbags.convert.converter import ConverterError, convert
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
@@ -34,7 +32,7 @@ from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.tracking import Tracker
 from argus_ros.core.types import TASKS, Answer, Detection, Outcome, StageTimes, Status, Task
 from argus_ros.tools import expectation, live, machine
-from argus_ros.tools.bag import Bag, BagError, Frame, type_store
+from argus_ros.tools.bag import Bag, BagError, Frame
 from argus_ros.tools.expectation import Comparison, Key, Line
 from argus_ros.tools.report import Report
 from argus_ros.tools.results import LOST, PUBLISHED, Result, Results, line_of
@@ -173,12 +171,12 @@ def _offline(
     options = asked.options
     trackers = {name: Tracker() for name in cameras.values()} if options.track else {}
     config = EngineConfig(options.checkpoint, device=options.device, preset=options.preset)
-    count = min(bag.count(cameras), options.limit or sys.maxsize)
+    count = min(bag.count(cameras), options.limit or sys.maxsize)  # what a bag has beyond is run, too
     with ExitStack() as stack:
         with console.status("loading the model"):
             engine = stack.enter_context(Offline(config, asked.checkpoint.tiling, hang_seconds=PATIENCE))
         progress = stack.enter_context(_progress(console))
-        for frame in progress.track(islice(bag.frames(cameras), count), count, description="images"):
+        for frame in progress.track(islice(bag.frames(cameras), options.limit), count, description="images"):
             yield frame, _ask(engine, frame, asked, trackers.get(frame.camera))
 
 
@@ -207,9 +205,9 @@ def _live(
     answers: dict[Key, dict[str, Any]] = {}
     timings: dict[Key, dict[str, Any]] = {}
     with ExitStack() as stack:
-        path = stack.enter_context(playable(bag, cameras))
         words = ["--rate", str(options.rate or 1.0), "--loop", str(loops), "--topics", *cameras]
-        messages = stack.enter_context(live.playing(path, _parameters(cameras, asked), count, console, words))
+        parameters = _parameters(cameras, asked)
+        messages = stack.enter_context(live.playing(bag.path, parameters, count, console, words))
         progress = stack.enter_context(_progress(console))
         bar = progress.add_task("images", total=count)
         for topic, message in messages:
@@ -237,21 +235,6 @@ def _parameters(cameras: dict[str, str], asked: _Asked) -> dict[str, Any]:
     if options.deadline:
         parameters |= {f"camera.{name}.deadline": options.deadline for name in cameras.values()}
     return parameters
-
-
-@contextmanager
-def playable(bag: Bag, cameras: dict[str, str]) -> Iterator[Path]:
-    """The bag, or its images as a rosbag2 bag where it is one of ROS 1."""
-    if bag.path.suffix != ".bag":
-        yield bag.path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "bag")
-        try:
-            convert([bag.path], path, "mcap", 9, None, "", None, type_store(), [], list(cameras), [], [])
-        except ConverterError as error:
-            raise BagError(f"{bag.path} cannot be converted to ROS 2: {error}") from None
-        yield path
 
 
 def _heard(answer: dict[str, Any] | None, timing: dict[str, Any] | None) -> Result:

@@ -14,14 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import Writer
-from rosbags.typesys import Stores, get_typestore
 
 from argus_ros.tools import camera_bag
 from argus_ros.tools.bag import COMPRESSED, IMAGE, Bag, stamp_ns, type_store
 from argus_ros.tools.main import main
-from argus_ros.tools.replay import playable
 from argus_ros.training import blank, scenes
 from argus_ros.training.walks import Walk
 
@@ -197,21 +194,6 @@ def test_an_expectation_is_written_met_and_missed(
     assert "- unicorn at" in report
     assert "Pictures: changed most" in report
     assert len(json.loads((tmp_path / "out" / "summary.json").read_text())["changes"]) == 1
-
-
-def test_a_ros_1_bag_is_made_playable(tmp_path: Path) -> None:
-    store = get_typestore(Stores.ROS1_NOETIC)
-    stamp = store.types["builtin_interfaces/msg/Time"](7, 8)
-    header = store.types["std_msgs/msg/Header"](3, stamp, "front")
-    picture = store.types[IMAGE](header, 2, 2, "mono8", 0, 2, np.arange(4, dtype=np.uint8))
-    with Writer1(tmp_path / "old.bag") as writer:
-        topic = writer.add_connection("/front/image_raw", IMAGE, typestore=store)
-        writer.write(topic, 9, store.serialize_ros1(picture, IMAGE))
-    with Bag(tmp_path / "old.bag") as old, playable(old, old.cameras()) as path, Bag(path) as new:
-        assert path.is_dir()
-        (frame,) = new.frames(new.cameras())
-    assert (frame.camera, frame.stamp, frame.frame_id) == ("front", 7_000_000_008, "front")
-    assert bytes(frame.image.data) == bytes(range(4))
 
 
 # --- bad input ----------------------------------------------------------------------------------
