@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from argus_ros.core.matching import Box, Tally, Truth, box_of, match
+from argus_ros.core.matching import Box, Tally, Truth, box_of, iou, match
 from argus_ros.core.types import Detection
 
 #: Where one size ends and the next begins: side of a square as large as the box, in pixels of the picture.
@@ -50,6 +50,7 @@ class Accuracy:
     right: list[bool] = field(default_factory=list)
     found: list[Sequence[Detection]] = field(default_factory=list)
     truths: list[Sequence[Truth]] = field(default_factory=list)
+    confused: Counter[tuple[str, str]] = field(default_factory=Counter)  #: what is there, what was said
 
     def add(self, found: Sequence[Detection], truths: Sequence[Truth]) -> list[bool | None]:
         """One picture. Says of each detection whether it is right; None: ignored."""
@@ -72,6 +73,11 @@ class Accuracy:
         for truth in truths:
             if id(truth) not in taken and not truth.ignored:
                 self._count(truth.label, truth.box, Tally(0, 0, 1))
+        wrong = [d for d, verdict in zip(found, verdicts, strict=True) if verdict is False]
+        missed = [t for t in truths if id(t) not in taken and not t.ignored]
+        overlap_of = iou([box_of(d) for d in wrong], [t.box for t in missed])
+        for i, j in np.argwhere(overlap_of >= 0.5):
+            self.confused[missed[j].label, wrong[i].label] += 1
         self.found.append(found)
         self.truths.append(truths)
         return verdicts
@@ -97,6 +103,10 @@ class Accuracy:
             "ece": calibration_error(self.scores, self.right),
             "reliability": reliability(self.scores, self.right),
             "per_class": per_class,
+            "confused": [
+                {"is": there, "taken_for": said, "count": count}
+                for (there, said), count in self.confused.most_common(10)
+            ],
             "per_size": {name: figures(self.per_size[name]) for name in sizes if name in self.per_size},
         }
 

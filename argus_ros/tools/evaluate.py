@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Answer, Detection, Task
 from argus_ros.tools import page
 from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperature, side
+from argus_ros.tools.accuracy import figures as figures_of
 from argus_ros.tools.machine import describe
 from argus_ros.training import coco, scenes, sprites
 from argus_ros.training.blank import plural
@@ -70,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
     parser.add_argument(
         "--only", metavar="REGEX", help="of --data only file names that this expression is found in"
+    )
+    parser.add_argument(
+        "--group",
+        metavar="REGEX",
+        help="of --data, figures for each text that this expression (or its group) finds in a file name",
     )
     parser.add_argument(
         "--min-side", type=float, default=0.0, metavar="PX", help="objects with a smaller side are ignored"
@@ -124,7 +131,11 @@ def run(options: argparse.Namespace) -> int:
     if options.fit_temperature:
         return calibrate(engine, shown, classes, options.min_side)
     gallery = Gallery() if options.html else None
-    figures = measure(engine, shown, classes, options.min_side, options.score, options.seed, gallery)
+    try:
+        group = re.compile(options.group) if options.group else None
+    except re.error as error:
+        raise ValueError(f"--group {options.group!r} is not a regular expression: {error}") from None
+    figures = measure(engine, shown, classes, options.min_side, options.score, options.seed, gallery, group)
     figures = {"checkpoint": engine.info.name, **source, "min_side": options.min_side, **figures}
     show(figures)
     if options.json:
@@ -185,9 +196,14 @@ def measure(
     score: float = 0.0,
     seed: int = 0,
     gallery: Gallery | None = None,
+    group: re.Pattern[str] | None = None,
 ) -> dict[str, Any]:
-    """Boxes, descriptions, questions, calibration, and whether only asked-for classes appear."""
+    """Boxes, descriptions, questions, calibration, and whether only asked-for classes appear.
+
+    With a ``group`` also the figures of the pictures that it finds the same text in.
+    """
     accuracy = Accuracy(classes, min_side)
+    groups: dict[str, Accuracy] = {}
     vocabulary = engine.checkpoint.vocabulary
     known_colours = vocabulary.colours if vocabulary else ()
     bare: list[float] = []  # scores without a temperature
@@ -203,6 +219,9 @@ def measure(
         kept = [i for i, d in enumerate(every) if d.score >= score]
         found = [every[i] for i in kept]
         verdicts = accuracy.add(found, truths)
+        if group and (part := group.search(sample.name)):
+            key = part[1 if part.re.groups else 0]
+            groups.setdefault(key, Accuracy(classes, min_side)).add(found, truths)
         plain = said(1.0)
         bare += [plain[i].score for i, verdict in zip(kept, verdicts, strict=True) if verdict is not None]
         if gallery:
@@ -226,12 +245,19 @@ def measure(
                     share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
     return {
         **accuracy.figures(),
+        "per_group": {key: counts(groups[key]) for key in sorted(groups)},
         "temperature": vocabulary.temperature if vocabulary else 1.0,
         "ece_without_temperature": calibration_error(bare, accuracy.right),
         "description_accuracy": described.value,
         "subset_respected": respected.value,
         "ask": {"how_many": counted.value, "is_there": seen.value},
     }
+
+
+def counts(accuracy: Accuracy) -> dict[str, Any]:
+    """Figures of a group: of all its objects, and of each class that it has."""
+    per_class = {c: figures_of(t) for c, t in accuracy.per_class.items() if t.hits + t.misses}
+    return {**figures_of(accuracy.whole), "per_class": per_class}
 
 
 def questions(
@@ -320,12 +346,16 @@ def show(figures: dict[str, Any]) -> None:
     for column in ("class", "F1", "precision", "recall", "objects"):
         table.add_column(column, justify="left" if column == "class" else "right")
     sizes = [(f"{name} px", row) for name, row in figures["per_size"].items()]
-    for group in (figures["per_class"].items(), sizes, [("all", figures)]):
+    classes = [(name, row) for name, row in figures["per_class"].items() if row["objects"]]
+    groups = list(figures.get("per_group", {}).items())
+    for group in (classes, sizes, groups, [("all", figures)]):
         for name, row in group:
             shares = (f"{row[key]:.3f}" for key in ("f1", "precision", "recall"))
             table.add_row(name, *shares, str(row["objects"]))
         table.add_section()
     console.print(table)
+    for row in figures["confused"][:5]:
+        console.print(f"{row['is']} taken for {row['taken_for']}: {row['count']} times", highlight=False)
     for name, value in summary(figures):
         console.print(f"{name}: {value}", highlight=False)
 

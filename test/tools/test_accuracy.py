@@ -31,6 +31,13 @@ def there(label: str, box: Box, ignored: bool = False) -> Truth:
     return Truth(label, box, ignored=ignored)
 
 
+def test_what_is_taken_for_something_else_is_counted() -> None:
+    accuracy = Accuracy(CLASSES)
+    accuracy.add([said("ball", BIG), said("cone", ELSEWHERE)], [there("cone", BIG), there("cone", ELSEWHERE)])
+    accuracy.add([said("ball", SMALL)], [there("ball", SMALL), there("cone", SMALL, ignored=True)])
+    assert accuracy.figures()["confused"] == [{"is": "cone", "taken_for": "ball", "count": 1}]
+
+
 def test_hits_false_alarms_and_misses() -> None:
     accuracy = Accuracy(CLASSES)
     assert accuracy.add([said("cone", BIG), said("ball", ELSEWHERE)], [there("cone", BIG)]) == [True, False]

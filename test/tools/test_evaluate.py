@@ -1,6 +1,7 @@
 """`argus evaluate` counts what is right, on a checkpoint that runs for real."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,8 +186,15 @@ def test_only_classes_that_a_picture_is_complete_for_are_asked_and_measured(
         evaluate.Sample("b", image, (ball, cone), complete=frozenset()),
         evaluate.Sample("c", image, (ball,), complete=frozenset({"cone", "ball"})),
     ]
-    figures = evaluate.measure(engine, samples, ("cone", "ball", "box"))  # type: ignore[arg-type]
+    figures = evaluate.measure(
+        engine,  # type: ignore[arg-type]
+        samples,
+        ("cone", "ball", "box"),
+        group=re.compile("^([ab])"),
+    )
     assert asked[::2] == [("ball",), ("cone", "ball")]
+    assert {name: row["objects"] for name, row in figures["per_group"].items()} == {"a": 1}
+    assert set(figures["per_group"]["a"]["per_class"]) == {"ball"}
     assert figures["objects"] == 2
     assert (figures["precision"], figures["recall"]) == (pytest.approx(2 / 3), 1.0)
 
