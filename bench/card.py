@@ -1,14 +1,15 @@
-"""Write the figures of `argus evaluate` into docs/argus-nano.md: `python3 bench/card.py`."""
+"""Write the figures of `argus evaluate` into the cards of the checkpoints: `python3 bench/card.py`."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, RESULTS = ROOT / "docs" / "argus-nano.md", ROOT / "bench" / "results"
+RESULTS = ROOT / "bench" / "results"
 SPLITS = {
     "val": "`val`: unseen scenes",
     "heldout": "`heldout`: also drawings and backgrounds that training never saw",
@@ -16,14 +17,29 @@ SPLITS = {
 
 
 def main() -> None:
-    results = {split: json.loads((RESULTS / f"argus_nano_{split}.json").read_text()) for split in SPLITS}
-    parts = (headline(results), by("per_class", "class", results), by("per_size", "side in pixels", results))
-    text = "\n\n".join(parts)
+    write("argus-nano.md", scenes_card)
+    write("argus-nano-real.md", photographs_card)
+
+
+def write(page: str, card: Callable[[], str]) -> None:
+    """Put a card's figures between the two marks of its page."""
+    file = ROOT / "docs" / page
     marks = r"(<!-- figures -->\n).*?(<!-- /figures -->)"
-    page, found = re.subn(marks, lambda m: f"{m[1]}{text}\n{m[2]}", PAGE.read_text(), flags=re.S)
+    text, found = re.subn(marks, lambda m: f"{m[1]}{card()}\n{m[2]}", file.read_text(), flags=re.S)
     if not found:
-        raise SystemExit(f"{PAGE} has no <!-- figures --> and <!-- /figures -->")
-    PAGE.write_text(page)
+        raise SystemExit(f"{file} has no <!-- figures --> and <!-- /figures -->")
+    file.write_text(text)
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def scenes_card() -> str:
+    results = {split: load(f"argus_nano_{split}") for split in SPLITS}
+    return "\n\n".join(
+        (headline(results), by("per_class", "class", results), by("per_size", "side in pixels", results))
+    )
 
 
 def headline(results: dict[str, dict[str, Any]]) -> str:
@@ -64,6 +80,48 @@ def by(key: str, name: str, results: dict[str, dict[str, Any]]) -> str:
         figures = (f"{result[key][row]['f1']:.2f}" for result in results.values())
         lines.append(f"| {row} | {' | '.join(figures)} |")
     return "\n".join(lines)
+
+
+def photographs_card() -> str:
+    result = load("argus_nano_real")
+    summary = {
+        "F1": result["f1"],
+        "precision": result["precision"],
+        "recall": result["recall"],
+        "mean IoU of hits": result["mean_iou"],
+        "mAP 0.50": result["map_50"],
+        "calibration error": result["ece"],
+        '"how many" right': result["ask"]["how_many"],
+        '"is there" right': result["ask"]["is_there"],
+    }
+    parts = [
+        f"{result['pictures']:,} photographs that training did not see, objects with a side of at least "
+        f"{result['min_side']:g} pixels (of 384), IoU 0.5, on {result['date']}:",
+        table(list(summary), [[f"{value:.2f}" for value in summary.values()]]),
+        counted("class", result["per_class"]),
+        counted("side in pixels", result["per_size"]),
+        counted("source", result["per_group"]),
+        "Most often taken for something else: "
+        + ", ".join(f"{r['is']} for {r['taken_for']} ({r['count']})" for r in result["confused"][:8])
+        + ".",
+    ]
+    return "\n\n".join(parts)
+
+
+def counted(name: str, rows: dict[str, dict[str, Any]]) -> str:
+    """F1, precision and recall of each row that has objects."""
+    lines = [
+        [key, *(f"{row[k]:.2f}" for k in ("f1", "precision", "recall")), str(row["objects"])]
+        for key, row in rows.items()
+        if row["objects"]
+    ]
+    return table([name, "F1", "precision", "recall", "objects"], lines)
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(
+        [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(r)} |" for r in rows)]
+    )
 
 
 if __name__ == "__main__":
