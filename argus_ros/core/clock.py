@@ -23,7 +23,8 @@ class StampClock:
     While an image's stamp and the node's ROS clock agree within ``max_clock_skew`` seconds, that is the
     stamp; else it is the arrival, with one warning per camera. A stamp in the future counts as the
     arrival. When the ROS clock goes back, what every camera holds is to be cleared; when only
-    one camera's stamps do (a looped bag without its clock), that camera's.
+    one camera's stamps do (a looped bag without its clock), that camera's. A stamp of zero, which drivers
+    leave there, says nothing of time; nor do stamps that go back where several publishers share a topic.
     """
 
     def __init__(self, max_clock_skew: float = 5.0) -> None:
@@ -32,19 +33,20 @@ class StampClock:
         self._ros_now: int | None = None
         self._warned: set[str] = set()
 
-    def arrive(self, camera: str, stamp: int, ros_now: int, now: float) -> Arrival:
-        """Take an image stamped ``stamp``, arriving at ``ros_now`` (ROS nanoseconds), ``now`` (steady)."""
-        clear, warning = self._rewound(camera, stamp, ros_now)
+    def arrive(
+        self, camera: str, stamp: int, ros_now: int, now: float, *, shared: bool = False
+    ) -> Arrival:
+        """Take an image stamped ``stamp``, arriving at ``ros_now`` (ROS nanoseconds), ``now`` (steady).
+
+        ``shared``: others publish on its topic, too, with stamps of their own.
+        """
+        clear, warning = self._rewound(camera, stamp, ros_now, shared)
         age = (ros_now - stamp) * 1e-9
         if abs(age) <= self.max_clock_skew:
             return Arrival(now - max(age, 0.0), clear, warning)
         if ros_now and camera not in self._warned:  # at 0, a simulated time has not begun
             self._warned.add(camera)
-            side = "behind" if age > 0 else "ahead of"
-            skewed = (
-                f"camera {camera}: its stamps are {abs(age):.1f} s {side} this node's clock, so ages count "
-                "from arrival; synchronise the clocks, or set use_sim_time where a bag publishes /clock"
-            )
+            skewed = f"camera {camera}: {self._skew(stamp, age)}"
             warning = f"{warning}; {skewed}" if warning else skewed
         return Arrival(now, clear, warning)
 
@@ -53,15 +55,29 @@ class StampClock:
         self._stamps.pop(camera, None)
         self._warned.discard(camera)
 
-    def _rewound(self, camera: str, stamp: int, ros_now: int) -> tuple[tuple[str, ...], str]:
+    @staticmethod
+    def _skew(stamp: int, age: float) -> str:
+        if not stamp:
+            return "its header.stamp is zero, so ages count from arrival; have the camera driver set it"
+        side = "behind" if age > 0 else "ahead of"
+        return (
+            f"its stamps are {abs(age):.1f} s {side} this node's clock, so ages count from arrival; "
+            "synchronise the clocks, or set use_sim_time where a bag publishes /clock"
+        )
+
+    def _rewound(
+        self, camera: str, stamp: int, ros_now: int, shared: bool
+    ) -> tuple[tuple[str, ...], str]:
         before, self._ros_now = self._ros_now, ros_now
         if before is not None and (before - ros_now) * 1e-9 > JUMP:
             cleared = tuple(self._stamps)
             self._stamps = {camera: stamp}
             jump = (before - ros_now) * 1e-9
             return cleared, f"the ROS clock went back by {jump:.1f} s: frames held are dropped"
+        if not stamp:
+            return (), ""
         newest = self._stamps.get(camera, stamp)
-        if (newest - stamp) * 1e-9 > JUMP:
+        if (newest - stamp) * 1e-9 > JUMP and not shared:
             self._stamps[camera] = stamp
             jump = (newest - stamp) * 1e-9
             return (camera,), f"camera {camera}: its stamps went back by {jump:.1f} s: its frames are dropped"

@@ -265,17 +265,20 @@ class Pipeline:
         stamp: int,
         ros_now: int,
         arrival: float | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         """Take an image stamped ``stamp``; returns at once.
 
         ``ros_now`` is the time on the clock of its stamp (both in nanoseconds) when it arrived, ``arrival``
-        that on the steady clock; without it that is now. ``header`` comes back untouched with the report.
+        that on the steady clock; without it that is now. ``shared``: several publishers send the camera's
+        images, whose stamps need not follow each other. ``header`` comes back untouched with the report.
         Raises KeyError for an unknown camera.
         """
         now = time.monotonic() if arrival is None else arrival
         with self._changed:
             job = _Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
-            stamped = self._clock.arrive(camera, stamp, ros_now, now)
+            stamped = self._clock.arrive(camera, stamp, ros_now, now, shared=shared)
             for cleared in stamped.clear:
                 self._scheduler.clear("time went back", cleared)
                 self._forget(cleared)

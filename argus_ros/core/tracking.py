@@ -2,7 +2,7 @@
 
 norfair does the tracking: a Kalman filter per object and boxes matched by overlap, within one label.
 Time is counted in the camera's usual interval between answers, so that a dropped frame is a longer step
-and an object missed for a moment keeps its name at any rate.
+and an object missed for a moment keeps its name at any rate. Where stamps tell no time, frames are counted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from argus_ros.core.clock import JUMP
 from argus_ros.core.matching import box_of
 from argus_ros.core.types import Detection
 
@@ -68,9 +69,10 @@ class Tracker:
     def update(self, detections: Sequence[Detection], stamp: int) -> tuple[Detection, ...]:
         """The detections, in their order, with ``track_id`` set; ``stamp`` in nanoseconds.
 
-        A stamp that does not grow (a bag that starts again) begins anew.
+        A stamp that goes back (a bag that starts again) begins anew. One that stays, or is zero, as drivers
+        leave it, counts as the next frame; so does one that is less than ``JUMP`` out of order.
         """
-        if self._last is not None and stamp <= self._last:
+        if stamp and self._last is not None and (self._last - stamp) * 1e-9 > JUMP:
             self._given += self._tracker.total_object_count
             self._start()
         for _ in range(self._steps(stamp) - 1):
@@ -88,8 +90,8 @@ class Tracker:
     def _steps(self, stamp: int) -> int:
         """Usual intervals since the last answer, no more than it takes to forget everything."""
         passed = 0 if self._last is None else stamp - self._last
-        self._last = stamp
-        if not passed:
+        self._last = max(stamp, self._last or 0)
+        if passed <= 0:
             return 1
         self._intervals.append(passed)
         return min(max(round(passed / median(self._intervals)), 1), MEMORY + 2)

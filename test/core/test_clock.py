@@ -21,8 +21,9 @@ def test_age_counts_from_arrival_where_they_disagree_and_one_warning_says_so(sta
     first = clock.arrive("front", stamp, ROS, 100.0)
     assert first.born == 100.0
     assert "camera front" in first.warning
-    assert "use_sim_time" in first.warning
-    second = clock.arrive("front", stamp + S // 30, ROS + S // 30, 100.0 + 1 / 30)
+    assert ("use_sim_time" in first.warning) is bool(stamp)
+    assert ("header.stamp is zero" in first.warning) is not bool(stamp)
+    second = clock.arrive("front", stamp and stamp + S // 30, ROS + S // 30, 100.0 + 1 / 30)
     assert second.warning == ""
     assert second.born == pytest.approx(100.0 + 1 / 30)
     assert clock.arrive("rear", stamp, ROS + S // 30, 100.1).warning, "each camera has its own warning"
@@ -74,10 +75,30 @@ def test_a_looped_bag_without_its_clock_warns_of_both_in_one_line():
     clock.arrive("front", 20 * S, ROS, 100.0)
     clock.forget("front")
     clock.arrive("front", 20 * S, ROS, 100.0)
-    back = clock.arrive("front", 0, ROS + S, 101.0)
+    back = clock.arrive("front", S, ROS + S, 101.0)
     assert back.clear == ("front",)
     assert back.born == 101.0
     assert back.warning.count("camera front") == 1, "the skew was said before"
+
+
+def test_a_stamp_of_zero_now_and_then_is_no_jump() -> None:
+    clock = StampClock()
+    for stamp, born in ((ROS, 100.0), (0, 101.0), (ROS + S, 101.0)):
+        arrival = clock.arrive("front", stamp, ROS + S, 101.0)
+        assert arrival.clear == ()
+        assert arrival.born == pytest.approx(born)
+
+
+def test_publishers_that_share_a_topic_have_a_time_each() -> None:
+    """One is 3 s behind: neither's images are dropped for the other's, and each has its own age."""
+    clock = StampClock()
+    for i in range(10):
+        now, ros = 100.0 + i / 10, ROS + i * S // 10
+        live = clock.arrive("front", ros, ros, now, shared=True)
+        old = clock.arrive("front", ros - 3 * S, ros, now, shared=True)
+        assert live.clear + old.clear == ()
+        assert live.warning + old.warning == ""
+        assert (live.born, old.born) == (pytest.approx(now), pytest.approx(now - 3.0))
 
 
 def test_a_simulated_time_that_has_not_begun_is_no_skew() -> None:

@@ -117,6 +117,25 @@ def test_no_name_is_given_twice_when_time_goes_back() -> None:
     assert [d.track_id for d in tracker.update(cones, 1 * SECOND)] == ["3", "4"]
 
 
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        [0] * 6,  # a driver that leaves them there
+        [5 * SECOND] * 6,  # one whose clock stands still
+        [5 * SECOND, 0, 5 * SECOND + 1, 0, 0, 5 * SECOND + 2],
+        [5 * SECOND, 5 * SECOND + 100, 5 * SECOND + 50, 5 * SECOND + 200, 5 * SECOND + 150, 5 * SECOND + 300],
+    ],
+    ids=["zero", "repeated", "zero at times", "out of order"],
+)
+def test_frames_count_where_stamps_tell_no_time(stamps: list[int]) -> None:
+    tracker = Tracker()
+    names = [tracker.update([Detection("cone", 0.9, 10, 10, 50, 90)], stamp)[0].track_id for stamp in stamps]
+    assert names == ["1"] * len(stamps)
+    for stamp in stamps[:1] * (MEMORY + 2):
+        tracker.update([], stamp)
+    assert tracker.update([Detection("cone", 0.9, 10, 10, 50, 90)], stamps[0])[0].track_id == "2"
+
+
 def test_a_name_stays_within_its_label() -> None:
     tracker = Tracker()
     (cone,) = tracker.update([Detection("cone", 0.9, 0, 0, 20, 40)], 0)
