@@ -1,6 +1,10 @@
 """What all tests share: system tests run last, tests of the ROS side only where ROS is, figures are shown."""
 
 import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +23,39 @@ if find_spec("hypothesis"):  # not on every machine that tests the model alone
 
 if find_spec("rclpy") is None:  # a machine for the model alone
     collect_ignore = ["ros", "system"]
+
+
+@contextmanager
+def _claimed_domain() -> Iterator[int]:
+    """A free ROS domain, 1 to 101; an abstract socket of its name holds it, whoever else tests here."""
+    start = (os.getpid() * 7 + time.monotonic_ns() // 1000) % 101
+    for offset in range(101):
+        domain = 1 + (start + offset) % 101
+        with socket.socket(socket.AF_UNIX) as claim:
+            try:
+                claim.bind(f"\0argus_ros test domain {domain}")
+            except OSError:
+                continue
+            yield domain
+            return
+    raise RuntimeError("all ROS domains of this machine are in use by tests")
+
+
+@pytest.fixture(scope="session")
+def claim_domain() -> Callable[[], AbstractContextManager[int]]:
+    """``with claim_domain() as domain:`` is in a ROS domain that nobody else tests in on this machine."""
+    return _claimed_domain
+
+
+@pytest.fixture
+def alone(
+    claim_domain: Callable[[], AbstractContextManager[int]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """``rclpy.init()`` joins a domain of this test's own."""
+    with claim_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        yield
 
 
 def pytest_report_header() -> str:

@@ -33,9 +33,7 @@ class StampClock:
         self._ros_now: int | None = None
         self._warned: set[str] = set()
 
-    def arrive(
-        self, camera: str, stamp: int, ros_now: int, now: float, *, shared: bool = False
-    ) -> Arrival:
+    def arrive(self, camera: str, stamp: int, ros_now: int, now: float, *, shared: bool = False) -> Arrival:
         """Take an image stamped ``stamp``, arriving at ``ros_now`` (ROS nanoseconds), ``now`` (steady).
 
         ``shared``: others publish on its topic, too, with stamps of their own.
@@ -65,9 +63,7 @@ class StampClock:
             "synchronise the clocks, or set use_sim_time where a bag publishes /clock"
         )
 
-    def _rewound(
-        self, camera: str, stamp: int, ros_now: int, shared: bool
-    ) -> tuple[tuple[str, ...], str]:
+    def _rewound(self, camera: str, stamp: int, ros_now: int, shared: bool) -> tuple[tuple[str, ...], str]:
         before, self._ros_now = self._ros_now, ros_now
         if before is not None and (before - ros_now) * 1e-9 > JUMP:
             cleared = tuple(self._stamps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -12,13 +13,15 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.timer import Timer
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
+from argus_ros.core.clock import JUMP
 from argus_ros.core.image import Image
 from argus_ros.ros.conversions import stamp_ns
-from argus_ros.ros.diagnostics import CameraHealth, Report
+from argus_ros.ros.diagnostics import PATIENCE, CameraHealth, Report
 from argus_ros.ros.intake import Intake, IntakeError
 from argus_ros.ros.parameters import CameraSettings
 
@@ -30,10 +33,36 @@ _TYPES = {"raw": ImageMessage, "compressed": CompressedImage}
 _NAMES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a camera's images may come from."""
+
+    topic: str  #: remapped and in full
+    transport: str  #: raw or compressed
+
+
+def sources(node: LifecycleNode, settings: CameraSettings) -> tuple[Source, ...]:
+    """Where to look for a camera's images, the preferred place first.
+
+    Names are remapped here and nowhere else: a second time they might become another camera's. Raises
+    RuntimeError (rcl's) where a name cannot be.
+    """
+    topic = node.resolve_topic_name(settings.topic)
+    below = f"{settings.topic}/compressed"
+    compressed = node.resolve_topic_name(below)
+    if compressed == node.resolve_topic_name(below, only_expand=True):  # no rule is meant for it alone
+        compressed = f"{topic}/compressed"
+    there = [Source(topic, "raw"), Source(topic, "compressed"), Source(compressed, "compressed")]
+    if topic.endswith("/compressed"):
+        there = [there[1], there[0]]
+    return tuple(source for source in there if settings.transport in ("auto", source.transport))
+
+
 class Camera:
     """Subscribes while active; images are handed on in a thread of the camera's own.
 
-    ``overrides`` are the node's parameters ``qos_overrides.*``, as given at its start.
+    ``overrides`` are the node's parameters ``qos_overrides.*``, as given at its start. ``watch`` is to be
+    called every second or so. Raises RuntimeError (rcl's) for a topic that cannot be.
     """
 
     def __init__(
@@ -48,60 +77,97 @@ class Camera:
         self._node = node
         self._on_image = on_image
         self._overrides = overrides
+        self._sources = sources(node, settings)
+        self._source = self._sources[0]  # the one subscribed to, or to be
         self._intake: Intake | None = None
         self._look: Timer | None = None
-        self._topic = node.resolve_topic_name(settings.topic)
-        #: The one subscribed to, remapped and in full; before that the one looked at.
-        self.topic = self._topic
+        self._since = 0.0  # when it was subscribed to
+        self._delivered = False  # whether an image has come since
+        self._newest = 0  # stamp
+        self._silent = False  # as the log has it
+        self._why_silent = ""
+
+    @property
+    def topic(self) -> str:
+        """The one subscribed to, remapped and in full; before that the one to be."""
+        return self._source.topic
+
+    @property
+    def shared(self) -> bool:
+        """Whether several publishers send it images."""
+        return len(self.health.publishers) > 1
 
     def activate(self) -> None:
         self.health.activate(time.monotonic())
-        if self.settings.transport != "auto":
-            self._subscribe(self._topic, self.settings.transport)
-        elif not self._detect():
+        self._silent, self._why_silent = False, ""
+        self._subscribe(self._sources[0])  # at once, so that whoever looks sees what is waited for
+        if len(self._sources) > 1 and not self._find():
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._look = self._node.create_timer(LOOK_INTERVAL, self._detect, clock=steady)
+            self._look = self._node.create_timer(LOOK_INTERVAL, self._find, clock=steady)
 
     def deactivate(self) -> None:
         self.health.activate(None)
         self._stop_looking()
-        if self._intake:
-            self._intake.stop()
-            self._intake = None
-        self.topic = self._topic
+        self._unsubscribe()
+        self._source = self._sources[0]
+
+    def watch(self) -> None:
+        """Look anew for images that do not come, and for who sends them; log silence and its end."""
+        if not self._intake:
+            return
+        if not self._look:
+            self._find()
+        self._know_publishers()
+        self._why_silent = self._reason()
+        if self.health.silence(time.monotonic()):
+            if not self._silent:
+                self._silent = True
+                self._log().warning(f"camera {self.settings.name}: {self.report().message}")
+        elif self._silent and self._delivered:
+            self._silent = False
+            self._log().info(f"camera {self.settings.name}: images come again from {self.topic}")
 
     def report(self) -> Report:
-        return self.health.report(self.topic, time.monotonic(), self._why_silent())
+        """As of the last ``watch``; from any thread."""
+        return self.health.report(self.topic, time.monotonic(), self._why_silent)
 
     # --- subscribing ----------------------------------------------------------------------------
 
-    def _detect(self) -> bool:
-        """Subscribe to whichever kind of image is published, raw first."""
-        for topic in (self._topic, f"{self._topic}/compressed"):
-            published = {_NAMES.get(kind) for kind in self._published(topic)}
-            for transport in ("raw", "compressed"):
-                if transport in published:
-                    self._stop_looking()
-                    self._subscribe(topic, transport)
-                    return True
-        return False
+    def _find(self) -> bool:
+        """Go over to where images are published, unless they come; whether they are published at all.
+
+        A publisher that has sent nothing yet is left for another once patience is at an end: drivers
+        advertise kinds that they do not send.
+        """
+        published = [source for source in self._sources if self._fitting(source)]
+        waited = time.monotonic() - self._since
+        here = self._source in published and (self._delivered or waited < PATIENCE)
+        at = self._sources.index(self._source)
+        others = [s for s in self._sources[at + 1 :] + self._sources[:at] if s in published]
+        if others and not here:
+            self._subscribe(others[0])
+        if published:
+            self._stop_looking()
+        return bool(published)
 
     def _stop_looking(self) -> None:
         if self._look:
             self._node.destroy_timer(self._look)
             self._look = None
 
-    def _subscribe(self, topic: str, transport: str) -> None:
+    def _subscribe(self, source: Source) -> None:
+        self._unsubscribe()
         qos = copy(qos_profile_sensor_data)
         if self.settings.reliability == "reliable":
             qos.reliability = ReliabilityPolicy.RELIABLE
-        self.topic = self._node.resolve_topic_name(topic)
+        self._source, self._since, self._delivered = source, time.monotonic(), False
+        self.health.mismatch, self.health.publishers = "", ()
         try:
             self._intake = Intake(
                 self._node,
                 self.settings.name,
-                _TYPES[transport],
-                self.topic,
+                _TYPES[source.transport],
+                source.topic,
                 qos,
                 self._receive,
                 self._incompatible,
@@ -110,11 +176,21 @@ class Camera:
             )
         except IntakeError as error:  # which is not to take the other cameras, or the node, with it
             self._complain(str(error))
-            return
-        self._node.get_logger().info(f"camera {self.settings.name}: {transport} images from {self.topic}")
+
+    def _unsubscribe(self) -> None:
+        if self._intake:
+            self._intake.stop()
+            self._intake = None
 
     def _receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
+        if not self._delivered:
+            self._delivered = True
+            source = self._source
+            self._log().info(f"camera {self.settings.name}: {source.transport} images from {source.topic}")
+        if (self._newest - stamp) * 1e-9 > JUMP and not self.shared:  # time goes back, or is another's
+            self._know_publishers()
+        self._newest = stamp
         self.health.arrived(stamp, time.monotonic())
         image = Image.of(message, self.settings.mono16, self.settings.decode_budget)
         self._on_image(self.settings.name, image, stamp, message.header)
@@ -133,18 +209,40 @@ class Camera:
 
     def _complain(self, mismatch: str) -> None:
         self.health.mismatch = mismatch
-        self._node.get_logger().error(f"camera {self.settings.name}: {mismatch}")
+        self._log().error(f"camera {self.settings.name}: {mismatch}")
 
     def _remedy(self, policy: str) -> str:
         if policy == "reliability":
             return f"set camera.{self.settings.name}.reliability to best_effort"
         return f"set qos_overrides.{self.topic}.subscription.{policy}"
 
-    def _published(self, topic: str) -> set[str]:
-        return {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
+    def _log(self) -> Any:
+        return self._node.get_logger()
 
-    def _why_silent(self) -> str:
-        published = self._published(self.topic)
+    # --- who publishes --------------------------------------------------------------------------
+
+    def _published(self, topic: str) -> list[TopicEndpointInfo]:
+        return self._intake.publishers(topic) if self._intake else []
+
+    def _fitting(self, source: Source) -> list[TopicEndpointInfo]:
+        """Publishers of the source's kind of image."""
+        return [p for p in self._published(source.topic) if _NAMES.get(p.topic_type) == source.transport]
+
+    def _know_publishers(self) -> None:
+        """Who sends images: several are told of, and one whose QoS did not fit may be gone."""
+        if not self._intake:
+            return
+        fitting = self._fitting(self._source)
+        if self.health.mismatch and all(map(self._intake.fits, fitting)):
+            self.health.mismatch = ""
+        before = self.health.publishers
+        self.health.publishers = tuple(sorted(map(full_name, filter(self._intake.fits, fitting))))
+        if self.shared and before != self.health.publishers:
+            self._log().warning(f"camera {self.settings.name}: {self.health.mixture(self.topic)}")
+
+    def _reason(self) -> str:
+        """What is known of why no image comes."""
+        published = {info.topic_type for info in self._published(self.topic)}
         if not published:
             return "nobody publishes it; check the topic's name, its namespace and ROS_DOMAIN_ID"
         if not any(kind in _NAMES for kind in published):
@@ -154,3 +252,8 @@ class Camera:
             kinds = ", ".join(sorted(published))
             return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
         return ""
+
+
+def full_name(publisher: TopicEndpointInfo) -> str:
+    """Of the node that publishes."""
+    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

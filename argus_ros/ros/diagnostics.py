@@ -92,6 +92,7 @@ class CameraHealth:
         self.malformed_count = 0
         self.gaps = StampGaps()
         self.mismatch = ""  #: publishers whose QoS does not fit
+        self.publishers: tuple[str, ...] = ()  #: whose images are received
         self.last_error = ""
         self._active_since: float | None = None
         self._last_image: float | None = None
@@ -104,6 +105,7 @@ class CameraHealth:
         """Images are wanted from ``now`` on; None: no longer."""
         with self._lock:
             self._active_since, self._last_image, self.mismatch = now, None, ""
+            self.publishers = ()
             self._recent.clear()
             self._ages.clear()
 
@@ -134,6 +136,18 @@ class CameraHealth:
         with self._lock:
             self._ages.append((now, age))
 
+    def silence(self, now: float) -> float:
+        """Seconds without an image where one is wanted, once they are too many; else 0."""
+        with self._lock:
+            return self._silence(now)
+
+    def mixture(self, topic: str) -> str:
+        """What is to be said where several publishers share a topic."""
+        return (
+            f"{len(self.publishers)} publishers are on {topic} ({', '.join(self.publishers)}), whose images "
+            "nothing tells apart: end one, or give each a topic of its own; it passes where one has just died"
+        )
+
     def report(self, topic: str, now: float, why_silent: str = "") -> Report:
         """``why_silent``: what is known of the publishers, for when no image comes."""
         with self._lock:
@@ -157,6 +171,7 @@ class CameraHealth:
         values |= {outcome.name.lower().replace("_", " "): self.counts[outcome] for outcome in Outcome}
         values["malformed"] = self.malformed_count
         values["lost on the way"] = self.gaps.lost
+        values["publishers"] = ", ".join(self.publishers)
         values["QoS mismatch"] = self.mismatch
         values["last error"] = self.last_error
         return Report(level, message, values)
@@ -164,8 +179,7 @@ class CameraHealth:
     def _judge(self, topic: str, now: float, recent: Counter[str], why_silent: str) -> tuple[bytes, str]:
         if self._active_since is None:
             return OK, "inactive"
-        silent = now - (self._last_image if self._last_image is not None else self._active_since)
-        if silent > PATIENCE:
+        if silent := self._silence(now):
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
             return ERROR, f"{never} on {topic}: {self.mismatch or why_silent or 'its publisher is silent'}"
         if malformed := recent["malformed"]:
@@ -183,6 +197,8 @@ class CameraHealth:
             return WARN, "images arrive, but the engine is not ready"
         if self.mismatch:
             return WARN, self.mismatch
+        if len(self.publishers) > 1:
+            return WARN, self.mixture(topic)
         if broken := recent[Outcome.UNDECODABLE.name]:
             return (WARN if ran else ERROR), f"{broken} of {images} images undecodable: {self.last_error}"
         late = recent[Outcome.STALE.name] + recent[Outcome.WITHHELD.name]
@@ -194,6 +210,12 @@ class CameraHealth:
             lost = f"{recent['lost']} of {images + recent['lost']} images"
             return WARN, f"{lost} lost between camera and node; {LOST_REMEDY}"
         return OK, f"{images} images, {ran} answers in the last {WINDOW:g} s"
+
+    def _silence(self, now: float) -> float:
+        if self._active_since is None:
+            return 0.0
+        silent = now - (self._last_image if self._last_image is not None else self._active_since)
+        return silent if silent > PATIENCE else 0.0
 
     def _forget(self, now: float) -> None:
         for queue in (self._recent, self._ages):

@@ -12,8 +12,9 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 #: Seconds between two complaints about messages that went wrong.
 COMPLAINT_INTERVAL = 5.0
@@ -75,7 +76,7 @@ class Intake:
             parameter_overrides=[Parameter("start_type_description_service", value=False), *overrides],
         )
         try:
-            self._node.create_subscription(
+            self._subscription = self._node.create_subscription(
                 kind,
                 topic,
                 on_message,
@@ -92,6 +93,15 @@ class Intake:
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._run, name=f"intake {name}", daemon=True)
         self._thread.start()
+
+    def publishers(self, topic: str) -> list[TopicEndpointInfo]:
+        """Who publishes on a topic, given in full: it is not remapped, as the node's own would be."""
+        return self._node.get_publishers_info_by_topic(topic)
+
+    def fits(self, publisher: TopicEndpointInfo) -> bool:
+        """Whether its QoS is good enough for the subscription's."""
+        found, _ = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
+        return found != QoSCompatibility.ERROR
 
     def stop(self) -> None:
         """Return when no callback runs any more."""

@@ -110,7 +110,7 @@ class ArgusNode(LifecycleNode):
         group = ReentrantCallbackGroup()
         self.create_service(Ask, "~/ask", self._ask, qos_profile=every, callback_group=group)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
-        self.create_timer(DIAGNOSTICS_INTERVAL, self._publish_diagnostics, clock=steady)
+        self.create_timer(DIAGNOSTICS_INTERVAL, self._watch, clock=steady)
 
     def start(self) -> None:
         """Configure and activate, where parameter ``autostart`` says so."""
@@ -321,10 +321,11 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if (pipeline := self._pipeline) and camera in self._cameras:
+        if (pipeline := self._pipeline) and (known := self._cameras.get(camera)):
             ticket = Ticket(header, image if self._watched() else None)
+            now = self.get_clock().now().nanoseconds
             with suppress(KeyError):  # the camera has just been taken away
-                pipeline.offer(camera, image, ticket, stamp, self.get_clock().now().nanoseconds)
+                pipeline.offer(camera, image, ticket, stamp, now, shared=known.shared)
 
     # --- results out: called from the pipeline's threads ----------------------------------------
 
@@ -477,6 +478,11 @@ class ArgusNode(LifecycleNode):
             self.get_logger().info(f"engine {state.value}: {text}")
         with self._until_shutdown():
             self._publish_diagnostics()
+
+    def _watch(self) -> None:
+        for camera in self._cameras.values():
+            camera.watch()
+        self._publish_diagnostics()
 
     def _publish_diagnostics(self) -> None:
         engine = self._pipeline.engine if self._pipeline else None

@@ -177,8 +177,8 @@ CAMERA = (
     Spec(
         "transport",
         "auto",
-        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (on the topic itself); auto: "
-        "whichever is published on the topic, else the latter on TOPIC/compressed.",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage, on the topic itself or on "
+        "TOPIC/compressed; auto: whichever comes, raw first.",
         choices=("auto", "raw", "compressed"),
     ),
     Spec(

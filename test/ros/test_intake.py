@@ -21,8 +21,7 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+def node(alone: None) -> Iterator[Node]:
     context = rclpy.Context()
     rclpy.init(args=["--ros-args", "-r", "__node:=other"], context=context)
     node = rclpy.create_node("node", context=context, namespace="/robot")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -128,13 +126,12 @@ class Ros:
 
 
 @contextmanager
-def domain(logs: Path) -> Iterator[Ros]:
-    """A ROS domain that nobody else tests in on this machine; its processes end with it.
+def inhabited(domain: int, logs: Path) -> Iterator[Ros]:
+    """A ROS domain and its processes, which end with it.
 
     This process's environment names the domain too, so that ``rclpy.init()`` joins it.
     """
-    claim, number = _claim_domain()
-    ros = Ros(number, logs)
+    ros = Ros(domain, logs)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR"):
             patch.setenv(name, ros.environment[name])
@@ -142,20 +139,21 @@ def domain(logs: Path) -> Iterator[Ros]:
             yield ros
         finally:
             ros.end()
-            claim.close()
 
 
 @pytest.fixture
-def ros(tmp_path: Path) -> Iterator[Ros]:
+def ros(claim_domain: Callable[[], AbstractContextManager[int]], tmp_path: Path) -> Iterator[Ros]:
     """A domain for one test."""
-    with domain(tmp_path) as ros:
+    with claim_domain() as domain, inhabited(domain, tmp_path) as ros:
         yield ros
 
 
 @pytest.fixture(scope="module")
-def shared_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
+def shared_ros(
+    claim_domain: Callable[[], AbstractContextManager[int]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ros]:
     """A domain for the tests of a file."""
-    with domain(tmp_path_factory.mktemp("shared")) as ros:
+    with claim_domain() as domain, inhabited(domain, tmp_path_factory.mktemp("shared")) as ros:
         yield ros
 
 
@@ -165,18 +163,3 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from argus_ros.training.blank import write_checkpoint  # torch and transformers, only when it is needed
 
     return write_checkpoint(tmp_path_factory.mktemp("blank"))
-
-
-def _claim_domain() -> tuple[socket.socket, int]:
-    """A free domain, 1 to 101; an abstract socket of its name holds it, whoever else runs tests here."""
-    start = (os.getpid() * 7 + time.monotonic_ns() // 1000) % 101
-    for offset in range(101):
-        domain = 1 + (start + offset) % 101
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0argus_ros test domain {domain}")
-        except OSError:
-            claim.close()
-        else:
-            return claim, domain
-    raise RuntimeError("all ROS domains of this machine are in use by tests")
