@@ -112,20 +112,16 @@ class Camera:
         self._source = self._sources[0]
 
     def watch(self) -> None:
-        """Look anew for images that do not come, and for who sends them; log silence and its end."""
+        """Look anew for images that do not come, and for who sends them; log silence."""
         if not self._intake:
             return
         if not self._look:
             self._find()
         self._know_publishers()
         self._why_silent = self._reason()
-        if self.health.silence(time.monotonic()):
-            if not self._silent:
-                self._silent = True
-                self._log().warning(f"camera {self.settings.name}: {self.report().message}")
-        elif self._silent and self._delivered:
-            self._silent = False
-            self._log().info(f"camera {self.settings.name}: images come again from {self.topic}")
+        if self.health.silence(time.monotonic()) and not self._silent:
+            self._silent = True
+            self._log().warning(f"camera {self.settings.name}: {self.report().message}")
 
     def report(self) -> Report:
         """As of the last ``watch``; from any thread."""
@@ -184,10 +180,11 @@ class Camera:
 
     def _receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
-        if not self._delivered:
-            self._delivered = True
-            source = self._source
-            self._log().info(f"camera {self.settings.name}: {source.transport} images from {source.topic}")
+        if self._silent or not self._delivered:
+            again = "come again " if self._delivered else ""
+            self._silent, self._delivered = False, True
+            images = f"{self._source.transport} images {again}from {self.topic}"
+            self._log().info(f"camera {self.settings.name}: {images}")
         if (self._newest - stamp) * 1e-9 > JUMP and not self.shared:  # time goes back, or is another's
             self._know_publishers()
         self._newest = stamp

@@ -286,12 +286,14 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
         "camera front: no image yet on /front/image_raw: nobody publishes it; check the topic's name, its "
         "namespace and ROS_DOMAIN_ID"
     ]
-    monkeypatch.setattr("argus_ros.ros.diagnostics.PATIENCE", PATIENCE)
-    driver.send(publish(driver.node, ImageMessage, "/front/image_raw"))
-    for _ in range(3):
+    publisher = publish(driver.node, ImageMessage, "/front/image_raw")
+    for _ in range(2):
+        driver.send(publisher)
+        driver.send(publisher)
         subscribed.watch()
-    assert said[1:] == [
-        "camera front: raw images from /front/image_raw",
-        "camera front: images come again from /front/image_raw",
-    ]
+        subscribed.watch()
+    assert said[1] == "camera front: raw images from /front/image_raw"
+    assert "no image for 0 s on /front/image_raw: its publisher is silent" in said[2]
+    assert said[3] == "camera front: raw images come again from /front/image_raw"
+    assert len(said) == 5
     subscribed.deactivate()

@@ -672,9 +672,7 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
     documented = re.findall(r"^\| `(~/\w+)` \| `argus_ros/\w+` \| ", document.split("## Services")[1], re.M)
     assert discovered(served, {name.replace("~", "/argus") for name in documented})
     names = robot.call("list_parameters").result.names
-    tables = set(
-        re.findall(r"^\| `([a-zA-Z_.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE)
-    )
+    tables = set(re.findall(r"^\| `([\w.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE))
     own = {name for name in names if not name.startswith(OWN_OF_RCLPY)}
     assert {name.replace("NAME", "front") for name in tables} == own
 
