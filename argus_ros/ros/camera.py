@@ -100,6 +100,7 @@ class Camera:
     def activate(self) -> None:
         self.health.activate(time.monotonic())
         self._silent, self._why_silent = False, ""
+        self._log().info(f"camera {self.settings.name}: waiting for images on {self.topic}")
         self._subscribe(self._sources[0])  # at once, so that whoever looks sees what is waited for
         if len(self._sources) > 1 and not self._find():
             steady = Clock(clock_type=ClockType.STEADY_TIME)

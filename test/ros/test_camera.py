@@ -283,6 +283,7 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
         subscribed.watch()
     assert subscribed.report().level == ERROR
     assert said == [
+        "camera front: waiting for images on /front/image_raw",
         "camera front: no image yet on /front/image_raw: nobody publishes it; check the topic's name, its "
         "namespace and ROS_DOMAIN_ID"
     ]
@@ -292,8 +293,8 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
         driver.send(publisher)
         subscribed.watch()
         subscribed.watch()
-    assert said[1] == "camera front: raw images from /front/image_raw"
-    assert "no image for 0 s on /front/image_raw: its publisher is silent" in said[2]
-    assert said[3] == "camera front: raw images come again from /front/image_raw"
-    assert len(said) == 5
+    assert said[2] == "camera front: raw images from /front/image_raw"
+    assert "no image for 0 s on /front/image_raw: its publisher is silent" in said[3]
+    assert said[4] == "camera front: raw images come again from /front/image_raw"
+    assert len(said) == 6
     subscribed.deactivate()

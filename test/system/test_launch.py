@@ -48,8 +48,8 @@ def test_several_cameras_in_a_namespace(ros: Any, tmp_path: Path, blank: Path) -
     cameras.write_text(CAMERAS)
     given = (f"cameras_file:={cameras}", "namespace:=robot", f"model:={blank}", "respawn:=true")
     process = launch(ros, "multi_camera.launch.py", *given)
-    assert "[robot.argus]" in process.wait_for("camera left: raw images from /robot/eyes/left")
-    process.wait_for("camera right: raw images from /eyes/right")
+    assert "[robot.argus]" in process.wait_for("camera left: waiting for images on /robot/eyes/left")
+    process.wait_for("camera right: waiting for images on /eyes/right")
     os.killpg(process.pid, signal.SIGINT)  # to the node too, as from a terminal, and launch passes its own on
     assert process.wait() == 0
     assert "process has finished cleanly" in process.output
