@@ -84,7 +84,7 @@ class Camera:
         self._since = 0.0  # when it was subscribed to
         self._delivered = False  # whether an image has come since
         self._newest = 0  # stamp
-        self._silent = False  # as the log has it
+        self._silent = self._mixed = False  # as the log has it
         self._why_silent = ""
 
     @property
@@ -113,13 +113,16 @@ class Camera:
         self._source = self._sources[0]
 
     def watch(self) -> None:
-        """Look anew for images that do not come, and for who sends them; log silence."""
+        """Look anew for images that do not come, and for who sends them; log what is wrong, once."""
         if not self._intake:
             return
         if not self._look:
             self._find()
         self._know_publishers()
         self._why_silent = self._reason()
+        if self.shared and not self._mixed:
+            self._log().warning(f"camera {self.settings.name}: {self.health.mixture(self.topic)}")
+        self._mixed = self.shared
         if self.health.silence(time.monotonic()) and not self._silent:
             self._silent = True
             self._log().warning(f"camera {self.settings.name}: {self.report().message}")
@@ -233,10 +236,7 @@ class Camera:
         fitting = self._fitting(self._source)
         if self.health.mismatch and all(map(self._intake.fits, fitting)):
             self.health.mismatch = ""
-        before = self.health.publishers
         self.health.publishers = tuple(sorted(map(full_name, filter(self._intake.fits, fitting))))
-        if self.shared and before != self.health.publishers:
-            self._log().warning(f"camera {self.settings.name}: {self.health.mixture(self.topic)}")
 
     def _reason(self) -> str:
         """What is known of why no image comes."""
@@ -253,5 +253,7 @@ class Camera:
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
-    """Of the node that publishes."""
+    """Of the node that publishes, of which is heard a moment after its publisher; from some, never."""
+    if "UNKNOWN" in publisher.node_name:
+        return "a node that does not say its name"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
