@@ -22,7 +22,7 @@ if find_spec("hypothesis"):  # not on every machine that tests the model alone
     settings.load_profile("argus")
 
 if find_spec("rclpy") is None:  # a machine for the model alone
-    collect_ignore = ["ros", "system"]
+    collect_ignore = ["ros", "system", "faults"]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(HERE / "system"):
+        if any(item.path.is_relative_to(HERE / folder) for folder in ("system", "faults")):
             item.add_marker("system")
     items.sort(key=lambda item: item.get_closest_marker("system") is not None)
 

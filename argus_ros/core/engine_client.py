@@ -51,7 +51,10 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at whether the engine hangs.
 LOOK_INTERVAL = 0.25
 #: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
-FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
+#: Seconds before another spare process is tried, where one could not be had; the part of the engine's own
+#: memory that must be available beside it.
+SPARE_DELAY, SPARE_MEMORY = 30.0, 1.5
 #: Inferences in a row that may fail before the process is replaced.
 FAILURES_TOLERATED = 3
 
@@ -91,6 +94,8 @@ class EngineClient:
     from another) and must not block. ``hang_seconds`` is how long an answer may be overdue,
     ``load_seconds`` how long a step of loading may take, before the process counts as hung. ``command``
     is for an engine that lives in another Python, such as a virtual environment with its own torch.
+    With ``spare`` a second process that has loaded the model waits to take the place of one that is lost,
+    where the memory is there; it takes as much again.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class EngineClient:
         on_log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
         hang_seconds: float = 30.0,
         load_seconds: float = 600.0,
+        spare: bool = False,
         command: Sequence[str] = (sys.executable, "-m", "argus_ros.vlm.worker"),
     ) -> None:
         self.config = config
@@ -111,6 +117,9 @@ class EngineClient:
         self.last_error = ""  #: why the engine died, hung or failed last, or an inference did
         self.next_try = 0.0  #: when it is started again, on the steady clock, while it waits for that
         self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
+        self._wants_spare = spare
+        self._spare: _Worker | None = None
+        self._spare_at = 0.0  # when to start one
         self._on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
         self._command = command
         self._changed = threading.Condition()  # guards what follows
@@ -137,6 +146,14 @@ class EngineClient:
         """Process id of the engine, while there is one."""
         worker = self._worker
         return worker.process.pid if worker else None
+
+    @property
+    def spare(self) -> str:
+        """How the spare process is: ``off``, ``none``, ``loading`` or ``ready``."""
+        spare = self._spare
+        if spare is None:
+            return "none" if self._wants_spare else "off"
+        return "ready" if spare.info else "loading"
 
     def start(self) -> None:
         """Start the process; the model loads in the background."""
@@ -204,6 +221,7 @@ class EngineClient:
         failures = 0
         self._enter(EngineState.STARTING, "starting the engine's process")
         with contextlib.ExitStack() as stack:
+            stack.callback(self._drop_spare)
             arena_fd = -1
             while self._stop_within is None:
                 answers = self._answers
@@ -221,6 +239,8 @@ class EngineClient:
                     break
                 failures = 0 if self._answers > answers else failures + 1
                 delay = min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
+                if not failures and self.spare == "ready":
+                    delay = 0.0
                 self.next_try = time.monotonic() + delay
                 self._down(EngineState.RECOVERING, error)
                 wait([self._wake], delay)
@@ -234,16 +254,16 @@ class EngineClient:
         """One life of the process: why it ended, or None when it was stopped. Raises _Failure, and OSError,
         RuntimeError or MemoryError for want of something.
         """
-        try:
-            worker = _Worker(self._command, arena_fd, self._on_log)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise _Failure(f"the engine's process cannot be started: {error}") from None
+        worker, self._spare = self._spare or self._start_worker(arena_fd), None
         self._worker, self._failing = worker, 0
+        self._spare_at = 0.0
         try:
-            worker.send(Start(self.config))
+            if worker.info:
+                self._ready(worker.info, arena_fd)
             heard = time.monotonic()
             while True:
-                ready = wait([worker.channel.fileno(), worker.ended, self._wake], LOOK_INTERVAL)
+                spares: list[int] = [self._spare.channel.fileno(), self._spare.ended] if self._spare else []
+                ready = wait([worker.channel.fileno(), worker.ended, self._wake, *spares], LOOK_INTERVAL)
                 now = time.monotonic()
                 if self._stop_within is not None:
                     worker.end(self._stop_within)
@@ -264,6 +284,8 @@ class EngineClient:
                     return "the engine's process takes no messages; it was killed"
                 elif (overdue := self._overdue(now, heard)) is not None:
                     return f"the engine's process hung: {overdue}; it was killed"
+                elif self._wants_spare:
+                    self._tend_spare(ready, now, arena_fd, worker)
         finally:
             self._worker = None
             worker.kill()
@@ -276,15 +298,18 @@ class EngineClient:
             case Progress(text) if self._state not in UP:
                 self._enter(self._state, text)
             case Ready(info) if self._state not in UP:
-                if impossible := why_impossible(info):
-                    raise ProtocolError(f"a model that cannot be: {impossible}")
-                self._map(info, arena_fd)
-                self._enter(EngineState.RUNNING, f"{info.name} on {info.device}")
+                self._ready(info, arena_fd)
             case Failed(reason, passing):
                 # What has worked once as configured may do so again.
                 raise _Lost(reason) if passing or self.info else _Failure(reason)
             case _:
                 raise ProtocolError(f"{type(message).__name__} while it is {self._state.value}")
+
+    def _ready(self, info: ModelInfo, arena_fd: int) -> None:
+        if impossible := why_impossible(info):
+            raise ProtocolError(f"a model that cannot be: {impossible}")
+        self._map(info, arena_fd)
+        self._enter(EngineState.RUNNING, f"{info.name} on {info.device}")
 
     def _take(self, answered: Answered) -> None:
         with self._changed:
@@ -320,6 +345,50 @@ class EngineClient:
                     f"checkpoint {info.name} changed its tiles under the engine; configure it again"
                 )
             self.info = info
+
+    # --- the spare process ----------------------------------------------------------------------
+
+    def _start_worker(self, arena_fd: int) -> _Worker:
+        """Start a process and have it load. Raises _Failure and what ``_attend`` does."""
+        try:
+            worker = _Worker(self._command, arena_fd, self._on_log)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise _Failure(f"the engine's process cannot be started: {error}") from None
+        worker.send(Start(self.config))
+        return worker
+
+    def _tend_spare(self, ready: Sequence[object], now: float, arena_fd: int, worker: _Worker) -> None:
+        """Start the spare process when the engine runs, and see to it."""
+        spare = self._spare
+        if spare is None:
+            if self._state in UP and now >= self._spare_at:
+                self._spare_at = now + SPARE_DELAY
+                if _memory_for_another(worker.process.pid):
+                    with contextlib.suppress(OSError, RuntimeError, MemoryError, _Failure):
+                        self._spare = self._start_worker(arena_fd)
+            return
+        try:
+            if spare.channel.fileno() in ready:
+                match spare.channel.receive():
+                    case Ready(info) if not why_impossible(info):
+                        spare.info = info
+                    case Progress():
+                        pass
+                    case Failed(reason):
+                        raise ProtocolError(reason)
+                    case other:
+                        raise ProtocolError(type(other).__name__)
+            elif spare.ended in ready:
+                raise EOFError
+        except (EOFError, OSError, ProtocolError) as error:
+            self._on_log(f"the spare process was lost: {str(error) or spare.last_words()}")
+            self._drop_spare()
+            self._spare_at = now + SPARE_DELAY
+
+    def _drop_spare(self) -> None:
+        if self._spare:
+            self._spare.kill()
+            self._spare = None
 
     def _overdue(self, now: float, heard: float) -> str | None:
         with self._changed:
@@ -367,6 +436,7 @@ class _Worker:
 
     def __init__(self, command: Sequence[str], arena_fd: int, on_log: Callable[[str], None]) -> None:
         self.deaf = False  #: it takes no messages, though they are few
+        self.info: ModelInfo | None = None  #: of a spare one, once it has loaded
         self._said: deque[str] = deque(maxlen=20)
         with contextlib.ExitStack() as undo:  # where something cannot be had half-way
             ours, theirs = Channel.pair()
@@ -448,6 +518,16 @@ class _Worker:
         """The process, and whatever it started itself."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _memory_for_another(pid: int) -> bool:
+    """Whether the memory of this machine holds a second process like this one."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        return available * 1024 > SPARE_MEMORY * pages * os.sysconf("SC_PAGE_SIZE")
+    return False
 
 
 def _python_path() -> list[str]:

@@ -36,16 +36,24 @@ def left_behind(folder: Path = Path("/dev/shm")) -> str:
     Each segment has a file beside it (``_el``) that its owner holds locked; a lock that is free has no owner.
     """
     count = size = 0
-    for prefix in ("fastrtps", "fastdds"):  # of Fast DDS 2, and 3
-        for lock in folder.glob(f"{prefix}_*_el"):
-            with suppress(OSError):  # another user's, or it has just gone
-                segment = lock.with_name(lock.name.removesuffix("_el"))
-                if segment.name.startswith(f"{prefix}_port") or time.time() - lock.stat().st_mtime < 5.0:
-                    continue  # a port's, which is small; or one that its owner is about to lock
-                with lock.open() as file:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                size += segment.stat().st_size
-                count += 1
+    try:
+        locks = [path for path in folder.iterdir() if path.name.endswith("_el")]
+    except OSError:  # no such folder, or no descriptor left to look into it
+        return ""
+    for lock in locks:
+        segment = lock.with_name(lock.name.removesuffix("_el"))
+        prefix, _, name = segment.name.partition("_")
+        if prefix not in ("fastrtps", "fastdds") or name.startswith(
+            "port"
+        ):  # Fast DDS 2, and 3; ports are small
+            continue
+        with suppress(OSError):  # locked, another user's, or it has just gone
+            if time.time() - lock.stat().st_mtime < 5.0:
+                continue  # its owner may be about to lock it
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            size += segment.stat().st_size
+            count += 1
     if not count:
         return ""
     segments = "a segment" if count == 1 else f"{count} segments"

@@ -276,6 +276,8 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
             f"work as {work:.0f} megapixels, and its camera's decode_budget is {image.budget:g}; have the "
             "camera publish smaller or simpler pictures (baseline JPEG, 8 bits), or raise it"
         )
+    if not jpeg:
+        _check_chunks(data)
     mosaic = _mosaic(image) if colours == 1 else None
     # Some cameras pad after the end marker, so that it need not be last.
     if jpeg and data.tobytes().rfind(b"\xff\xd9") < 0:
@@ -310,6 +312,21 @@ def _work(data: np.ndarray) -> float:
         return 1.0 + (data.tobytes().count(b"\xff\xda") - 1) / 4  # a marker: in a scan a zero follows 0xff
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(int(data[25]), 4)
     return channels * max(int(data[24]), 8) / 8
+
+
+def _check_chunks(data: np.ndarray) -> None:
+    """Raise ImageError unless a PNG's chunks lie within it: OpenCV makes room for what they announce."""
+    at = 8
+    while at + 12 <= data.size:
+        length, kind = int.from_bytes(data[at : at + 4].tobytes(), "big"), data[at + 4 : at + 8].tobytes()
+        if (at == 8) != (kind == b"IHDR" and length == 13):
+            break
+        at += 12 + length
+        if kind == b"IEND" and at <= data.size:
+            return
+    raise ImageError(
+        f"the PNG picture ({data.size} bytes) is corrupt or cut off; check the camera driver and the network"
+    )
 
 
 def _mosaic(image: Image) -> _Layout | None:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile
@@ -56,6 +57,7 @@ from argus_ros.srv import Ask
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  #: end the node in order
 STOP_SECONDS = 0.6  #: for the engine's process to end in order, before it is killed
 DIAGNOSTICS_INTERVAL = 1.0
 NAMESAKE_INTERVAL = 60.0  #: seconds between two warnings of another node of this name
@@ -161,6 +163,7 @@ class ArgusNode(LifecycleNode):
             max_clock_skew=settings.max_clock_skew,
             publish_late=settings.publish_late,
             hang_seconds=settings.engine_hang_seconds,
+            spare=settings.spare_engine,
         )
         self._pipeline.start()
         return super().on_configure(state)
@@ -491,6 +494,7 @@ class ArgusNode(LifecycleNode):
             load = self._pipeline.load()
             values = {
                 "process": engine.pid or "none",
+                "spare process": engine.spare,
                 "restarts": engine.restarts,
                 "last error": engine.last_error,
                 "load": f"{load.load:.2f}",
@@ -563,13 +567,14 @@ def main(args: list[str] | None = None) -> int:
     node = None
     try:
         rclpy.init(args=args)
-        if not told:
-            node = ArgusNode()
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            node.start()
-        if not told:
-            executor.spin()
+        if told:
+            return 0
+        node = ArgusNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.start()
+        while not told and rclpy.ok():
+            _spin(executor, node)
     except Exception as error:
         if told:  # ExternalShutdownException, or whatever rclpy stumbled over when the signal came
             return 0
@@ -582,13 +587,21 @@ def main(args: list[str] | None = None) -> int:
         if node:
             node.close()
         rclpy.try_shutdown()
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-            signal.SIGHUP,
-        ):  # launch passes on what was sent already
+        for number in ENDING:  # launch passes on what the terminal has sent already
             signal.signal(number, signal.SIG_IGN)
     return 0
+
+
+def _spin(executor: SingleThreadedExecutor, node: ArgusNode) -> None:
+    """Spin until the context ends or a callback fails, which is told and ends nothing else."""
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except Exception as error:
+        if rclpy.ok():
+            trace = "".join(traceback.format_exception(error))
+            node.get_logger().error(f"a callback failed: {trace}", throttle_duration_sec=COMPLAINT_INTERVAL)
 
 
 def _end_on_hangup() -> None:

@@ -165,6 +165,13 @@ NODE = (
         (0.1, 3600.0),
     ),
     Spec(
+        "spare_engine",
+        False,
+        "Keep a second process with the model loaded, which takes over at once where the engine's is lost. "
+        "It takes as much memory again, and is not started where that is not there.",
+        Change.CONFIGURE,
+    ),
+    Spec(
         "cameras",
         ("front",),
         "Names of the cameras; each has parameters camera.NAME.* of its own.",
@@ -257,6 +264,7 @@ class Settings:
     publish_late: bool
     max_clock_skew: float
     engine_hang_seconds: float
+    spare_engine: bool
     cameras: tuple[CameraSettings, ...]
 
     @classmethod
@@ -283,7 +291,7 @@ class Settings:
                 name: values[name]
                 for name in (
                     *("score_threshold", "tracking", "publish_late"),
-                    *("max_clock_skew", "engine_hang_seconds"),
+                    *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
                 )
             },
         )

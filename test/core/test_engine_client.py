@@ -34,13 +34,20 @@ class Watched:
         self.answers: queue.Queue[Answered] = queue.Queue()
         self.events: queue.Queue[tuple[EngineState, str, float]] = queue.Queue()
         self.lines: queue.Queue[str] = queue.Queue()
+        self.delays: list[float] = []  #: announced before each restart
         self.client = EngineClient(
             EngineConfig(checkpoint, device="cpu", threads=1),
             on_answer=self.answers.put,
-            on_event=lambda state, text: self.events.put((state, text, time.monotonic())),
+            on_event=self._take,
             on_log=self.lines.put,
             **options,
         )
+
+    def _take(self, state: EngineState, text: str) -> None:
+        now = time.monotonic()
+        if self.client.next_try:
+            self.delays.append(self.client.next_try - now)
+        self.events.put((state, text, now))
 
     def until(self, state: EngineState) -> tuple[str, float]:
         """Wait for a state; its sentence and when it came."""
@@ -196,6 +203,39 @@ def test_want_of_descriptors_passes(watch: Callable[..., Watched], room: int) ->
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_spare_process_takes_over(watch: Callable[..., Watched]) -> None:
+    watched = watch(spare=True)
+    client = watched.client
+    client.wait_ready(PATIENCE)
+
+    def spare_of(pid: int | None) -> int:
+        while client.spare != "ready" or client._spare is None:
+            time.sleep(0.01)
+        assert client._spare.process.pid != pid
+        return client._spare.process.pid
+
+    slot = watched.submit(1)
+    assert not watched.answer().error
+    for round in range(2):
+        spare = spare_of(client.pid)
+        assert client.pid
+        os.kill(client.pid, signal.SIGKILL)
+        watched.until(EngineState.RECOVERING)
+        while (state := watched.events.get(timeout=PATIENCE))[0] is not EngineState.RUNNING:
+            assert state[1] == "starting the engine's process", "it does not load"
+        assert client.pid == spare
+        watched.submit(10 + round, slot=slot)
+        assert not watched.answer().error
+    spare = spare_of(client.pid)
+    os.kill(spare, signal.SIGKILL)
+    assert "the spare process was lost" in watched.lines.get(timeout=PATIENCE)
+    watched.submit(20, slot=slot)
+    assert not watched.answer().error
+    assert client.restarts == 2
+    client.stop()
+    assert client.spare == "none"
+
+
 def test_a_killed_engine_is_noticed_at_once_and_started_again(watch: Callable[..., Watched]) -> None:
     watched = watch()
     client = watched.client
@@ -278,13 +318,12 @@ def test_an_engine_that_cannot_be_started_at_all(watch: Callable[..., Watched]) 
 
 def test_an_engine_that_dies_while_loading_is_tried_again_ever_later(watch: Callable[..., Watched]) -> None:
     watched = watch("dies")
-    deaths: list[float] = []
-    while len(deaths) < 3:
-        text, when = watched.until(EngineState.RECOVERING)
-        if "exit status 3" in text and "no torch here" in text:
-            deaths.append(when)
-    first, second, third = deaths
-    assert third - second > second - first
+    deaths = 0
+    while deaths < 3:
+        text, _ = watched.until(EngineState.RECOVERING)
+        deaths += "exit status 3" in text and "no torch here" in text
+    assert watched.delays[1] == pytest.approx(2 * watched.delays[0], rel=0.2)
+    assert watched.delays[2] == pytest.approx(2 * watched.delays[1], rel=0.2)
     watched.client.stop()
     assert watched.client.state is EngineState.STOPPED
 

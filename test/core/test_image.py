@@ -319,3 +319,12 @@ def test_what_takes_too_long_to_decode_is_refused(picture: bytes, megapixels: fl
     assert decode(allowed).array.shape[:2] == (480, 640)
     with pytest.raises(ImageError, match="decode_budget"):
         decode(replace(allowed, budget=megapixels * 0.95))
+
+
+def test_a_png_whose_chunk_claims_more_than_there_is() -> None:
+    """OpenCV would make room for it: a gigabyte, and a second or two."""
+    picture = bytearray(cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes())
+    picture[33:37] = b"\x40\0\0\0"
+    for data in (picture, picture[:8] + picture[33:] + bytes(20), picture[:40]):
+        with pytest.raises(ImageError, match="corrupt or cut off"):
+            decode(Image(bytes(data), "png", compressed=True))

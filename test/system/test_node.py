@@ -11,235 +11,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from argus_ros.msg import DetectionArray, FrameTiming
-from argus_ros.srv import Ask
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterType
-from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParametersAtomically
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
-from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
-from rclpy.task import Future
-from rclpy.timer import Timer
+from robot import LIVE, WAIT, Robot, crowding, engine_pid, gone, jpeg, picture, start_node, visiting
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
 
 from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
-WAIT = 60.0  #: generous: the engine's process imports torch, on a busy machine
-#: What tests change of a node that runs, and what it is before and after.
-LIVE: dict[str, Any] = {
-    "score_threshold": 0.0,
-    "classes": [""],
-    "publish_late": False,
-    "cameras": ["front"],
-    "camera__front__topic": "/front/image_raw",
-    "camera__front__deadline": 30.0,
-    "camera__front__region": [0, 0, 0, 0],
-}
-
-
-class Robot:
-    """Another process's node: a camera, a planner and an operator in one."""
-
-    #: It calls, discovered in this order.
-    SERVICES: ClassVar[dict[str, type]] = {
-        "ask": Ask,
-        "set_parameters_atomically": SetParametersAtomically,
-        "get_parameters": GetParameters,
-        "list_parameters": ListParameters,
-        "describe_parameters": DescribeParameters,
-        "change_state": ChangeState,
-        "get_state": GetState,
-    }
-
-    def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("robot", context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._news = threading.Condition()
-        self._heard: dict[str, list[Any]] = {}
-        self._met = False
-        self._cameras: list[Publisher] = []
-        self._streams: list[Timer] = []
-        self._clients = {
-            name: self.node.create_client(kind, f"/argus/{name}") for name, kind in self.SERVICES.items()
-        }
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 100) -> None:
-        heard = self._heard.setdefault(topic, [])
-
-        def take(message: Any) -> None:
-            with self._news:
-                heard.append(message)
-                self._news.notify_all()
-
-        self.node.create_subscription(kind, topic, take, qos)
-
-    def heard(self, topic: str) -> list[Any]:
-        with self._news:
-            return list(self._heard[topic])
-
-    def forget(self, topic: str) -> None:
-        with self._news:
-            self._heard[topic].clear()
-
-    def forget_all(self) -> None:
-        for topic in self._heard:
-            self.forget(topic)
-
-    def wait(self, topic: str, fits: Callable[[Any], Any] = bool, timeout: float = WAIT) -> Any:
-        """The first message heard on a topic that fits."""
-        found: list[Any] = []
-
-        def look() -> bool:
-            found[:] = [message for message in self._heard[topic] if fits(message)]
-            return bool(found)
-
-        with self._news:
-            assert self._news.wait_for(look, timeout), (topic, self._heard[topic][-3:])
-            return found[0]
-
-    def begin(self, service: str, **request: Any) -> Future:
-        """Call a service; ``result`` waits for the answer."""
-        if not self._met:
-            self._meet()
-        return self._clients[service].call_async(self.SERVICES[service].Request(**request))
-
-    def result(self, future: Future) -> Any:
-        answered = threading.Event()
-        future.add_done_callback(lambda _: answered.set())
-        assert answered.wait(WAIT)
-        return future.result()
-
-    def _meet(self) -> None:
-        """Return when this side and the node know each other, so that no request or response is lost.
-
-        That a service is there says only that this side knows the node: a response for a client of which
-        the node has not heard is lost. It hears of them in order, so of all once the last is answered.
-        """
-        for client in self._clients.values():
-            assert client.wait_for_service(WAIT)
-        answered = threading.Event()
-        for _ in range(int(WAIT)):
-            self._clients["get_state"].call_async(GetState.Request()).add_done_callback(
-                lambda _: answered.set()
-            )
-            if answered.wait(1.0):
-                self._met = True
-                return
-        raise AssertionError("the node answers nobody")
-
-    def call(self, service: str, **request: Any) -> Any:
-        return self.result(self.begin(service, **request))
-
-    def ask(self, **request: Any) -> Ask.Response:
-        return self.call("ask", **request)
-
-    def set(self, **values: Any) -> tuple[bool, str]:
-        """Set parameters, all or nothing; ``__`` stands for a dot. Success and reason."""
-        parameters = [Parameter(n.replace("__", "."), value=v).to_parameter_msg() for n, v in values.items()]
-        result = self.call("set_parameters_atomically", parameters=parameters)
-        return result.result.successful, result.result.reason
-
-    def change(self, transition: int) -> bool:
-        return self.call("change_state", transition=Transition(id=transition)).success
-
-    def state(self) -> int:
-        return self.call("get_state").current_state.id
-
-    def camera(self, kind: type = Image, topic: str = "/front/image_raw") -> Publisher:
-        self._cameras.append(self.node.create_publisher(kind, topic, qos_profile_sensor_data))
-        return self._cameras[-1]
-
-    def show(self, camera: Publisher, message: Any, until: Callable[[], Any]) -> None:
-        """Publish an image, stamped anew, ten times a second until something has come about."""
-        done = threading.Event()
-        for _ in range(int(10 * WAIT)):
-            message.header.stamp = self.node.get_clock().now().to_msg()
-            camera.publish(message)
-            if until():
-                return
-            done.wait(0.1)
-        raise AssertionError("it did not come about")
-
-    def stream(self, camera: Publisher, message: Any) -> set[bytes]:
-        """Publish an image, stamped anew, ten times a second from now on; the headers sent."""
-        sent: set[bytes] = set()
-
-        def publish() -> None:
-            message.header.stamp = self.node.get_clock().now().to_msg()
-            sent.add(bytes(serialize_message(message.header)))
-            camera.publish(message)
-
-        self._streams.append(self.node.create_timer(0.1, publish))
-        return sent
-
-    def rest(self) -> None:
-        """End the streams and take the cameras away."""
-        while self._streams:
-            self.node.destroy_timer(self._streams.pop())
-        while self._cameras:
-            self.node.destroy_publisher(self._cameras.pop())
-
-    def status(self, name: str, fits: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
-        """The first status of this name that fits, from now on."""
-        self.forget("/diagnostics")
-
-        def statuses(message: DiagnosticArray) -> list[DiagnosticStatus]:
-            return [status for status in message.status if status.name.endswith(name) and fits(status)]
-
-        return statuses(self.wait("/diagnostics", statuses))[0]
-
-    def close(self) -> None:
-        self._executor.create_task(rclpy.shutdown, context=self.context)  # between two waits
-        self._thread.join()
-        self.node.destroy_node()  # else it is discovered in its domain for as long as this process lives
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
-
-
-@contextmanager
-def visiting() -> Iterator[Robot]:
-    robot = Robot()
-    robot.listen(DetectionArray, "/argus/detections")
-    robot.listen(FrameTiming, "/argus/timing")
-    robot.listen(DiagnosticArray, "/diagnostics")
-    yield robot
-    robot.close()
-
-
-def start_node(ros: Any, checkpoint: Path, **parameters: object) -> Any:
-    """Start the node with parameters; ``__`` stands for a dot."""
-    values = {"model": checkpoint, "threads": 1, **LIVE} | parameters
-    given = [f"{name.replace('__', '.')}:={value}" for name, value in values.items()]
-    program = Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node")
-    arguments = [part for one in given for part in ("-p", one)]
-    return ros.start("argus", sys.executable, program, "--ros-args", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -275,29 +69,6 @@ def start(ros: Any, blank: Path) -> Callable[..., Any]:
     return partial(start_node, ros, blank)
 
 
-def picture(width: int = 160, height: int = 120) -> Image:
-    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-    image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-    image.data = array.array("B", pixels.tobytes())
-    image.header.frame_id = "front camera, optical frame"
-    return image
-
-
-def jpeg() -> CompressedImage:
-    pixels = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
-    return CompressedImage(format="jpeg", data=array.array("B", cv2.imencode(".jpg", pixels)[1].tobytes()))
-
-
-def engine_pid(robot: Robot) -> int:
-    """Of an engine that is running."""
-
-    def process(status: DiagnosticStatus) -> str:
-        values = {value.key: value.value for value in status.values}
-        return values["process"] if values["state"] == "running" else ""
-
-    return int(process(robot.status("engine", process)))
-
-
 def discovered(names: Callable[[], set[str]], expected: set[str]) -> bool:
     """Whether these are the names, once all of them have been heard of."""
     moment = threading.Event()
@@ -305,19 +76,6 @@ def discovered(names: Callable[[], set[str]], expected: set[str]) -> bool:
         if names() >= expected:
             return names() == expected
         moment.wait(0.1)
-    return False
-
-
-def crowding() -> float:
-    """How many times slower than alone a process gets on, where others want this machine too."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
     return False
 
 

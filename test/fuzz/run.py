@@ -1,0 +1,69 @@
+"""Fuzzes each target with atheris (libFuzzer), in a process of its own: ``make fuzz SECONDS=60``.
+
+An input that raises, takes longer than a second or more than 1 GB ends it and is kept in the corpus, where
+test_fuzz.py tries it ever after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CORPUS = Path(__file__).with_name("corpus")
+
+
+def fuzz(name: str, arguments: list[str]) -> None:
+    """In the process of its own."""
+    import atheris
+
+    with atheris.instrument_imports(include=["argus_ros", "msgspec", "rosbags"]):
+        from fuzz.targets import TARGETS
+    atheris.Setup([name, *arguments], TARGETS[name].run)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60, help="for all targets together")
+    parser.add_argument("--target", help=argparse.SUPPRESS)
+    given, rest = parser.parse_known_args()
+    if given.target:
+        fuzz(given.target, rest)
+        return 0
+    from fuzz.targets import TARGETS
+
+    CORPUS.mkdir(exist_ok=True)
+    total, failed = 0, []
+    for name, target in TARGETS.items():
+        with tempfile.TemporaryDirectory() as seeds:
+            for number, seed in enumerate(target.seeds):
+                Path(seeds, str(number)).write_bytes(seed)
+            done = subprocess.run(
+                [
+                    *(sys.executable, __file__, "--target", name),
+                    f"-max_total_time={max(given.seconds // len(TARGETS), 1)}",
+                    *("-timeout=1", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"),
+                    f"-artifact_prefix={CORPUS}/{name}-",
+                    seeds,
+                ],
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
+        runs = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
+        count = int(runs[1]) if runs else 0
+        total += count
+        print(f"{name}: {count} inputs" + ("" if done.returncode == 0 else ", FAILED"), flush=True)
+        if done.returncode:
+            failed.append(name)
+            print("\n".join((done.stdout + done.stderr).splitlines()[-30:]))
+    print(f"{'fail' if failed else 'pass'}: {total} inputs to {len(TARGETS)} targets")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
