@@ -1,9 +1,10 @@
-# make demo | test | check | faults | fuzz | setup | clean
+# make demo | test | check | faults | fuzz | soak | setup | clean
 #   PYTHON=python3.12   the interpreter to set up with (3.10 to 3.13)
 #   ROS=kilted          which ROS 2 to install where none is sourced (default jazzy)
 #   TORCH=2.11.0        which torch: a version (default 2.13.0), or arguments for pip install
 #   CAMERAS=3 ARGS=...  for the demo
 #   SECONDS=600         how long to fuzz, all targets together
+#   MINUTES=60          how long to soak
 PYTHON ?= python3
 CAMERAS ?= 1
 export ROS TORCH
@@ -14,7 +15,7 @@ PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
 # With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
 EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
-.PHONY: demo test check faults fuzz setup clean
+.PHONY: demo test check faults fuzz soak setup clean
 
 demo: setup
 	$(VENV)/bin/argus demo $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
@@ -38,6 +39,9 @@ faults: setup
 fuzz: setup
 	$(RUN) python -c "import atheris" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/fuzz.txt
 	PYTHONPATH=test $(RUN) python test/fuzz/run.py --seconds $(or $(filter-out 0,$(SECONDS)),60)
+
+soak: setup
+	PYTHONPATH=test $(RUN) python test/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
 
 setup:
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \

@@ -33,8 +33,19 @@ def location_token(index: int) -> str:
     return f"<loc_{index:03d}>"
 
 
+#: Characters of prompt and classes together, and classes, at most: looked at before anything is made of them.
+MOST_TEXT, MOST_CLASSES = 4096, 512
+
+
 def check(task: Task, checkpoint: Checkpoint) -> None:
     """Raise TaskError unless the checkpoint can do ``task``."""
+    if (length := sum(map(len, (task.prompt, *task.classes)))) > MOST_TEXT or len(
+        task.classes
+    ) > MOST_CLASSES:
+        raise TaskError(
+            f"the task has {length} characters of text and {len(task.classes)} classes; {MOST_TEXT} and "
+            f"{MOST_CLASSES} are the most"
+        )
     if task.name not in TASKS:
         raise TaskError(f"unknown task {task.name!r}; tasks are {', '.join(TASKS)}")
     if task.name not in checkpoint.tasks:

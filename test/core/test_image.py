@@ -325,6 +325,6 @@ def test_a_png_whose_chunk_claims_more_than_there_is() -> None:
     """OpenCV would make room for it: a gigabyte, and a second or two."""
     picture = bytearray(cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes())
     picture[33:37] = b"\x40\0\0\0"
-    for data in (picture, picture[:8] + picture[33:] + bytes(20), picture[:40]):
+    for data in (picture, picture[:40]):
         with pytest.raises(ImageError, match="corrupt or cut off"):
             decode(Image(bytes(data), "png", compressed=True))

@@ -80,6 +80,12 @@ def test_a_model_that_is_not_there_is_refused() -> None:
         Settings.of(values(model="nowhere")).check_task()
 
 
+@pytest.mark.parametrize("changed", [{"prompt": "x" * 5000}, {"classes": ["cone"] * 600}])
+def test_a_task_of_too_many_words_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match="4096 and 512 are the most"):
+        Settings.of(values(**changed)).check_task()
+
+
 def test_numbers_are_taken_as_people_write_them() -> None:
     specs = all_specs(("front",))
     deadline = specs["camera.front.deadline"].coerce(1)

@@ -10,6 +10,7 @@ import statistics
 import sys
 import threading
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -34,6 +35,7 @@ from sensor_msgs.msg import CompressedImage
 from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
+POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
 
 
 @pytest.fixture(scope="module")
@@ -405,6 +407,35 @@ def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> No
     assert descriptors[1].floating_point_range[0].to_value == 1.0
     assert descriptors[2].type == ParameterType.PARAMETER_INTEGER_ARRAY
     assert all(descriptor.description for descriptor in descriptors)
+
+
+def test_the_sros2_policy_has_exactly_what_the_node_uses(robot: Robot) -> None:
+    """For one camera, front; what a subscription to another kind of image takes is allowed as well."""
+    policy = ElementTree.parse(POLICY).getroot()
+    for name, namespace in (("argus", "/"), ("_argus_front", "/")):
+        profile = policy.find(f".//profile[@node='{name}'][@ns='{namespace}']")
+        assert profile is not None
+
+        def allowed(path: str, profile: ElementTree.Element = profile) -> set[str]:
+            return {(one.text or "").replace("~", "/argus") for one in profile.findall(path)}
+
+        node, own = robot.node, (name, namespace)
+        published = {topic for topic, _ in node.get_publisher_names_and_types_by_node(*own)}
+        subscribed = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(*own)}
+        served = {service for service, _ in node.get_service_names_and_types_by_node(*own)}
+        optional = {"/argus/detections_2d"} if find_spec("vision_msgs") is None else set()
+        assert published == allowed("topics[@publish='ALLOW']/topic") - optional
+        assert subscribed - {"/parameter_events"} <= allowed("topics[@subscribe='ALLOW']/topic")
+        assert served == allowed("services[@reply='ALLOW']/service")
+
+
+def test_fifty_questions_at_once_are_all_answered_or_refused(robot: Robot) -> None:
+    robot.stream(robot.camera(), picture())
+    robot.wait("/argus/detections")
+    asked = [robot.begin("ask", deadline=30.0) for _ in range(50)]
+    answers = [robot.result(future) for future in asked]
+    assert all(answer.success or "questions are being answered" in answer.reason for answer in answers)
+    assert any(answer.success for answer in answers)
 
 
 def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., Any]) -> None:
