@@ -257,3 +257,379 @@ NATIVE: dict[str, Callable[[Path], Path]] = {
         {"norm_type": "rms_norm", "use_qk_norm": True, "attention_bias": False},
     ),
 }
+
+
+# --- for the generic backend: transformers' own classes ------------------------------------------------
+
+QWEN_CHAT = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAVA_CHAT = QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>\n")
+GEMMA_CHAT = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n"
+    "{% for item in message['content'] %}{% if item['type'] == 'image' %}<start_of_image>"
+    "{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}{% endfor %}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+IDEFICS2_CHAT = SMOLVLM_CHAT.replace("<|im_start|>", "")
+QWEN_SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+NORMAL = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+TINY_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+TINY_SIGHT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+
+def folder_of(
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    images: dict[str, Any],
+    processor: dict[str, Any],
+    chat: str = "",
+    end: str = "<|im_end|>",
+) -> Path:
+    save(folder, model, tokenizer, images, chat, [tokenizer.convert_tokens_to_ids(end)])
+    if not chat:
+        (folder / "chat_template.jinja").unlink()
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def qwen_vl(folder: Path, kind: str) -> Path:
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
+    tokenizer = byte_level(QWEN_SPECIAL, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    ids = tokenizer.convert_tokens_to_ids
+    text = {
+        **TINY_TEXT,
+        "vocab_size": len(tokenizer),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        "tie_word_embeddings": False,
+    }
+    sight: dict[str, Any] = {"depth": 2, "num_heads": 2, "spatial_merge_size": 2, "temporal_patch_size": 2}
+    if kind == "Qwen2VL":
+        sight |= {"embed_dim": 32, "hidden_size": 32, "patch_size": 14}
+    elif kind == "Qwen2_5_VL":
+        sight |= {"hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 48, "patch_size": 14}
+        sight |= {"fullatt_block_indexes": [1], "window_size": 56}
+    else:
+        text |= {"head_dim": 8}
+        sight |= {"hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 48, "patch_size": 16}
+        sight |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+    tokens = {f"{name}_token_id": ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    tokens |= {"image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>")}
+    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=sight, **tokens)
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+    images = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": sight["patch_size"],
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 16},
+        **NORMAL,
+    }
+    processor = {"processor_class": f"{kind}Processor"}
+    return folder_of(folder, model, tokenizer, images | processor, processor, QWEN_CHAT)
+
+
+def paligemma(folder: Path) -> Path:
+    special = ["<pad>", "<eos>", "<bos>", "<image>", *(f"<loc{i:04d}>" for i in range(1024))]
+    special += [f"<seg{i:03d}>" for i in range(128)]
+    tokenizer = byte_level(
+        special,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    text = {**TINY_TEXT, "model_type": "gemma", "head_dim": 8, "vocab_size": len(tokenizer)}
+    sight = {**TINY_SIGHT, "model_type": "siglip_vision_model", "projection_dim": 32}
+    config = transformers.PaliGemmaConfig(
+        text_config=text,
+        vision_config=sight,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        projection_dim=32,
+        hidden_size=32,
+    )
+    images = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 28, "width": 28},
+        "image_seq_length": 4,
+        "processor_class": "PaliGemmaProcessor",
+        **NORMAL,
+    }
+    model = transformers.PaliGemmaForConditionalGeneration(config)
+    return folder_of(folder, model, tokenizer, images, {"processor_class": "PaliGemmaProcessor"}, end="<eos>")
+
+
+def florence2(folder: Path) -> Path:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<od>", "</od>", "<image>"]
+    special += [f"<loc_{i}>" for i in range(1000)]
+    tokenizer = byte_level(
+        special,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    text = {
+        "model_type": "bart",
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 1024,
+        "bos_token_id": ids("<s>"),
+        "eos_token_id": ids("</s>"),
+        "pad_token_id": ids("<pad>"),
+        "decoder_start_token_id": ids("</s>"),
+        "forced_bos_token_id": ids("<s>"),
+        "forced_eos_token_id": ids("</s>"),
+    }
+    sight = {
+        "embed_dim": [16, 32],
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "num_groups": [2, 2],
+        "patch_size": [7, 3],
+        "patch_stride": [4, 2],
+        "patch_padding": [3, 1],
+        "patch_prenorm": [False, True],
+        "window_size": 4,
+        "projection_dim": 32,
+        "max_temporal_embeddings": 100,
+        "max_position_embeddings": 50,
+    }
+    config = transformers.Florence2Config(
+        text_config=text, vision_config=sight, image_token_id=ids("<image>"), is_encoder_decoder=True
+    )
+    images = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"height": 64, "width": 64},
+        "crop_size": {"height": 64, "width": 64},
+        "do_center_crop": False,
+        "resample": 3,
+        "image_seq_length": 65,
+        "processor_class": "Florence2Processor",
+        **NORMAL,
+    }
+    model = transformers.Florence2ForConditionalGeneration(config)
+    model.generation_config.num_beams = 3
+    processor = {"processor_class": "Florence2Processor"}
+    save(
+        folder,
+        model,
+        tokenizer,
+        images,
+        "",
+        [ids("</s>")],
+        num_beams=3,
+        no_repeat_ngram_size=3,
+        forced_bos_token_id=ids("<s>"),
+        forced_eos_token_id=ids("</s>"),
+        decoder_start_token_id=ids("</s>"),
+        early_stopping=True,
+    )
+    (folder / "chat_template.jinja").unlink()
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def kosmos2(folder: Path) -> Path:
+    tags = ["</doc>", "<image>", "</image>", "</chunk>", "</line>", "<phrase>", "</phrase>", "<object>"]
+    tags += ["</object>", "</delimiter_of_multi_objects/>", "<grounding>"]
+    special = ["<s>", "<pad>", "</s>", "<unk>", *tags, *(f"<patch_index_{i:04d}>" for i in range(1024))]
+    tokenizer = byte_level(
+        special, "<s>", pad_token="<pad>", eos_token="</s>", bos_token="<s>", unk_token="<unk>"
+    )
+    config = transformers.Kosmos2Config(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "embed_dim": 32,
+            "layers": 2,
+            "ffn_dim": 48,
+            "attention_heads": 2,
+            "max_position_embeddings": 512,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config=TINY_SIGHT,
+        latent_query_num=64,
+    )
+    images = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 28},
+        "crop_size": {"height": 28, "width": 28},
+        "processor_class": "Kosmos2Processor",
+        **NORMAL,
+    }
+    model = transformers.Kosmos2ForConditionalGeneration(config)
+    return folder_of(
+        folder,
+        model,
+        tokenizer,
+        images,
+        {"processor_class": "Kosmos2Processor", "num_patch_index_tokens": 1024, "num_image_tokens": 64},
+        end="</s>",
+    )
+
+
+def llava(folder: Path) -> Path:
+    tokenizer = byte_level(
+        ["<pad>", "<|im_start|>", "<|im_end|>", "<image>"], pad_token="<pad>", eos_token="<|im_end|>"
+    )
+    config = transformers.LlavaConfig(
+        text_config={**TINY_TEXT, "model_type": "llama", "vocab_size": len(tokenizer)},
+        vision_config={**TINY_SIGHT, "model_type": "clip_vision_model", "projection_dim": 32},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 28},
+        "crop_size": {"height": 28, "width": 28},
+        **NORMAL,
+    }
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "patch_size": 14,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,
+        "image_token": "<image>",
+    }
+    return folder_of(
+        folder, transformers.LlavaForConditionalGeneration(config), tokenizer, images, processor, LLAVA_CHAT
+    )
+
+
+def llava_onevision(folder: Path) -> Path:
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
+    tokenizer = byte_level(special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    ids = tokenizer.convert_tokens_to_ids
+    config = transformers.LlavaOnevisionConfig(
+        text_config={**TINY_TEXT, "model_type": "qwen2", "vocab_size": len(tokenizer)},
+        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model"},
+        image_token_index=ids("<image>"),
+        video_token_index=ids("<video>"),
+        image_grid_pinpoints=[[28, 28], [28, 56], [56, 28], [56, 56]],
+    )
+    images = {
+        "image_processor_type": "LlavaOnevisionImageProcessor",
+        "size": {"height": 28, "width": 28},
+        "image_grid_pinpoints": [[28, 28], [28, 56], [56, 28], [56, 56]],
+        **NORMAL,
+    }
+    processor = {
+        "processor_class": "LlavaOnevisionProcessor",
+        "num_image_tokens": 4,
+        "vision_feature_select_strategy": "full",
+        "image_token": "<image>",
+        "video_token": "<video>",
+        "vision_aspect_ratio": "anyres_max_9",
+    }
+    model = transformers.LlavaOnevisionForConditionalGeneration(config)
+    return folder_of(folder, model, tokenizer, images, processor, LLAVA_CHAT)
+
+
+def gemma3(folder: Path) -> Path:
+    special = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
+    special += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+    names = {
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
+    tokenizer = byte_level(
+        special, "<bos>", pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", extra_special_tokens=names
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    config = transformers.Gemma3Config(
+        text_config={**TINY_TEXT, "head_dim": 8, "vocab_size": len(tokenizer), "sliding_window": 64},
+        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model"},
+        mm_tokens_per_image=4,
+        boi_token_index=ids("<start_of_image>"),
+        eoi_token_index=ids("<end_of_image>"),
+        image_token_index=ids("<image_soft_token>"),
+    )
+    images = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}, **NORMAL}
+    processor = {"processor_class": "Gemma3Processor", "image_seq_length": 4}
+    model = transformers.Gemma3ForConditionalGeneration(config)
+    return folder_of(folder, model, tokenizer, images, processor, GEMMA_CHAT, end="<end_of_turn>")
+
+
+def idefics2(folder: Path) -> Path:
+    special = ["<pad>", "<s>", "</s>", "<fake_token_around_image>", "<image>", "<end_of_utterance>"]
+    tokenizer = byte_level(special, "<s>", pad_token="<pad>", eos_token="</s>", bos_token="<s>")
+    config = transformers.Idefics2Config(
+        text_config={**TINY_TEXT, "model_type": "mistral", "vocab_size": len(tokenizer)},
+        vision_config=TINY_SIGHT,
+        perceiver_config={
+            "hidden_size": 32,
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+            "num_key_value_heads": 1,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = {
+        "image_processor_type": "Idefics2ImageProcessor",
+        "do_image_splitting": False,
+        "size": {"shortest_edge": 14, "longest_edge": 28},
+        **NORMAL,
+    }
+    processor = {"processor_class": "Idefics2Processor", "image_seq_len": 4}
+    model = transformers.Idefics2ForConditionalGeneration(config)
+    return folder_of(folder, model, tokenizer, images, processor, IDEFICS2_CHAT, end="<end_of_utterance>")
+
+
+#: Layouts that run through transformers' own modules and processor, by the checkpoint whose layout it is.
+GENERIC: dict[str, Callable[[Path], Path]] = {
+    "Qwen2-VL": lambda folder: qwen_vl(folder, "Qwen2VL"),
+    "Qwen2.5-VL": lambda folder: qwen_vl(folder, "Qwen2_5_VL"),
+    "Qwen3-VL": lambda folder: qwen_vl(folder, "Qwen3VL"),
+    "PaliGemma": paligemma,
+    "Florence-2": florence2,
+    "Kosmos-2": kosmos2,
+    "LLaVA-1.5": llava,
+    "LLaVA-OneVision": llava_onevision,
+    "Gemma 3": gemma3,
+    "Idefics2": idefics2,
+}

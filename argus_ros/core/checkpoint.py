@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from argus_ros.core import families
 from argus_ros.core.families import Family, Tiling
 from argus_ros.core.section import CheckpointError, Section, read_json
 from argus_ros.core.types import TASKS
+
+if TYPE_CHECKING:
+    from argus_ros.core.protocol import EngineConfig
 
 __all__ = [
     "Checkpoint",
@@ -31,6 +34,31 @@ __all__ = [
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 #: Most location bins, and most objects of an answer.
 MOST_BINS, MOST_OBJECTS = 1 << 14, 1 << 12
+
+
+#: Pictures of models that run in transformers' own modules: its processor takes them as they are.
+WHOLE = Tiling(1, whole=True)
+#: How open models write boxes (``vlm/formats``), and the tasks that each can do.
+FORMATS = {
+    "text": ("caption", "ask"),
+    "internvl": ("detect", "ground", "caption", "ask"),
+    "qwen2_vl": ("detect", "ground", "caption", "ask"),
+    "qwen2_5_vl": ("detect", "ground", "caption", "ask"),
+    "qwen3_vl": ("detect", "ground", "caption", "ask"),
+    "lfm2_5_vl": ("detect", "ground", "caption", "ask"),
+    "paligemma": ("detect", "ground", "caption", "ask"),
+    "florence2": ("detect", "ground", "dense_caption", "caption"),
+    "kosmos2": ("detect", "ground", "dense_caption", "caption", "ask"),
+}
+#: The format by ``model_type``.
+FORMAT_OF = {
+    **{name: name for name in ("internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "paligemma", "florence2")},
+    "qwen3_vl_moe": "qwen3_vl",
+    "lfm2_vl": "lfm2_5_vl",
+    "kosmos-2": "kosmos2",
+}
+#: Formats that can be asked for all that there is, without any class.
+UNASKED = ("florence2",)
 
 
 @dataclass(frozen=True)
@@ -51,14 +79,22 @@ class Checkpoint:
 
     name: str
     path: Path
-    family: Family
+    family: Family | None  #: None: not one that runs natively
     config: dict[str, Any]
     tiling: Tiling
-    vocabulary: Vocabulary | None  #: None: no Argus checkpoint, so free text only
+    vocabulary: Vocabulary | None  #: None: no Argus checkpoint
+    format: str = "text"  #: how an open model writes boxes, see ``FORMATS``
+
+    @property
+    def native(self) -> Family:
+        """The family of a checkpoint that runs natively. Raises CheckpointError for another."""
+        if self.family is None:
+            raise CheckpointError(unsupported(Section(self.config, str(self.path / "config.json"))))
+        return self.family
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return self.vocabulary.tasks if self.vocabulary else ("caption", "ask")
+        return self.vocabulary.tasks if self.vocabulary else FORMATS[self.format]
 
 
 def shipped() -> list[str]:
@@ -77,22 +113,44 @@ def find(name: str | Path) -> Path:
     )
 
 
-def read(name: str | Path) -> Checkpoint:
+def read(name: str | Path, backend: str = "native", answer_format: str = "auto") -> Checkpoint:
     """Read a checkpoint's JSON files. Raises CheckpointError with what is wrong and where."""
     path = find(name)
     config = read_json(path / "config.json")
     family = families.of(config.word("model_type"))
-    if family is None:
+    if family is None and (backend != "transformers" or not config.word("model_type")):
         raise CheckpointError(unsupported(config))
     refuse(config)
+    tiling = WHOLE
+    if family is not None:
+        tiling = family.tiling(config, config.section("vision_config"), image_processor(path))
     return Checkpoint(
         name=path.name,
         path=path,
         family=family,
         config=config.values,
-        tiling=family.tiling(config, config.section("vision_config"), image_processor(path)),
-        vocabulary=_vocabulary(config) if "argus" in config else None,
+        tiling=tiling,
+        vocabulary=_vocabulary(config) if family and "argus" in config else None,
+        format=_format(config, answer_format),
     )
+
+
+def read_for(config: EngineConfig) -> Checkpoint:
+    """The checkpoint of an engine. Raises CheckpointError."""
+    return read(config.checkpoint, config.backend, config.answer_format)
+
+
+def _format(config: Section, asked: str) -> str:
+    """The answer format: as asked for, as the folder says, or as the architecture has it."""
+    if asked == "auto" and "argus_format" in config:
+        asked = config.word("argus_format")
+        if asked not in FORMATS:
+            raise config.error("argus_format", f"one of {', '.join(FORMATS)}")
+    if asked == "auto":
+        return FORMAT_OF.get(config.word("model_type"), "text")
+    if asked not in FORMATS:
+        raise CheckpointError(f"answer_format is {asked!r}; it has to be auto or one of {', '.join(FORMATS)}")
+    return asked
 
 
 def refuse(config: Section) -> None:
@@ -122,11 +180,13 @@ def unsupported(config: Section) -> str:
     """What to say of a folder whose architecture does not run natively."""
     model_type = config.word("model_type")
     known = ", ".join(sorted(t for family in families.FAMILIES for t in family.model_types))
-    named = "lacks model_type" if not model_type else f"model_type {model_type!r} is not supported"
+    named = f"model_type {model_type!r} is not supported natively" if model_type else "lacks model_type"
     remarks = [SIBLINGS[model_type]] if model_type in SIBLINGS else []
     if "auto_map" in config:
         remarks.append("it wants code of its own to run, which is never done")
-    return "; ".join((f"{config.where}: {named}; supported are {known}", *remarks))
+    elif model_type and model_type not in SIBLINGS:
+        remarks.append("backend transformers may run it")
+    return "; ".join((f"{config.where}: {named}; what is, is {known}", *remarks))
 
 
 def image_processor(path: Path) -> Section:

@@ -199,8 +199,8 @@ class EngineClient:
 
     @property
     def cuts(self) -> bool:
-        """Whether the engine takes whole frames and cuts the tiles itself (recipe ``device_resize``)."""
-        return self.info is not None and "device_resize" in self.info.recipes
+        """Whether the engine takes whole frames, and cuts the tiles itself or needs none."""
+        return self.info is not None and self.info.whole_frames
 
     def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
         """Run these frames as one batch. Raises EngineDownError where the engine is not running."""

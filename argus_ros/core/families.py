@@ -25,6 +25,7 @@ class Tiling:
     longest_edge: int = 0  #: picture is scaled to this before it is cut; 0 or ``tile`` means one tile
     tokens_per_tile: int = 0
     grid: tuple[int, int] = (0, 0)  #: InternVL: fewest and most tiles of a grid in the picture's shape
+    whole: bool = False  #: pictures are not cut: the model's own processor takes them as they are
 
     @property
     def most(self) -> int:

@@ -46,6 +46,8 @@ class Prepared:
 
 def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
     """Rows and columns that a picture is cut into; 0, 0 when the global tile is all there is."""
+    if tiling.whole:
+        return 0, 0
     if tiling.grid[1]:
         rows, columns = aspect_grid(width, height, tiling)
         return (rows, columns) if rows * columns > 1 else (0, 0)
@@ -89,6 +91,8 @@ def fill(slot: np.ndarray, image: Image, region: Region | None, tiling: Tiling, 
 
     Raises ImageError.
     """
+    if tiling.whole:
+        return _whole(slot, image, region)
     if whole:
         region = (region or Region()).within(*image.size())
         rows, columns = plan(region.width, region.height, tiling)
@@ -107,6 +111,19 @@ def fill(slot: np.ndarray, image: Image, region: Region | None, tiling: Tiling, 
     room = slot.size // (3 * tiling.tile**2)
     shape = room, tiling.tile, tiling.tile, 3
     return prepare(image, region, tiling, slot[: math.prod(shape)].reshape(shape))
+
+
+def _whole(slot: np.ndarray, image: Image, region: Region | None) -> Prepared:
+    """The picture as (height, width, 3) RGB in a slot, scaled down where it does not fit."""
+    region = (region or Region()).within(*image.size())
+    shrink = min(1.0, math.sqrt(slot.size / (3 * region.width * region.height)))
+    width, height = (max(int(side * shrink), 1) for side in (region.width, region.height))
+    width = min(width, slot.size // 3)  # a strip of a pixel's width or height stays one
+    height = min(height, slot.size // (3 * width))
+    pixels = decode(image, region, (width, height))
+    prepared = Prepared(0, 0, region, (width, height))
+    scale(pixels, width, height, prepared.pixels(slot, 1))
+    return prepared
 
 
 def prepare(image: Image, region: Region | None, tiling: Tiling, out: np.ndarray) -> Prepared:

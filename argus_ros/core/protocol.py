@@ -36,6 +36,7 @@ class EngineConfig:
 
     checkpoint: str = "argus-nano"
     backend: str = "native"  #: ``native`` or ``transformers``
+    answer_format: str = "auto"  #: how an open model writes boxes; ``auto``: as its architecture has it
     device: str = "auto"  #: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
     dtype: str = "auto"  #: ``auto``, ``float32``, ``bfloat16``, ``float16``
     preset: str = "realtime"
@@ -59,12 +60,13 @@ class ModelInfo:
     recipes: tuple[str, ...] = ()  #: switched on and in force
     load_seconds: float = 0.0
     frame_seconds: float = 0.0  #: that the shortest frame takes, measured when warm; 0: unknown
+    whole_frames: bool = False  #: takes frames as they are, where they fit into a slot
 
     @property
     def slot_bytes(self) -> int:
         """Bytes of one slot of the arena: ``max_tiles`` RGB tiles of uint8, or a frame."""
         tiles = self.max_tiles * self.tile * self.tile * 3
-        return max(tiles, FRAME_BYTES) if "device_resize" in self.recipes else tiles
+        return max(tiles, FRAME_BYTES) if self.whole_frames else tiles
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def why_unusable(answer: Answer, width: int, height: int) -> str:
         answer.decode_passes,
         answer.drafted_tokens,
         answer.accepted_tokens,
+        answer.dropped,
     )
     return "" if min(counts) >= 0 else "a count is negative"
 

@@ -87,3 +87,4 @@ class Answer:
     decode_passes: int = 0  #: forward passes after prefill
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    dropped: int = 0  #: boxes of an open model that are none: incomplete, empty, outside, not asked for

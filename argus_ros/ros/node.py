@@ -140,7 +140,7 @@ class ArgusNode(LifecycleNode):
         try:
             self._settings = settings = Settings.of(self._values({}))
             settings.check_task()
-            model = checkpoint.read(settings.engine.checkpoint)
+            model = checkpoint.read_for(settings.engine)
             self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
             cameras = self._cameras_of(settings)
             self._create_outputs()
@@ -270,7 +270,7 @@ class ArgusNode(LifecycleNode):
         settings = Settings.of(values)
         if not self._pipeline:
             if "model" in changed:
-                checkpoint.read(settings.engine.checkpoint)
+                checkpoint.read_for(settings.engine)
             self._settings = settings
             return
         for name in changed:

@@ -100,9 +100,16 @@ NODE = (
     Spec(
         "backend",
         "native",
-        "What runs the model: native (fast) or transformers (the reference).",
+        "What runs the model: native (fast), or transformers: any of its models that take pictures and text.",
         Change.CONFIGURE,
         choices=("native", "transformers"),
+    ),
+    Spec(
+        "answer_format",
+        "auto",
+        "How an open model writes boxes; auto: as its architecture has it.",
+        Change.CONFIGURE,
+        choices=("auto", *checkpoint.FORMATS),
     ),
     Spec(
         "device",
@@ -177,6 +184,9 @@ NODE = (
         "Names of the cameras; each has parameters camera.NAME.* of its own.",
     ),
 )
+
+#: What goes to the engine under its own name.
+FOR_ENGINE = ("backend", "answer_format", "device", "dtype", "preset", "threads")
 
 #: Of each camera, under ``camera.NAME.``; NAME in a default is the camera's.
 CAMERA = (
@@ -283,7 +293,7 @@ class Settings:
         return cls(
             engine=EngineConfig(
                 checkpoint=values["model"],
-                **{name: values[name] for name in ("backend", "device", "dtype", "preset", "threads")},
+                **{name: values[name] for name in FOR_ENGINE},
             ),
             task=Task(values["task"], tuple(c for c in values["classes"] if c.strip()), values["prompt"]),
             cameras=tuple(_camera(name, values) for name in values["cameras"]),
@@ -299,7 +309,7 @@ class Settings:
     def check_task(self) -> None:
         """Raise ParameterError unless the model is there and can do the task."""
         try:
-            prompts.check(self.task, checkpoint.read(self.engine.checkpoint))
+            prompts.check(self.task, checkpoint.read_for(self.engine))
         except (checkpoint.CheckpointError, prompts.TaskError) as error:
             raise ParameterError(str(error)) from None
 

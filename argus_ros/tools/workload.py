@@ -96,7 +96,7 @@ def task_of(checkpoint: Checkpoint) -> Task:
 
 def picture_options(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the family's processor asks of its image processor, for when that is called by itself."""
-    return checkpoint.family.asked
+    return checkpoint.native.asked
 
 
 def endless(grammar: Grammar) -> Grammar:
@@ -266,7 +266,7 @@ class StockRunner:
             prepared, tiles = self._prepare(frame)
             layout = prepared.rows, prepared.columns
             pixels = self.reference._normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
-            pixels = pixels[None] if self.checkpoint.family.nested else pixels
+            pixels = pixels[None] if self.checkpoint.native.nested else pixels
         else:
             options = picture_options(self.checkpoint)
             made = self.processor.image_processor([frame], return_tensors="pt", **options)
@@ -278,7 +278,7 @@ class StockRunner:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
     def _encode(self, layout: tuple[int, int]) -> torch.Tensor:
-        family = self.checkpoint.family
+        family = self.checkpoint.native
         picture = family.placeholder
         tiles = family.picture(*layout).replace(picture, picture * self._tile_tokens)
         text = self._text.replace(picture, tiles)
@@ -340,13 +340,13 @@ def usable(runner: Runner) -> Recipes:
 
 def reference(setting: Setting) -> TransformersModel:
     """The checkpoint in transformers' modules."""
-    from argus_ros.vlm.engine import _device, _dtype
+    from argus_ros.vlm.machine import device_of, dtype_of
 
-    device = _device(setting.device)
+    device = device_of(setting.device)
     if setting.threads:
         torch.set_num_threads(setting.threads)
     checkpoint = checkpoints.read(setting.checkpoint)
-    return TransformersModel(checkpoint, device, _dtype(setting.dtype, device))
+    return TransformersModel(checkpoint, device, dtype_of(setting.dtype, device))
 
 
 def peak_bytes(runner: Runner, frame: np.ndarray) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from argus_ros.core.types import Detection
+from argus_ros.core.types import Detection, Task
+from argus_ros.vlm.formats.reading import Format, Question, Sizes, read
 from argus_ros.vlm.grammar import Grammar, Object, objects
 from argus_ros.vlm.tokens import Tokens
 
@@ -44,6 +46,41 @@ def detections(
             detection = Detection(label, score, box[0], box[1], box[2], box[3], description)
             found.setdefault((label, description, thing.box), detection)
     return tuple(found.values())
+
+
+def spoken(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> tuple[str, list[int]]:
+    """An answer's text, and where in it each of its tokens ends."""
+    ends = [len(decode(ids[: i + 1])) for i in range(len(ids))]
+    return decode(ids), ends
+
+
+def written(
+    format: Format,
+    task: Task,
+    question: Question,
+    text: str,
+    ends: Sequence[int],
+    probabilities: Sequence[float],
+    sizes: Sizes,
+) -> tuple[tuple[Detection, ...], int]:
+    """The boxes that an open model wrote, and how many of what it wrote are none.
+
+    A score is the geometric mean of the probabilities of the tokens that say so, among those that were
+    allowed; it is not calibrated.
+    """
+    reading = read(format, task, question, text, sizes)
+    found = []
+    for thing in reading.things:
+        first, last = bisect_right(ends, thing.span[0]), bisect_left(ends, thing.span[1])
+        near = np.asarray(probabilities[first : last + 1], np.float64)
+        score = float(np.exp(np.log(near.clip(1e-9, 1.0)).mean())) if len(near) else 0.0
+        found.append(Detection(thing.label, score, *thing.box, thing.description))
+    return tuple(found), reading.dropped
+
+
+def chosen(logits: np.ndarray, columns: Sequence[int]) -> list[float]:
+    """The probability of each chosen column by (steps, columns) masked logits."""
+    return [float(_softmax(row)[column]) for row, column in zip(logits, columns, strict=False)]
 
 
 def _label(grammar: Grammar, thing: Object, tokens: Tokens) -> tuple[str, str]:

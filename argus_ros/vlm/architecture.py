@@ -60,7 +60,7 @@ class TextShape:
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
     """Sizes of a checkpoint's model. Raises CheckpointError for what these modules cannot run."""
     config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
-    vision = TOWERS[checkpoint.family.tower](config, checkpoint.family)
+    vision = TOWERS[checkpoint.native.tower](config, checkpoint.native)
     if vision.side < vision.unshuffle or vision.side % vision.unshuffle or vision.width % vision.heads:
         raise CheckpointError(
             f"{config.where}: sizes do not divide: image {vision.image}, patch {vision.patch}, "

@@ -9,8 +9,6 @@ from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
 
-#: What a caption is asked for by.
-CAPTION = "Describe this image briefly."
 #: Special tokens that templates know by these names.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -19,7 +17,14 @@ def full_text(task: Task, checkpoint: Checkpoint) -> str:
     """The prompt with one picture's placeholder, as the stock processor takes it. Raises CheckpointError."""
     if checkpoint.vocabulary is not None:
         return prompts.full_text(task, checkpoint.vocabulary)
-    return render(template(checkpoint), task.prompt.strip() if task.name == "ask" else CAPTION, checkpoint)
+    return render(template(checkpoint), question(task, checkpoint), checkpoint)
+
+
+def question(task: Task, checkpoint: Checkpoint) -> str:
+    """What an open model is asked, in the words of its answer format."""
+    from argus_ros.vlm import formats  # which need this module's own users
+
+    return formats.of(checkpoint.format).questions(task)[0].text
 
 
 def starts_itself(text: str, checkpoint: Checkpoint) -> bool:
@@ -56,7 +61,7 @@ def template(checkpoint: Checkpoint) -> str:
             raise section.error("chat_template", "a string")
         if found:
             return found
-    return checkpoint.family.chat
+    return checkpoint.family.chat if checkpoint.family else ""
 
 
 def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
@@ -68,11 +73,11 @@ def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def render(template: str, question: str, checkpoint: Checkpoint) -> str:
+def render(template: str, asked: str, checkpoint: Checkpoint) -> str:
     """The chat of one picture and a question, up to where the answer begins. Raises CheckpointError."""
     from transformers.utils.chat_template_utils import render_jinja_template  # takes a second to import
 
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}]
     try:
         (text,), _ = render_jinja_template(
             [messages], chat_template=template, add_generation_prompt=True, **special_tokens(checkpoint)
@@ -81,10 +86,10 @@ def render(template: str, question: str, checkpoint: Checkpoint) -> str:
         raise CheckpointError(
             f"{checkpoint.path}: the chat template cannot be rendered: {type(error).__name__}: {error}"
         ) from None
-    count = text.count(checkpoint.family.placeholder)
+    count = text.count(checkpoint.native.placeholder)
     if count != 1:
         raise CheckpointError(
-            f"{checkpoint.path}: the chat template makes {count} of {checkpoint.family.placeholder} of one "
+            f"{checkpoint.path}: the chat template makes {count} of {checkpoint.native.placeholder} of one "
             f"picture; it has to be one: {json.dumps(text[:200])}"
         )
     return text

@@ -15,11 +15,13 @@ from argus_ros.core import recipes
 from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
-from argus_ros.core.types import Answer, Detection, Status, Task
-from argus_ros.vlm import answers, architecture, grammar, prompts
+from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
+from argus_ros.vlm import answers, architecture, formats, grammar, prompts
 from argus_ros.vlm.drafts import Memories, Memory
+from argus_ros.vlm.formats.reading import Sizes
 from argus_ros.vlm.generation import Frame, Generated, Job, Limits, Model
 from argus_ros.vlm.grammar import Grammar
+from argus_ros.vlm.machine import EngineError, device_of, dtype_of, is_full
 from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.prompts import TaskError
 from argus_ros.vlm.tokens import Prompt, Tokens
@@ -28,9 +30,10 @@ from argus_ros.vlm.upload import pin
 log = logging.getLogger(__name__)
 
 BACKENDS = ("native", "transformers")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Free-text answers are this long at most unless a request says otherwise.
 MAX_NEW_TOKENS = 64
+#: The same where an open model writes boxes.
+MAX_BOX_TOKENS = 192
 #: Questions whose prompt and grammar are kept.
 KEPT = 64
 #: Most frames in one pass.
@@ -51,10 +54,6 @@ NATIVE_ONLY = (
 )
 
 
-class EngineError(ValueError):
-    """An engine that cannot be had as configured, with what can be done."""
-
-
 @dataclass(frozen=True)
 class _Question:
     grammar: Grammar
@@ -66,9 +65,9 @@ class Engine:
 
     def __init__(self, config: EngineConfig) -> None:
         started = time.monotonic()
-        self.checkpoint = checkpoints.read(config.checkpoint)
-        device = _device(config.device)
-        dtype = _dtype(config.dtype, device)
+        self.checkpoint = checkpoints.read_for(config)
+        device = device_of(config.device)
+        dtype = dtype_of(config.dtype, device)
         if config.backend not in BACKENDS:
             raise EngineError(f"unknown backend {config.backend!r}; backends are {', '.join(BACKENDS)}")
         try:
@@ -109,6 +108,7 @@ class Engine:
             parameters=self._model.parameters,
             recipes=self.recipes.names,
             load_seconds=seconds,
+            whole_frames=self.recipes.device_resize,
         )
 
     def warm_up(self) -> None:
@@ -179,7 +179,7 @@ class Engine:
                     del waiting[first + index]
                     yield first + index, self._answer(requests[first + index], made)
             except Exception as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise
                 full = str(error)  # but not the error itself, which keeps what lies on the device
             for index, request in waiting.items():
@@ -194,7 +194,7 @@ class Engine:
             made = self.generate(request, pixels if any(request.frame) else pixels[-1:])
             return replace(self._answer(request, made), status=Status.TRUNCATED)
         except Exception as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             full = str(error)
         self._model.free()
@@ -237,10 +237,17 @@ class Engine:
                 f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
                 "weights are broken, or the precision or the device is; try dtype float32, or device cpu"
             )
-        grammar = self._prepare(request)[1]
+        grammar, dropped = self._prepare(request)[1], 0
+        structured = request.task.name in STRUCTURED_TASKS
+        found: tuple[Detection, ...] = ()
+        if grammar.bins:
+            found = self.detections(request, made)
+        elif structured:
+            found, dropped = self._written(request, made, grammar)
         return Answer(
-            detections=self.detections(request, made) if grammar.bins else (),
-            text="" if grammar.bins else answers.text(grammar, made.columns, self.tokens),
+            detections=found,
+            text="" if structured else answers.text(grammar, made.columns, self.tokens),
+            dropped=dropped,
             status=Status.TRUNCATED if made.truncated else Status.OK,
             times=made.times,
             visual_tokens=made.visual_tokens,
@@ -260,9 +267,29 @@ class Engine:
         grammar = self._prepare(request)[1]
         return answers.detections(grammar, made.columns, made.logits, self.tokens, temperature, size)
 
+    def _written(
+        self, request: FrameRequest, made: Generated, grammar: Grammar
+    ) -> tuple[tuple[Detection, ...], int]:
+        """The boxes that an open model wrote into its text."""
+        format = formats.of(self.checkpoint.format)
+        question = format.questions(request.task)[0]
+        ids = [int(grammar.tokens[column]) for column in made.columns]
+        text, ends = answers.spoken(ids, self.tokens.decode_all)
+        found, dropped = answers.written(
+            format,
+            request.task,
+            question,
+            text,
+            ends,
+            answers.chosen(made.logits, made.columns),
+            Sizes(request.width, request.height),
+        )
+        return found[: request.max_detections or None], dropped
+
     @staticmethod
     def _limit(request: FrameRequest, grammar: Grammar) -> int:
-        return grammar.longest(request.max_new_tokens, request.max_detections) or MAX_NEW_TOKENS
+        longest = grammar.longest(request.max_new_tokens, request.max_detections)
+        return longest or (MAX_BOX_TOKENS if request.task.name in STRUCTURED_TASKS else MAX_NEW_TOKENS)
 
     def _prepare(self, request: FrameRequest) -> tuple[Prompt, Grammar]:
         """Prompt and grammar of a request, made once per task and layout (recipe ``prompt_cache``)."""
@@ -276,36 +303,6 @@ class Engine:
         if layout not in question.prompts or not self.recipes.prompt_cache:
             question.prompts[layout] = self.tokens.prompt(task, *layout, self._vision.tokens)
         return question.prompts[layout], question.grammar
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether memory ran out; torch has no type of its own for that on the host."""
-    signs = "can't allocate memory", "not enough memory", "ALLOC_FAILED"
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in str(error) for s in signs)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise EngineError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise EngineError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise EngineError(
-            f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices"
-        )
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise EngineError(f"unknown dtype {name!r}; use auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype, named: str) -> Recipes:

@@ -10,16 +10,19 @@ allow. Location bin ``i`` is column ``i``. So the output layer need not compute 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
-from argus_ros.vlm.tokens import Tokens
+
+if TYPE_CHECKING:
+    from argus_ros.vlm.tokens import Tokens
 
 #: The first states; the states of the words follow.
 DONE, FULL, Y_MIN, X_MAX, Y_MAX, START = range(6)
@@ -134,7 +137,7 @@ def build(task: Task, tokens: Tokens) -> Grammar:
         return _free_text(tokens)
     labels = _labels(task, vocabulary, tokens)
     if labels is None:
-        return _open(tokens, vocabulary)
+        return open_labels(tokens, vocabulary.max_objects)
     return _closed(tokens, vocabulary, labels)
 
 
@@ -181,7 +184,7 @@ def without_end(grammar: Grammar) -> Grammar:
 class _Tables:
     """The automaton while it is built; states from ``START`` are given out one by one."""
 
-    def __init__(self, tokens: Tokens, words: Iterable[int]) -> None:
+    def __init__(self, tokens: Symbols, words: Iterable[int]) -> None:
         self.bins, self.ends = len(tokens.locations), len(tokens.ends)
         self.ids = np.array([*tokens.locations, *tokens.ends, *sorted(set(words))])
         self.column = {int(token): i for i, token in enumerate(self.ids)}
@@ -211,6 +214,57 @@ class _Tables:
 def _closed(tokens: Tokens, vocabulary: Vocabulary, labels: dict[Words, tuple[str, str]]) -> Grammar:
     """The labels as a trie in which equal remainders are one state."""
     tables = _Tables(tokens, (token for words in labels for token in words))
+    start = _trie(tables, frozenset(labels), tables.box)
+    tables.rows[start] = tables.rows[start] | tables.end
+    return tables.grammar(vocabulary.max_objects, labels)
+
+
+class Symbols(Protocol):
+    """The token ids that an automaton is built from: places, ends, and words."""
+
+    @property
+    def locations(self) -> tuple[int, ...]: ...
+    @property
+    def ends(self) -> tuple[int, ...]: ...
+    @property
+    def text(self) -> tuple[int, ...]: ...
+
+
+def open_labels(symbols: Symbols, max_objects: int) -> Grammar:
+    """Any words as a label."""
+    tables = _Tables(symbols, symbols.text)
+    words = range(tables.bins + tables.ends, len(tables.ids))
+    chain = [tables.add() for _ in range(OPEN_WORDS + 1)]
+    tables.rows[START] = tables.end | dict.fromkeys(words, chain[1])
+    for here, after in zip(chain[1:], [*chain[2:], None], strict=True):
+        tables.rows[here] = tables.box | (dict.fromkeys(words, after) if after else {})
+    return tables.grammar(max_objects, None)
+
+
+def labels_last(symbols: Symbols, separator: int, max_objects: int, labels: Sequence[Words] = ()) -> Grammar:
+    """The box first and then its label, one of ``labels`` or any words; ``separator`` between two objects.
+
+    A cursor counts the boxes, so where the last label may still come it must not stop at them.
+    """
+    tables = _Tables(symbols, (*(t for words in labels or (symbols.text,) for t in words), separator))
+    ending = {**tables.end, tables.column[separator]: START}
+    tables.add()
+    tables.rows[START] = tables.end | tables.box
+    if labels:
+        first = _trie(tables, frozenset(labels), ending)
+    else:
+        words = [tables.column[token] for token in symbols.text]
+        chain = [tables.add() for _ in range(OPEN_WORDS + 1)]
+        first = chain[0]
+        for here, after in zip(chain, [*chain[1:], None], strict=True):
+            known = ending if here != first else {}
+            tables.rows[here] = known | (dict.fromkeys(words, after) if after else {})
+    tables.rows[Y_MAX] = dict.fromkeys(range(tables.bins), first)
+    return tables.grammar(max_objects, None)
+
+
+def _trie(tables: _Tables, labels: frozenset[Words], ending: Mapping[int, int]) -> int:
+    """The state in which one of the labels begins, behind which ``ending`` is allowed."""
     states: dict[frozenset[Words], int] = {}
 
     def state(remainders: frozenset[Words]) -> int:
@@ -218,24 +272,10 @@ def _closed(tokens: Tokens, vocabulary: Vocabulary, labels: dict[Words, tuple[st
             states[remainders] = index = tables.add()
             row = tables.rows[index]
             if () in remainders:
-                row.update(tables.box)
-            heads = {words[0] for words in remainders if words}
-            for head in sorted(heads):
+                row.update(ending)
+            for head in sorted({words[0] for words in remainders if words}):
                 rest = frozenset(words[1:] for words in remainders if words and words[0] == head)
                 row[tables.column[head]] = state(rest)
         return states[remainders]
 
-    start = state(frozenset(labels))
-    tables.rows[start] = tables.rows[start] | tables.end
-    return tables.grammar(vocabulary.max_objects, labels)
-
-
-def _open(tokens: Tokens, vocabulary: Vocabulary) -> Grammar:
-    """Any words as a label."""
-    tables = _Tables(tokens, tokens.text)
-    words = range(tables.bins + tables.ends, len(tables.ids))
-    chain = [tables.add() for _ in range(OPEN_WORDS + 1)]
-    tables.rows[START] = tables.end | dict.fromkeys(words, chain[1])
-    for here, after in zip(chain[1:], [*chain[2:], None], strict=True):
-        tables.rows[here] = tables.box | (dict.fromkeys(words, after) if after else {})
-    return tables.grammar(vocabulary.max_objects, None)
+    return state(labels)

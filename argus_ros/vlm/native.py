@@ -51,7 +51,7 @@ class NativeModel(Model):
         self.upload = Upload(recipes, device, normalisation, vision.image)
         with Weights(checkpoint, device, dtype) as weights:
             tower = VisionTower(
-                weights, checkpoint.family, vision, text.width, normalisation, recipes.uint8_transfer
+                weights, checkpoint.native, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
             weights.check_all_taken()

@@ -74,7 +74,7 @@ def stock_processor(checkpoint: Checkpoint) -> Any:
     Some versions hide the image processors that are there without torchvision: then it is put together here.
     """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    intern = checkpoint.family is INTERNVL
+    intern = checkpoint.native is INTERNVL
     try:
         if not intern:
             return AutoProcessor.from_pretrained(checkpoint.path, **local)

@@ -8,7 +8,7 @@ Everything static stands before the image, so that its keys and values can be ke
 
 from __future__ import annotations
 
-from argus_ros.core.checkpoint import Checkpoint, Vocabulary
+from argus_ros.core.checkpoint import UNASKED, Checkpoint, Vocabulary
 from argus_ros.core.types import TASKS, Task
 
 BEGIN = "<|im_start|>"
@@ -60,7 +60,7 @@ def check(task: Task, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.name} does not know {', '.join(map(repr, unknown))}; "
                 f"its classes are {', '.join(known)}"
             )
-    if task.name == "detect" and not (known or task.classes):
+    if task.name == "detect" and not (known or task.classes) and checkpoint.format not in UNASKED:
         raise TaskError(f"{checkpoint.name} has an open vocabulary: say in 'classes' what to detect")
 
 

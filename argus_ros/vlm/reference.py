@@ -26,33 +26,37 @@ from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
-from argus_ros.vlm.weights import shards
+from argus_ros.vlm.weights import check_loaded, check_stored
 
 
 class TransformersModel(Model):
     """A checkpoint in transformers' modules. Frames run one by one, drafts are not used."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        shards(checkpoint.path)
+        check_stored(checkpoint.path)
         transformers_logging.disable_progress_bar()
         self.checkpoint, self.device = checkpoint, device
         self._normalisation = Normalisation.read(checkpoint)
         try:
-            self.model = AutoModelForImageTextToText.from_pretrained(
+            self.model, told = AutoModelForImageTextToText.from_pretrained(
                 checkpoint.path,
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"transformers cannot load {checkpoint.path}: {error}") from None
+        except Exception as error:  # a configuration can be wrong in any way
+            raise CheckpointError(
+                f"transformers cannot load {checkpoint.path}: {type(error).__name__}: {error}"
+            ) from None
+        check_loaded(checkpoint.path, told)
         self.model.to(device).eval()
         generation = self.model.generation_config
         if generation.pad_token_id is None:  # nothing is ever filled up; some versions warn on every call
             ends = generation.eos_token_id
             generation.pad_token_id = ends[0] if isinstance(ends, list) else ends
-        self._projector = self.model.model.get_submodule(checkpoint.family.connector)
+        self._projector = self.model.model.get_submodule(checkpoint.native.connector)
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
@@ -64,7 +68,7 @@ class TransformersModel(Model):
         assert isinstance(job.tiles, np.ndarray)
         watch = Stopwatch(self.device)
         pixels = self._normalisation.apply(torch.from_numpy(np.array(job.tiles))).permute(0, 3, 1, 2)
-        pixels = (pixels[None] if self.checkpoint.family.nested else pixels).to(self.device)
+        pixels = (pixels[None] if self.checkpoint.native.nested else pixels).to(self.device)
         ids = torch.tensor([prompt.ids], device=self.device)
         watch.mark("transfer")
         processor = GrammarProcessor(grammar, limits.max_objects, len(prompt.ids), watch)
@@ -106,7 +110,7 @@ class TransformersModel(Model):
         if self.checkpoint.vocabulary is not None:
             text = chat.full_text(task, self.checkpoint)
             return self._processor(text=text, images=[image], return_tensors="pt")
-        question = task.prompt.strip() if task.name == "ask" else chat.CAPTION
+        question = chat.question(task, self.checkpoint)
         content = [{"type": "image", "image": PIL.Image.fromarray(image)}, {"type": "text", "text": question}]
         return self._processor.apply_chat_template(
             [{"role": "user", "content": content}],

@@ -45,7 +45,7 @@ class Tokens:
         self.checkpoint = checkpoint
         vocabulary, known = checkpoint.vocabulary, self._tokenizer.get_vocab_size()
         self.size = min(known, vocabulary_size)
-        self.image = self._known(checkpoint.family.placeholder)
+        self.image = self._known(checkpoint.native.placeholder)
         config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
         if config.count("image_token_id", self.image, 0) != self.image:
             raise config.error("image_token_id", f"{self.image}, which tokenizer.json has for a picture")
@@ -129,6 +129,10 @@ class Tokens:
         said = [int(i) for i in ids if i not in self._silent]
         return self._tokenizer.decode(said, skip_special_tokens=False).strip()
 
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """With all special tokens and spaces."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
     def prompt(self, task: Task, rows: int, columns: int, tokens_per_tile: int) -> Prompt:
         """The prompt for one frame, equal to what the stock processor makes of the text and the picture.
 
@@ -137,7 +141,7 @@ class Tokens:
         for words in (task.prompt, *task.classes):
             if self._control.intersection(self.encode(words)):
                 raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
-        text, family = chat.full_text(task, self.checkpoint), self.checkpoint.family
+        text, family = chat.full_text(task, self.checkpoint), self.checkpoint.native
         begin = not chat.starts_itself(text, self.checkpoint)
         return lay_out(self._tokenizer, text, family, rows, columns, tokens_per_tile, begin=begin)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,11 +54,7 @@ class Weights:
         if name not in self._files:
             raise CheckpointError(f"{self._folder}: weight {name!r} is missing")
         stored = self._files[name].get_slice(name)
-        if stored.get_dtype() not in DTYPES:
-            raise CheckpointError(
-                f"{self._folder}: weight {name!r} is stored as {stored.get_dtype()}, as quantised weights "
-                f"are, which nothing here can read; it has to be one of {', '.join(DTYPES)}"
-            )
+        _check_dtype(self._folder, name, stored.get_dtype())
         found = tuple(stored.get_shape())
         if found != shape:
             raise CheckpointError(
@@ -68,13 +66,7 @@ class Weights:
 
     def check_all_taken(self) -> None:
         """Raise CheckpointError for a tensor that nothing has taken: the model would not be what it was."""
-        left = sorted(name for name in self._left if not HARMLESS.search(name))
-        if left:
-            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            raise CheckpointError(
-                f"{self._folder}: nothing takes weight {left[0]!r}{more}: config.json means another model, "
-                "or the weights are quantised, an adapter's or of another layout"
-            )
+        _check_left(self._folder, self._left)
 
     def cat(self, names: list[str], *shapes: tuple[int, ...]) -> torch.Tensor:
         """Several tensors, one under the other: a fused weight."""
@@ -101,3 +93,40 @@ def shards(folder: Path) -> list[Path]:
             "convert it to model.safetensors (save_pretrained in transformers does)"
         )
     raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json")
+
+
+def check_stored(folder: Path) -> None:
+    """Raise CheckpointError for weights that are stored as no model's own numbers."""
+    for path in shards(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    _check_dtype(folder, name, file.get_slice(name).get_dtype())
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from None
+
+
+def check_loaded(folder: Path, told: dict[str, Any]) -> None:
+    """Raise CheckpointError for weights that transformers did not find or did not take; it only warns."""
+    if missing := sorted(told.get("missing_keys", ())):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(f"{folder}: weight {missing[0]!r}{more} is missing")
+    _check_left(folder, told.get("unexpected_keys", ()))
+
+
+def _check_dtype(folder: Path, name: str, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise CheckpointError(
+            f"{folder}: weight {name!r} is stored as {dtype}, as quantised weights are, which nothing here "
+            f"can read; it has to be one of {', '.join(DTYPES)}"
+        )
+
+
+def _check_left(folder: Path, names: Iterable[str]) -> None:
+    left = sorted(name for name in names if not HARMLESS.search(name))
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise CheckpointError(
+            f"{folder}: nothing takes weight {left[0]!r}{more}: config.json means another model, "
+            "or the weights are quantised, an adapter's or of another layout"
+        )

@@ -41,7 +41,7 @@ from argus_ros.core.protocol import (
 )
 
 if TYPE_CHECKING:
-    from argus_ros.vlm.engine import Engine
+    from argus_ros.vlm.engines import Served
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: the kernel sends this signal when the parent ends
 
@@ -94,13 +94,13 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
                 channel.send(answered, wait=True)
 
 
-def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Engine, Arena]:
-    checkpoints.read(config.checkpoint)  # a wrong name is worth knowing before torch is imported
+def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served, Arena]:
+    checkpoints.read_for(config)  # a wrong name is worth knowing before torch is imported
     channel.send(Progress("importing torch"), wait=True)
-    from argus_ros.vlm.engine import Engine
+    from argus_ros.vlm import engines
 
     channel.send(Progress(f"loading {config.checkpoint}"), wait=True)
-    engine = Engine(replace(config, threads=config.threads or _threads()))
+    engine = engines.load(replace(config, threads=config.threads or _threads()))
     channel.send(Progress("warming up"), wait=True)
     engine.warm_up()
     arena = Arena(arena_fd, config.slots, engine.info.slot_bytes)
@@ -125,7 +125,7 @@ def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:
     return f"cannot load {config.checkpoint}: {type(error).__name__}: {error}", isinstance(error, OSError)
 
 
-def _run(engine: Engine, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
+def _run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
     """Answer each request when it is done; one that cannot be run gets an error and leaves the others be."""
     good: dict[int, FrameRequest] = {}
     pixels = []

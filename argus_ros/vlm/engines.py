@@ -1,0 +1,46 @@
+"""What the worker needs of an engine, and which engine a configuration means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
+from argus_ros.core.types import Answer
+
+
+class Served(Protocol):
+    """An engine, as the worker sees it: a loaded model."""
+
+    info: ModelInfo
+
+    def warm_up(self) -> None:
+        """Run once, so that the first frame does not pay for what is lazy; and time it in ``info``."""
+
+    def pin(self, memory: np.ndarray) -> None:
+        """Register memory in which frames will lie with the device, where that helps."""
+
+    def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
+        """Raise TaskError for a request that cannot be run."""
+
+    def stream(
+        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer frames, each with its index as soon as it is done."""
+
+
+def load(config: EngineConfig) -> Served:
+    """The engine of a configuration: ours for the families that run natively, else transformers' own modules.
+
+    Raises CheckpointError or EngineError when it cannot be loaded.
+    """
+    if checkpoints.read_for(config).family is None:
+        from argus_ros.vlm.generic import GenericEngine  # transformers takes seconds to import
+
+        return GenericEngine(config)
+    from argus_ros.vlm.engine import Engine
+
+    return Engine(config)

@@ -1,0 +1,266 @@
+"""Models in transformers' own modules, in the layouts that are published: loaded, asked, and held to plain
+``generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import layouts
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.checkpoint import CheckpointError
+from argus_ros.core.image import Image
+from argus_ros.core.pipeline import Offline
+from argus_ros.core.preparation import fill
+from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
+from argus_ros.core.types import Status, Task
+from argus_ros.tools.workload import photograph
+from argus_ros.vlm import engines
+from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.formats.reading import caption_or_question
+from argus_ros.vlm.generic import GenericEngine
+from argus_ros.vlm.prompts import TaskError
+
+SIZE = (90, 60)
+BOXES = ("PaliGemma", "Florence-2", "Kosmos-2")  # whose answers are decoded under an automaton
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("generic")
+
+
+@pytest.fixture(scope="module", params=layouts.GENERIC)
+def engine(request: pytest.FixtureRequest, root: Path) -> GenericEngine:
+    return load(layouts.GENERIC[request.param](root / request.param))
+
+
+def load(path: Path) -> GenericEngine:
+    found = engines.load(EngineConfig(str(path), backend="transformers", device="cpu", dtype="float32"))
+    assert isinstance(found, GenericEngine)
+    return found
+
+
+def asked(task: Task, **more: int) -> FrameRequest:
+    return FrameRequest(1, 0, 0, 0, *SIZE, task, frame=SIZE, **more)
+
+
+def task_of(engine: GenericEngine, name: str) -> Task:
+    return Task(name, ("cone", "traffic light"), "the red cone")
+
+
+def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
+    image, task = photograph(SIZE), Task("caption")
+    ((_, answer),) = engine.stream([asked(task, max_new_tokens=12)], [image])
+    processor, model = engine._processor, engine._model
+    question = engine._format.questions(task)[0]
+    picture = PIL.Image.fromarray(image)
+    if engine._format.chat:
+        assert question == caption_or_question(task)
+        content = [{"type": "image", "image": picture}, {"type": "text", "text": question.text}]
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    else:
+        inputs = processor(text=question.text, images=picture, return_tensors="pt")
+    output = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=12)
+    new = output[0] if model.config.is_encoder_decoder else output[0, inputs["input_ids"].shape[1] :]
+    assert answer.text == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+    assert answer.generated_tokens > 0
+
+
+def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine) -> None:
+    for name in engine.info.tasks:
+        request = asked(task_of(engine, name), max_new_tokens=40)
+        ((_, answer),) = engine.stream([request], [photograph(SIZE, 3)])
+        assert why_unusable(answer, *SIZE) == ""
+        assert bool(answer.text) <= (name in ("caption", "ask"))
+        if engine.checkpoint.name in BOXES and name in ("detect", "ground"):
+            assert answer.detections
+            assert {d.label for d in answer.detections} <= {"cone", "traffic light", "the red cone"}
+            assert answer.dropped <= 2  # where each of two answers was cut off
+
+
+def test_info(engine: GenericEngine) -> None:
+    assert engine.info.whole_frames
+    assert engine.info.slot_bytes == 1920 * 1080 * 3
+    assert engine.info.parameters == sum(p.numel() for p in engine._model.parameters())
+    assert engine.info.tasks == checkpoints.FORMATS[engine.checkpoint.format]
+
+
+def test_what_cannot_be_asked_is_refused(engine: GenericEngine) -> None:
+    image = photograph(SIZE)
+    control = next(str(t) for t in engine._processor.tokenizer.added_tokens_decoder.values())
+    tasks = {"control token": Task("caption", prompt=f"a {control} b")}
+    if "detect" in engine.info.tasks:
+        tasks["name fewer"] = Task("detect", tuple(f"class number {i}" for i in range(1000)))
+        if engine.checkpoint.format not in checkpoints.UNASKED:
+            tasks["say in 'classes'"] = Task("detect")
+    else:
+        tasks["it can do caption, ask"] = Task("detect", ("cone",))
+    for message, task in tasks.items():
+        with pytest.raises(TaskError, match=message):
+            engine.check(asked(task), image)
+    with pytest.raises(TaskError, match="whole frames"):
+        engine.check(asked(Task("caption")), image[:-1])
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_under_the_automaton_any_weights_give_boxes_that_parse(name: str, root: Path) -> None:
+    """Also broken ones, and however few tokens there are."""
+    path = root / name
+    path = path if path.exists() else layouts.GENERIC[name](path)
+    engine = load(path)
+    for scale in (0.0, 30.0, float("nan")):
+        for weight in engine._model.parameters():
+            weight.data.mul_(scale if scale != 30.0 else torch.randn(weight.shape) * 30)
+        for most in (3, 6, 30):
+            request = asked(Task("detect", ("cone", "ball")), max_new_tokens=most, max_detections=2)
+            ((_, answer),) = engine.stream([request], [photograph(SIZE, 1)])
+            assert why_unusable(answer, *SIZE) == ""
+            assert len(answer.detections) <= 2
+            assert answer.dropped <= 2
+
+
+def test_a_deadline_ends_an_answer(root: Path) -> None:
+    engine = load(layouts.GENERIC["LLaVA-1.5"](root / "late"))
+    request = asked(Task("caption"), max_new_tokens=500, deadline=1)  # long ago on the steady clock
+    ((_, answer),) = engine.stream([request], [photograph(SIZE)])
+    assert answer.status is Status.TRUNCATED
+    assert answer.generated_tokens == 1
+
+
+@pytest.mark.slow
+def test_behind_the_worker_frames_larger_than_a_slot_are_scaled(root: Path) -> None:
+    """The same process, messages and shared memory as for the native engine."""
+    path = layouts.GENERIC["Florence-2"](root / "worker")
+    config = EngineConfig(str(path), backend="transformers", device="cpu", threads=1)
+    large = photograph((2400, 1500))
+    with Offline(config, checkpoints.read_for(config).tiling) as offline:
+        assert offline.engine.cuts
+        found = offline.run(_image(large), Task("detect", ("cone",)))
+    assert found.detections
+    for box in found.detections:
+        assert 0 <= box.x_min < box.x_max <= 2400
+        assert 0 <= box.y_min < box.y_max <= 1500
+    assert max(box.x_max for box in found.detections) > 90
+
+
+@pytest.mark.parametrize("size", [(2400, 1500), (1920, 1080), (7000, 1), (1, 7000), (64, 64)])
+def test_a_frame_is_scaled_down_only_where_it_does_not_fit(size: tuple[int, int]) -> None:
+    slot = np.zeros(1920 * 1080 * 3 if min(size) > 1 else 3000, np.uint8)
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    image[:] = (10, 20, 30)
+    prepared = fill(slot, _image(image), None, checkpoints.WHOLE, True)
+    pixels = prepared.pixels(slot, 1)
+    assert pixels.nbytes <= slot.size
+    if image.nbytes <= slot.size:
+        assert prepared.frame == size
+    else:
+        assert (
+            prepared.frame[0] / prepared.frame[1] == pytest.approx(size[0] / size[1], rel=0.02)
+            or min(size) == 1
+        )
+    assert (pixels == (10, 20, 30)).all()
+
+
+def _image(rgb: np.ndarray) -> Image:
+    return Image(rgb, "rgb8", rgb.shape[1], rgb.shape[0], rgb.strides[0])
+
+
+REFUSED = {
+    "gpt2": ("model_type 'gpt2' is not supported: transformers", "transformers"),
+    "moondream1": ("is not supported natively.*code of its own", "native"),
+    "internvl_chat": ("original layout.*-hf", "native"),
+    "qwen2_5_vl": ("not supported natively.*backend transformers may", "native"),
+    "": ("lacks model_type", "transformers"),
+}
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_what_cannot_be_run_says_why_and_what_to_do(model_type: str, root: Path, tmp_path: Path) -> None:
+    path = layouts.GENERIC["LLaVA-1.5"](tmp_path / "x")
+    message, backend = REFUSED[model_type]
+    changes: dict[str, object] = {"model_type": model_type}
+    if model_type == "moondream1":
+        changes["auto_map"] = {"AutoModel": "moondream.py"}
+        (path / "preprocessor_config.json").unlink()
+    layouts.edit(path / "config.json", lambda c: c.update(changes))
+    with pytest.raises(CheckpointError, match=message):
+        engines.load(EngineConfig(str(path), backend=backend))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda f: layouts.edit(f / "config.json", lambda c: c.update(text_config=[])),
+        lambda f: layouts.edit(f / "config.json", lambda c: c["text_config"].update(num_attention_heads=0)),
+        lambda f: layouts.edit(f / "config.json", lambda c: c["text_config"].update(num_hidden_layers=3)),
+        lambda f: layouts.edit(f / "config.json", lambda c: c["text_config"].update(num_hidden_layers=1)),
+        lambda f: layouts.edit(
+            f / "config.json", lambda c: c.update(quantization_config={"quant_method": "awq"})
+        ),
+        lambda f: layouts.edit(f / "config.json", lambda c: c.update(argus_format="morse")),
+        lambda f: (f / "tokenizer.json").write_text("{}"),
+        lambda f: (f / "preprocessor_config.json").write_text("[]"),
+        lambda f: (f / "chat_template.jinja").unlink(),
+        lambda f: (f / "model.safetensors").write_bytes(b"x" * 100),
+    ],
+)
+def test_a_broken_folder_is_a_checkpoint_error(harm: object, tmp_path: Path) -> None:
+    path = layouts.GENERIC["LLaVA-1.5"](tmp_path / "x")
+    harm(path)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=r".{20}"):
+        load(path)
+
+
+def test_the_folder_or_a_parameter_may_say_another_format(tmp_path: Path) -> None:
+    path = layouts.GENERIC["LLaVA-1.5"](tmp_path / "x")
+    assert checkpoints.read(path, "transformers").tasks == ("caption", "ask")
+    layouts.edit(path / "config.json", lambda c: c.update(argus_format="qwen3_vl"))
+    assert "detect" in checkpoints.read(path, "transformers").tasks
+    assert checkpoints.read(path, "transformers", "internvl").format == "internvl"
+    with pytest.raises(CheckpointError, match=r"answer_format is 'morse'.*internvl"):
+        checkpoints.read(path, "transformers", "morse")
+
+
+def test_internvl_is_asked_for_boxes_natively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What random weights say is no box; what the family writes is."""
+    engine = Engine(EngineConfig(str(layouts.internvl(tmp_path, layouts.QWEN3)), device="cpu"))
+    request = FrameRequest(1, 0, 0, 0, 640, 480, Task("detect", ("cone", "ball")))
+    tiles = np.zeros((1, 32, 32, 3), np.uint8)
+    assert engine.run([request], [tiles])[0].text == ""
+    words = "<ref>cone</ref><box>[[100, 200, 300, 400], [1, 2]]</box>"
+    words += "<ref>ball</ref><box>[[0, 0, 1000, 1000]]</box>"
+    said = engine.tokens.encode(words)
+    monkeypatch.setattr(
+        "argus_ros.vlm.generation.Decoding.take",
+        _saying([*said, engine.tokens.ends[0]], engine._prepare(request)[1].column),
+    )
+    answer = engine.run([request], [tiles])[0]
+    found = [(d.label, d.x_min, d.y_min, d.x_max, d.y_max) for d in answer.detections]
+    assert found == [("cone", 64, 96, 192, 192), ("ball", 0, 0, 640, 480)]
+    assert answer.dropped == 1
+    assert all(0 <= d.score <= 1 for d in answer.detections)
+
+
+def _saying(tokens: list[int], column: dict[int, int]) -> object:
+    """Instead of the best token, the next of these."""
+
+    def take(decoding: object, logits: np.ndarray) -> None:
+        step = len(decoding.columns)  # type: ignore[attr-defined]
+        decoding.rows[step] = logits[0]  # type: ignore[attr-defined]
+        decoding._add(column[tokens[step]])  # type: ignore[attr-defined]
+        decoding.length += len(decoding.pending)  # type: ignore[attr-defined]
+        decoding.pending = decoding.columns[-1:]  # type: ignore[attr-defined]
+        decoding._look(decoding.columns[-1:])  # type: ignore[attr-defined]
+
+    return take
