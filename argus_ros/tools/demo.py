@@ -67,6 +67,7 @@ class Record:
 
 
 def run(options: argparse.Namespace) -> int:
+    live.require_ros()  # before half a minute of rendering
     console = Console()
     walks = {
         name: Walk(walk.seed, options.seconds, options.rate, speed=walk.speed)

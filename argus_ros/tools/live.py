@@ -42,8 +42,7 @@ def playing(
     Gives what the node says, as it comes: (``detections`` or ``timing``, message), until ``frames`` images
     are accounted for. Raises ValueError where ROS is missing or the node does not come up.
     """
-    if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
-        raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
+    require_ros()
     environment = with_large_images({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ})
     given = {"use_sim_time": True, **parameters}
     arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
@@ -59,6 +58,12 @@ def playing(
         options = ("--clock", *player_options)
         player = start("player", str(bag), *options)
         yield _messages(heard, player, frames)
+
+
+def require_ros() -> None:
+    """Raise ValueError where there are no real topics."""
+    if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
+        raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
 
 
 def stamp(message: dict[str, Any]) -> int:
