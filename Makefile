@@ -1,13 +1,14 @@
-# make demo | test | check | faults | fuzz | soak | setup | clean
 #   PYTHON=python3.12   the interpreter to set up with (3.10 to 3.13)
 #   ROS=kilted          which ROS 2 to install where none is sourced (default jazzy)
-#   TORCH=2.11.0        which torch: a version (default 2.13.0), or arguments for pip install
-#   CAMERAS=3 ARGS=...  for the demo
+#   TORCH=cpu           which torch: cpu or cuda (default: by the machine), a version, or arguments for pip install
+#   CAMERAS=3           for the demo
+#   ARGS=...            for the demo's program, or for pytest
 #   SECONDS=600         how long to fuzz, all targets together
 #   MINUTES=60          how long to soak
 PYTHON ?= python3
 CAMERAS ?= 1
 export ROS TORCH
+unexport PYTHONHOME  # one of another Python keeps every interpreter from starting
 
 VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/ros-env
@@ -15,39 +16,51 @@ PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
 # With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
 EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
-.PHONY: demo test check faults fuzz soak setup clean
+.PHONY: help demo test check faults fuzz soak format docs-commands setup clean
 
-demo: setup
+help: # what there is (make alone prints this)
+	@echo "make TARGET [CHOICE=...]"
+	@sed -n 's/^\([a-z-]*\):.* # \(.*\)/  \1 \2/p' Makefile | while read -r name what; do printf '  %-19s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^#   /  /p' Makefile
+
+demo: setup # play a camera bag through the node on real ROS 2 topics
 	$(VENV)/bin/argus demo $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
 
 # Tests of one process share the cores; those of several processes have them all, one test at a time.
-test: setup
+test: setup # all tests
 	$(PARALLEL) -m "not system" $(ARGS) $(EVEN_NONE)
 	$(RUN) pytest -m system $(ARGS) $(EVEN_NONE)
 
-check: setup
+check: setup # ruff, mypy and the quick tests of one process
 	$(RUN) ruff check
 	$(RUN) mypy
 	$(PARALLEL) -m "not slow and not system" $(ARGS)
 
-# Every fault of test/faults/table.py on real processes, and the table in docs/reliability.md made of it.
-faults: setup
+format: setup # lay the code out as ruff does, and mend what it can
+	$(RUN) ruff format
+	$(RUN) ruff check --fix
+
+faults: setup # every fault of test/faults/table.py on real processes, and the table in docs/reliability.md
 	mkdir -p build
 	FAULTS=all FAULTS_JSON=build/faults.json $(RUN) pytest test/faults $(ARGS)
 	PYTHONPATH=test $(RUN) python -m faults.document build/faults.json
 
-fuzz: setup
+fuzz: setup # random bytes to all that takes bytes
 	$(RUN) python -c "import atheris" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/fuzz.txt
 	PYTHONPATH=test $(RUN) python test/fuzz/run.py --seconds $(or $(filter-out 0,$(SECONDS)),60)
 
-soak: setup
+soak: setup # cameras, faults and changes for an hour, judged by memory and latency
 	PYTHONPATH=test $(RUN) python test/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
 
-setup:
+docs-commands: setup # the commands of the documents, the long ones too (hours)
+	DOCS_COMMANDS=1 $(RUN) pytest test/system/test_documented.py -v $(ARGS)
+
+setup: # the environment .venv and the workspace .ros_ws, which all of the above make first
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
 		{ echo "setup: $(PYTHON) is no Python 3.10 to 3.13 ($$($(PYTHON) --version 2>&1));" \
 		"name one with PYTHON=, e.g. make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) scripts/bootstrap.py
 
-clean:
-	rm -rf .venv .venv-* .ros_ws .ros_ws-* build
+clean: # remove what set-up and runs made
+	for folder in .ros_ws .ros_ws-*; do rm -rf "$$(readlink -f "$$folder")" "$$folder"; done
+	rm -rf .venv .venv-* build

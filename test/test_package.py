@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -123,11 +122,3 @@ def test_what_killed_processes_left_of_fast_dds_is_named(tmp_path: Path) -> None
     assert "a segment (3 MB)" in said
     assert "fastdds shm clean" in said
     assert fastdds.left_behind(tmp_path / "none") == ""
-
-
-def test_setup_refuses_in_one_line(tmp_path: Path) -> None:
-    """Run on this checkout with impossible choices; nothing is installed or built."""
-    script = [sys.executable, str(ROOT / "scripts" / "bootstrap.py")]
-    done = subprocess.run(script, env={"ROS": "boxturtle", "PATH": ""}, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert re.fullmatch(r"setup: ROS=boxturtle is none of jazzy, kilted; .*\n", done.stderr)
