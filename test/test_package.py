@@ -112,7 +112,7 @@ def test_what_killed_processes_left_of_fast_dds_is_named(tmp_path: Path) -> None
         ("c3", 1 << 20, 0),
         ("port7400", 9, 60),
     ):
-        (tmp_path / f"fastrtps_{name}").write_bytes(bytes(size << 20))
+        (tmp_path / f"fastrtps_{name}").write_bytes(bytes(size))
         lock = tmp_path / f"fastrtps_{name}_el"
         lock.touch()
         os.utime(lock, (time.time() - age,) * 2)
