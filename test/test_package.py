@@ -94,15 +94,26 @@ def test_the_foxglove_layout_shows_what_there_is() -> None:
     assert sorted(places) == sorted(panels)
 
 
-def test_the_profile_is_named_in_both_variables_unless_the_user_named_one() -> None:
+def test_the_profile_is_named_in_both_variables_where_fast_dds_is_not_found() -> None:
     environment = fastdds.with_large_images({"HOME": "/"})
     profile = environment["FASTDDS_DEFAULT_PROFILES_FILE"]
     assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == profile
     transports = ElementTree.parse(profile).getroot().findall(".//{*}segment_size")
     assert [int(element.text or 0) for element in transports] == [64 << 20]
 
+
+def test_a_profile_of_the_user_is_let_be() -> None:
     chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE": "/my/profile.xml"}
     assert fastdds.with_large_images(chosen) == chosen
+
+
+@pytest.mark.parametrize("version", ["fastdds", "fastrtps"])
+def test_only_the_installed_fast_dds_is_told_of_the_profile(tmp_path: Path, version: str) -> None:
+    (tmp_path / "share" / version).mkdir(parents=True)
+    environment = fastdds.with_large_images({"AMENT_PREFIX_PATH": f"/nowhere:{tmp_path}"})
+    assert {name for name in environment if "PROFILES" in name} == {
+        f"{version.upper()}_DEFAULT_PROFILES_FILE"
+    }
 
 
 def test_what_killed_processes_left_of_fast_dds_is_named(tmp_path: Path) -> None:

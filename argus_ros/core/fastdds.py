@@ -11,8 +11,10 @@ from pathlib import Path
 
 from argus_ros.core.resources import share
 
-#: Fast DDS 3 (Kilted and later) reads the first, Fast DDS 2 (Humble, Jazzy) the second.
+#: The variable that Fast DDS 3 (Kilted and later) reads, and that of Fast DDS 2 (Humble, Jazzy).
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+#: The folder of ``share/`` that each of these versions installs.
+_FOLDERS = ("fastdds", "fastrtps")
 #: Whoever sets one of these has chosen transports already.
 _CHOSEN = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
 
@@ -26,8 +28,19 @@ def with_large_images(environment: Mapping[str, str] | None = None) -> dict[str,
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in _CHOSEN):
         profile = str(share("config", "fastdds_large_images.xml"))
-        result |= dict.fromkeys(PROFILE_VARIABLES, profile)
+        result |= dict.fromkeys(_read_here(result), profile)
     return result
+
+
+def _read_here(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables of the installed Fast DDS, which complains about the other one; both where none is found."""
+    shares = [Path(prefix, "share") for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
+    variables = tuple(
+        variable
+        for variable, folder in zip(PROFILE_VARIABLES, _FOLDERS, strict=True)
+        if any((share / folder).is_dir() for share in shares)
+    )
+    return variables or PROFILE_VARIABLES
 
 
 def left_behind(folder: Path = Path("/dev/shm")) -> str:
