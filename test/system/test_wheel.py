@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import site
 import subprocess
 import sys
 import venv
@@ -17,7 +19,7 @@ from argus_ros.tools.main import COMMANDS
 from argus_ros.training.walks import Walk
 
 ROOT = Path(__file__).parents[2]
-#: What the wheel is made of.
+#: What the sdist is made of, and the wheel of that.
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "argus_ros", "config", "msg", "srv")
 #: Loads the arguments of every command.
 HELP = """
@@ -50,11 +52,11 @@ class Fresh:
 
 
 def link_libraries(folder: Path) -> None:
-    """Link to those installed here except ROS's, so that nothing large is installed a second time."""
-    installed = [Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    """Link to those of this interpreter except ROS's, so that nothing large is installed a second time."""
+    installed = [path for path in map(Path, site.getsitepackages()) if path.is_dir()]
     records = [record for path in installed for record in path.glob("ros_*.dist-info/RECORD")]
     ros = {line.split("/")[0] for record in records for line in record.read_text().splitlines()}
-    for path in (path for site in installed for path in site.iterdir()):
+    for path in (path for place in installed for path in place.iterdir()):
         link = folder / path.name
         if path.name not in ros and not link.is_symlink():
             link.symlink_to(path)
@@ -71,8 +73,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
         else:
             shutil.copy(path, sources)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources]
-    subprocess.run(build, check=True, capture_output=True)
+    sdist = [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('.')"]
+    subprocess.run(sdist, cwd=sources, check=True, capture_output=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    subprocess.run([*build, *sources.glob("argus_ros-*.tar.gz")], check=True, capture_output=True)
     fresh = Fresh(folder)
     install = [*pip, "--python", fresh.bin / "python", "install", "--no-deps", "--no-index"]
     subprocess.run([*install, *folder.glob("argus_ros-*.whl")], check=True, capture_output=True)
@@ -100,6 +104,12 @@ def test_a_checkpoint_is_measured(fresh: Fresh) -> None:
     done = fresh.run("argus", "evaluate", "--scenes", "2", "--json", "figures.json")
     assert done.returncode == 0, done.stderr
     assert 0.0 <= json.loads((fresh.folder / "figures.json").read_text())["f1"] <= 1.0
+
+
+def test_the_example_finds_things_in_a_picture(fresh: Fresh) -> None:
+    done = fresh.run("python", ROOT / "docs/examples/engine.py", ROOT / "docs/images/demo.png")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^(person|door|robot) 0\.\d\d \d+ \d+ \d+ \d+$", done.stdout, re.MULTILINE)
 
 
 def test_the_demo_says_at_once_that_it_needs_ros(fresh: Fresh) -> None:
