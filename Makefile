@@ -16,7 +16,7 @@ PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
 # With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
 EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
-.PHONY: help demo test check faults fuzz soak format docs-commands setup clean
+.PHONY: help demo test check faults fuzz soak format coverage docs-commands setup clean
 
 help: # what there is (make alone prints this)
 	@echo "make TARGET [CHOICE=...]"
@@ -31,14 +31,18 @@ test: setup # all tests
 	$(PARALLEL) -m "not system" $(ARGS) $(EVEN_NONE)
 	$(RUN) pytest -m system $(ARGS) $(EVEN_NONE)
 
-check: setup # ruff, mypy and the quick tests of one process
+check: setup # ruff, mypy, spelling and the quick tests of one process
 	$(RUN) ruff check
 	$(RUN) mypy
+	$(RUN) codespell
 	$(PARALLEL) -m "not slow and not system" $(ARGS)
 
 format: setup # lay the code out as ruff does, and mend what it can
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
+
+coverage: setup # which lines the tests of one process run: build/coverage/index.html
+	$(PARALLEL) -m "not system" --cov argus_ros --cov-report term --cov-report html:build/coverage $(ARGS)
 
 faults: setup # every fault of test/faults/table.py on real processes, and the table in docs/reliability.md
 	mkdir -p build

@@ -174,7 +174,7 @@ def plain_paths(workspace: str) -> tuple[Path, Path]:
             f"neither this checkout ({ROOT}) nor the cache ({cache}) has a path without spaces and letters "
             "outside ASCII, which building messages needs: move the checkout, or set XDG_CACHE_HOME"
         )
-    folder = cache / "argus_ros" / f"{digest(str(ROOT))[:12]}{workspace}"
+    folder = cache / "argus_ros" / digest(str(ROOT))[:12] / workspace
     folder.mkdir(parents=True, exist_ok=True)
     for path, target in ((link, folder), (folder / "checkout", ROOT)):
         if not path.is_symlink() or path.readlink() != target:
