@@ -304,7 +304,8 @@ def install_ros(venv: Path, wheels: list[str]) -> None:
 
 
 def pip(venv: Path, *arguments: str | Path, trouble: str = "") -> None:
-    command = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
+    python = venv / "bin" / "python"
+    command: Command = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
     trouble = trouble or "packages could not be installed; is the package index reachable?"
     run([*command, *arguments], trouble)
 
