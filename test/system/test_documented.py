@@ -33,7 +33,8 @@ LONG = "long"  #: to its end, in `make docs-commands`
 STARTS = "starts"  #: in `make docs-commands`, until it has written figures; then Ctrl-C
 #: The first that is found in a command says how it is run, or why it is not run here.
 RULES = {
-    r"driving/|yard/|coco/|\.onnx\b": "needs pictures or a detector that are not shipped",
+    r"--data |\bdriving/|\byard/|\bframes/|\.onnx\b": "needs pictures or a detector that are not shipped",
+    r"^argus lit ": "needs mujoco, which set-up does not install",
     r"--lit |bench/whole_boxes\.py|--checkpoint out/": "needs what hours of the command before it make",
     r"^argus simulate .*--cost": LONG,
     r"^argus (simulate|replay) ": QUICK,
