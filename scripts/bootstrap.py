@@ -125,8 +125,7 @@ def set_up() -> None:
     if any(steps):
         minutes, seconds = divmod(round(time.monotonic() - began), 60)
         say(
-            f"done in {minutes} min {seconds:02} s; {gigabytes(venv):.1f} GB in {venv.name}, "
-            f"{gigabytes(workspace):.1f} GB in {workspace.name}; "
+            f"done in {minutes} min {seconds:02} s, {gigabytes(venv, workspace):.1f} GB; "
             f"next: make demo, or {venv.name}/bin/argus --help"
         )
 
@@ -448,8 +447,8 @@ def files(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.is_file() and p.parent.name != "__pycache__")
 
 
-def gigabytes(folder: Path) -> float:
-    return sum(p.lstat().st_size for p in folder.resolve().rglob("*")) / 1e9
+def gigabytes(*folders: Path) -> float:
+    return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*")) / 1e9
 
 
 def digest(*parts: str) -> str:

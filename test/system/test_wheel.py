@@ -58,7 +58,7 @@ def link_libraries(folder: Path) -> None:
     ros = {line.split("/")[0] for record in records for line in record.read_text().splitlines()}
     for path in (path for place in installed for path in place.iterdir()):
         link = folder / path.name
-        if path.name not in ros and not link.is_symlink():
+        if path.name not in ros and path.suffix != ".pth" and not link.is_symlink():
             link.symlink_to(path)
 
 
@@ -79,7 +79,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     subprocess.run([*build, *sources.glob("argus_ros-*.tar.gz")], check=True, capture_output=True)
     fresh = Fresh(folder)
     install = [*pip, "--python", fresh.bin / "python", "install", "--no-deps", "--no-index"]
-    subprocess.run([*install, *folder.glob("argus_ros-*.whl")], check=True, capture_output=True)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # not the workspace's
+    subprocess.run([*install, *folder.glob("argus_ros-*.whl")], check=True, capture_output=True, env=alone)
     return fresh
 
 
