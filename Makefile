@@ -8,7 +8,11 @@
 PYTHON ?= python3
 CAMERAS ?= 1
 export ROS TORCH
-unexport PYTHONHOME  # one of another Python keeps every interpreter from starting
+# What is meant for another Python, or for another ROS.
+unexport PYTHONHOME
+ifndef AMENT_PREFIX_PATH
+unexport PYTHONPATH
+endif
 
 VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/ros-env

@@ -332,10 +332,10 @@ def relocate(venv: Path) -> None:
 
 def entry_points(venv: Path, workspace: Path, wheels: bool) -> dict[str, str]:
     """Scripts of ``.venv/bin`` by name."""
-    foreign = "unset PYTHONHOME PYTHONPATH  # of another Python, or another ROS\n" if wheels else ""
     prefix = f'export AMENT_PREFIX_PATH="$AMENT_PREFIX_PATH":{shlex.quote(str(venv))}\n' if wheels else ""
     ros_env = (
-        f"{foreign}source {shlex.quote(str(workspace / 'install' / 'setup.bash'))}\n"
+        "unset PYTHONHOME  # of another Python\n"
+        f"source {shlex.quote(str(workspace / 'install' / 'setup.bash'))}\n"
         f'{prefix}export PATH={shlex.quote(str(venv / "bin"))}:"$PATH"\nexec "$@"\n'
     )
     argus = f'exec {shlex.quote(str(venv / "bin" / "ros-env"))} python -m argus_ros.tools.main "$@"\n'
