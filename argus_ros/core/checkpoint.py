@@ -7,6 +7,8 @@ the key ``argus`` of ``config.json``.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,14 +105,49 @@ def shipped() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """Folder of a shipped checkpoint's name, or of a path. Raises CheckpointError."""
+    """Folder of a shipped checkpoint's name, of a path, or of a hub id in the local cache.
+
+    Nothing is fetched. Raises CheckpointError.
+    """
     for candidate in (SHIPPED / str(name), Path(name).expanduser()):
         if (candidate / "config.json").is_file():
             return candidate.resolve()
+    hub = HUB_ID.fullmatch(str(name))
+    if hub and not Path(name).exists():
+        snapshot = cached(hub["repo"], hub["revision"] or "main")
+        if snapshot and (snapshot / "config.json").is_file():
+            return snapshot
+        raise CheckpointError(
+            f"no checkpoint {str(name)!r}: no such folder, and as a hub id it is not in {hub_cache()}; "
+            f"fetch it there with: argus models --download {name}"
+        )
     raise CheckpointError(
         f"no checkpoint {str(name)!r}: neither a shipped one ({', '.join(shipped()) or 'none'}) "
         "nor a folder with a config.json; give one of these or the path of a folder"
     )
+
+
+#: As model hubs name checkpoints; behind @ a branch, a tag or a commit.
+HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it has fetched."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    home = Path(os.environ.get("HF_HOME", home))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+
+
+def cached(repo: str, revision: str = "main") -> Path | None:
+    """The folder of a revision (branch, tag or whole commit) of a hub's repository, where it was fetched."""
+    folder = hub_cache() / f"models--{repo.replace('/', '--')}"
+    reference = folder / "refs" / revision
+    try:
+        commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    except (OSError, ValueError):
+        return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if re.fullmatch(r"[\w.-]+", commit) and snapshot.is_dir() else None
 
 
 def read(name: str | Path, backend: str = "native", answer_format: str = "auto") -> Checkpoint:

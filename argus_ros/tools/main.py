@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
     "label": "label pictures by a detector in ONNX's format, to train on",
     "lit": "render a bank of things with real lighting, to train on or to measure with",
+    "models": "list the checkpoints that are here and what each can do, or hold one against transformers",
     "profile": "show where the time of one frame goes, and which recipe would save most",
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",

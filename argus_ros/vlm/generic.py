@@ -173,6 +173,15 @@ class GenericEngine:
         )
 
     @torch.inference_mode()
+    def plain(self, image: np.ndarray, task: Task, max_new_tokens: int) -> str:
+        """What plain ``generate`` says of an RGB image (height, width, 3): for comparison."""
+        question = self._format.questions(task)[0]
+        given = self.inputs(task, question, PIL.Image.fromarray(image)).to(self._device)
+        output = self._model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens)[0]
+        skip = 0 if self._model.config.is_encoder_decoder else given["input_ids"].shape[1]
+        return self._words.shown(output[skip:].tolist())
+
+    @torch.inference_mode()
     def _generate(self, request: FrameRequest, question: Question, picture: PIL.Image.Image) -> _Made:
         watch = Stopwatch(self._device)
         given = self.inputs(request.task, question, picture)
