@@ -28,7 +28,7 @@ ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "pytho
 OPTIONAL = {"mujoco", "onnx", "onnxruntime", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
-FROM_PIP |= {"mcap", "tokenizers", "torch", "transformers", "zstandard"}
+FROM_PIP |= {"huggingface_hub", "mcap", "tokenizers", "torch", "transformers", "zstandard"}
 
 
 def message(name: str) -> str:
