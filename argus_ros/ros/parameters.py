@@ -309,7 +309,9 @@ class Settings:
     def check_task(self) -> None:
         """Raise ParameterError unless the model is there and can do the task."""
         try:
-            prompts.check(self.task, checkpoint.read_for(self.engine))
+            model = checkpoint.read_for(self.engine)
+            prompts.check(self.task, model)
+            prompts.check_question(self.task, model)
         except (checkpoint.CheckpointError, prompts.TaskError) as error:
             raise ParameterError(str(error)) from None
 

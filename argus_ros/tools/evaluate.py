@@ -31,10 +31,10 @@ from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperatur
 from argus_ros.tools.accuracy import figures as figures_of
 from argus_ros.tools.machine import describe
 from argus_ros.training import coco, scenes, sprites
-from argus_ros.training.blank import plural
 from argus_ros.training.examples import answer_to
 from argus_ros.training.scenes import Thing
 from argus_ros.training.sprites import Bank
+from argus_ros.vlm import prompts
 from argus_ros.vlm.engine import Engine
 
 RIGHT, WRONG, MISSED = (70, 220, 90), (255, 70, 60), (255, 255, 255)
@@ -273,7 +273,7 @@ def questions(
 
     label, _ = draw()
     other, colour = draw()
-    return f"how many {plural(label)} are there", " ".join(f"is there a {colour} {other}".split())
+    return f"how many {prompts.plural(label)} are there", " ".join(f"is there a {colour} {other}".split())
 
 
 def prepared(engine: Engine, picture: np.ndarray, task: Task) -> tuple[FrameRequest, np.ndarray]:

@@ -148,6 +148,7 @@ class _Asked:
         task = Task(options.task, tuple(options.classes), options.prompt)
         checkpoint = checkpoints.read(options.checkpoint)
         prompts.check(task, checkpoint)
+        prompts.check_question(task, checkpoint)
         return cls(checkpoint, task, options)
 
     def facts(self) -> dict[str, Any]:

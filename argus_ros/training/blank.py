@@ -103,7 +103,7 @@ def make_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
     special = ["<unk>", "<pad>", prompts.BEGIN, prompts.END, prompts.ANSWER]
     special += [prompts.IMAGE, "<fake_token_around_image>", "<global-img>"]
     special += [prompts.location_token(i) for i in range(vocabulary.bins)]
-    phrases = (*vocabulary.classes, *(plural(c) for c in vocabulary.classes), *vocabulary.colours)
+    phrases = (*vocabulary.classes, *(prompts.plural(c) for c in vocabulary.classes), *vocabulary.colours)
     words = dict.fromkeys(w for p in (*QUESTION_WORDS, *phrases) for w in p.split())
     ids = {token: i for i, token in enumerate([*special, *words])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -124,14 +124,6 @@ def make_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=2048,
     )
-
-
-def plural(noun: str) -> str:
-    """Plural of a class name as the questions use it."""
-    irregular = {"person": "people"}
-    if noun in irregular:
-        return irregular[noun]
-    return noun + ("es" if noun.endswith(("x", "s", "ch", "sh")) else "s")
 
 
 def make_config(shape: Shape, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:

@@ -13,7 +13,6 @@ from argus_ros.core.families import IDEFICS3
 from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
-from argus_ros.training.blank import plural
 from argus_ros.training.features import sample
 from argus_ros.training.scenes import Scene, Thing
 from argus_ros.vlm import prompts
@@ -150,7 +149,7 @@ def answer_to(question: str, things: Sequence[Thing]) -> str:
     words = question.removesuffix("?").split()
     if words[:2] == ["how", "many"]:
         noun = " ".join(words[2:-2])
-        return str(min(sum(plural(t.label) == noun for t in things), 9))
+        return str(min(sum(prompts.plural(t.label) == noun for t in things), 9))
     noun = " ".join(words[3:])
     return "yes" if any(noun in (t.label, f"{t.colour} {t.label}") for t in things) else "no"
 
@@ -187,7 +186,7 @@ def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) ->
     thing = seen[int(rng.integers(len(seen)))] if seen and rng.random() < 0.6 else None
     label = thing.label if thing else str(rng.choice(told))
     if rng.random() < 0.5:
-        return Task("ask", prompt=f"how many {plural(label)} are there")
+        return Task("ask", prompt=f"how many {prompts.plural(label)} are there")
     if not coloured:
         return Task("ask", prompt=f"is there a {label}")
     colour = thing.colour if thing and rng.random() < 0.6 else str(rng.choice(vocabulary.colours))

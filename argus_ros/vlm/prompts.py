@@ -8,6 +8,8 @@ Everything static stands before the image, so that its keys and values can be ke
 
 from __future__ import annotations
 
+import re
+
 from argus_ros.core.checkpoint import UNASKED, Checkpoint, Vocabulary
 from argus_ros.core.types import TASKS, Task
 
@@ -64,6 +66,44 @@ def check(task: Task, checkpoint: Checkpoint) -> None:
         raise TaskError(f"{checkpoint.name} has an open vocabulary: say in 'classes' what to detect")
 
 
+def check_question(task: Task, checkpoint: Checkpoint) -> None:
+    """Raise TaskError for a question of a form that an Argus checkpoint has not learnt, with those it has.
+
+    Those of a closed vocabulary are taught two forms, and to any other say nothing, or anything.
+    """
+    vocabulary = checkpoint.vocabulary
+    if task.name != "ask" or not vocabulary or not vocabulary.classes:
+        return
+    asked, colour = question(task.prompt), ""
+    if vocabulary.colours:
+        colour = f"(?:(?:{'|'.join(map(re.escape, vocabulary.colours))}) )?"
+    classes = "|".join(map(re.escape, vocabulary.classes))
+    plurals = "|".join(map(re.escape, map(plural, vocabulary.classes)))
+    if re.fullmatch(f"how many (?:{plurals}) are there|is there a {colour}(?:{classes})", asked):
+        return
+    which = f"CLASSES and CLASS being of {', '.join(vocabulary.classes)}"
+    if vocabulary.colours:
+        which += f", COLOUR of {', '.join(vocabulary.colours)}"
+    raise TaskError(
+        f"{checkpoint.name} has not learnt to answer {task.prompt!r}; it knows 'how many CLASSES are there' "
+        f"and 'is there a {'[COLOUR] ' if colour else ''}CLASS', {which}"
+    )
+
+
+def question(prompt: str) -> str:
+    """A question in the letters that checkpoints are taught it in."""
+    words = prompt.lower().rstrip("? \n").split()
+    return " ".join("a" if words[:2] == ["is", "there"] and word == "an" else word for word in words)
+
+
+def plural(noun: str) -> str:
+    """Plural of a class name as the questions use it."""
+    irregular = {"person": "people"}
+    if noun in irregular:
+        return irregular[noun]
+    return noun + ("es" if noun.endswith(("x", "s", "ch", "sh")) else "s")
+
+
 def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Classes of a ``detect`` task in the vocabulary's order, which is the order of training."""
     if not vocabulary.classes:
@@ -73,7 +113,11 @@ def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
 
 def static_text(task: Task, vocabulary: Vocabulary) -> str:
     """What stands before the image: the verb and the classes, phrase or question."""
-    words = {"detect": asked_classes(task, vocabulary), "ground": (task.prompt,), "ask": (task.prompt,)}
+    words = {
+        "detect": asked_classes(task, vocabulary),
+        "ground": (task.prompt,),
+        "ask": (question(task.prompt),),
+    }
     return " ".join((BEGIN + _VERBS[task.name], *(w.strip().lower() for w in words.get(task.name, ()))))
 
 

@@ -157,10 +157,13 @@ def test_a_question_is_answered_beside_the_stream(robot: Robot) -> None:
     assert (answer.camera, answer.task, answer.image_width) == ("front", "detect", 160)
     assert {one.label for one in answer.detections} == {"box"}
     assert answer.age > answer.latency > 0
-    answered = robot.ask(prompt="what is it?", deadline=30.0)
+    answered = robot.ask(prompt="How many cones are there?", deadline=30.0)
     assert (answered.success, answered.reason, answered.answer.task) == (True, "", "ask")
 
     assert "unicorn" in robot.ask(classes=["unicorn"]).reason
+    unknown = robot.ask(prompt="is the door open?")
+    assert not unknown.success
+    assert "it knows 'how many CLASSES are there' and 'is there a [COLOUR] CLASS'" in unknown.reason
     assert "cannot do 'ground'" in robot.ask(task="ground", prompt="the box").reason
     assert "there is no camera 'rear'; there is front" in robot.ask(camera="rear").reason
     assert "the shortest that works" in robot.ask(deadline=1e-4).reason
