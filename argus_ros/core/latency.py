@@ -50,6 +50,11 @@ class LatencyModel:
         window, factor = known.find(level, batch)
         return window.high * known.pace * factor
 
+    def least(self, stage: str, level: int, batch: int = 1) -> float:
+        """The fewest seconds it ever took."""
+        known = self._stages.get(stage)
+        return known.least(level, batch) if known else 0.0
+
     def typical(self, stage: str, level: int, batch: int = 1) -> float:
         """Mean seconds: for loads."""
         known = self._stages.get(stage)
@@ -68,11 +73,13 @@ class _Stage:
     def __init__(self, quantile: float, size: int) -> None:
         self.pace = 1.0
         self._windows: dict[tuple[int, int], _Window] = {}
+        self._least: dict[tuple[int, int], float] = {}  # seconds, of each window's key
         self._nearest: dict[tuple[int, int], tuple[_Window, float]] = {}
         self._quantile, self._size = quantile, size
         self._pending: tuple[int, _Window, float] | None = None  # the last observation, if it surprised
 
     def observe(self, key: tuple[int, int], seconds: float) -> None:
+        self._least[key] = min(seconds, self._least.get(key, seconds))
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = _Window(self._quantile, self._size)
@@ -104,13 +111,20 @@ class _Stage:
         key = (level, batch)
         found = self._nearest.get(key)
         if found is None:
-            level_seen, batch_seen = min(
-                self._windows,
-                key=lambda k: (abs(k[0] - level), k[0] > level, k[1] > batch, abs(k[1] - batch)),
-            )
-            found = (self._windows[level_seen, batch_seen], max(1.0, batch / batch_seen))
+            seen = self._seen(level, batch)
+            found = (self._windows[seen], max(1.0, batch / seen[1]))
             self._nearest[key] = found
         return found
+
+    def least(self, level: int, batch: int) -> float:
+        return self._least[self._seen(level, batch)]
+
+    def _seen(self, level: int, batch: int) -> tuple[int, int]:
+        """The level and batch size, or what tells most of it."""
+        return min(
+            self._windows,
+            key=lambda k: (abs(k[0] - level), k[0] > level, k[1] > batch, abs(k[1] - batch)),
+        )
 
 
 class _Window:

@@ -237,16 +237,19 @@ class Pipeline:
 
     def set_cameras(self, cameras: Mapping[str, Camera]) -> None:
         """Have these cameras and no others: all of the changes or, with PolicyError, none."""
+        warnings = []
         with self._changed:
             changed = {name: camera for name, camera in cameras.items() if camera != self._cameras.get(name)}
             for name, camera in changed.items():
                 known = self._cameras.get(name)
                 if known is None or known.policy.deadline != camera.policy.deadline:
-                    self._scheduler.check_deadline(name, camera.policy)
+                    warnings.append(self._scheduler.check_deadline(name, camera.policy))
             for name in self._cameras.keys() - cameras.keys():
                 self.remove_camera(name)
             for name, camera in changed.items():
                 self.set_camera(name, camera)
+        for warning in filter(None, warnings):
+            self._on_warning(warning)
 
     def remove_camera(self, name: str) -> None:
         with self._changed:
@@ -576,10 +579,10 @@ class Pipeline:
         complaints = []
         for name, camera in self._cameras.items():
             try:
-                scheduler.check_deadline(name, camera.policy)
+                complaints.append(scheduler.check_deadline(name, camera.policy))
             except PolicyError as error:
                 complaints.append(str(error))
-        return complaints
+        return [complaint for complaint in complaints if complaint]
 
     # --- reports --------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ from argus_ros.core.types import Outcome
 PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's hopeless frame is run all the same
 REFRESH_INTERVAL = 0.1  #: seconds between two looks at the load
 CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
+#: What a frame has taken on a machine that others want, too, may be this many times what it takes alone.
+BUSY = 4.0
 LOAD_FITS, LOAD_FITS_AGAIN = 0.9, 0.8  #: earliest deadline first up to the one, again below the other
 SLACK_TO_CLIMB = 0.1  #: part of the deadline a camera's frame must have to spare to take a higher level
 
@@ -196,7 +198,7 @@ class FrameScheduler:
     def set_policy(self, camera: str, policy: CameraPolicy) -> None:
         """Add a camera or change what it is promised; frames already selected keep their deadline.
 
-        Raises PolicyError, and changes nothing, where a deadline that is new cannot be met at any level.
+        Raises PolicyError, and changes nothing, where a deadline that is new is out of reach.
         """
         known = self._cameras.get(camera)
         if known is None or policy.deadline != known.policy.deadline:  # else the engine is slow
@@ -211,14 +213,26 @@ class FrameScheduler:
         if known.waiting:
             known.waiting.due = known.waiting.born + policy.deadline
 
-    def check_deadline(self, camera: str, policy: CameraPolicy) -> None:
-        """Raise PolicyError for a deadline that no level is predicted to meet, with the shortest."""
-        shortest = self.shortest_deadline(policy.work)
-        if policy.deadline < shortest:
+    def check_deadline(self, camera: str, policy: CameraPolicy) -> str:
+        """What is to be said of a deadline that no level is predicted to meet as things are; else "".
+
+        Raises PolicyError for one that is out of reach, with the shortest that is not. Whatever else wants
+        the machine slows frames down as well, so being slow now is no reason to refuse.
+        """
+        shortest, work = self.shortest_deadline(policy.work), policy.work
+        if policy.deadline >= shortest:
+            return ""
+        deadline = f"camera {camera}: deadline {policy.deadline:.3f} s"
+        least = self.latency.least("prepare", 0) + self.latency.least(work, 0)
+        if policy.deadline * BUSY < least:
             raise PolicyError(
-                f"camera {camera}: deadline {policy.deadline:.3f} s is shorter than the fastest level takes "
-                f"({self.levels[0].name}); the shortest that works is {math.ceil(shortest * 1e3) / 1e3:.3f} s"
+                f"{deadline} is shorter than the fastest level takes ({self.levels[0].name}); "
+                f"the shortest that works is {math.ceil(least * 1e3) / 1e3:.3f} s"
             )
+        return (
+            f"{deadline} is tight: the fastest level ({self.levels[0].name}) takes {shortest:.3f} s at present, "
+            "so that images are dropped until the machine has more time for it, or the deadline is longer"
+        )
 
     def shortest_deadline(self, work: str = "run") -> float:
         """Seconds the lowest level is predicted to need; 0 while nothing is known."""
