@@ -2,6 +2,7 @@
 #   ROS=kilted          which ROS 2 to install where none is sourced (default jazzy)
 #   TORCH=cpu           which torch: cpu or cuda (default: by the machine), a version, or arguments for pip install
 #   CAMERAS=3           for the demo
+#   BAG=PATH            for the demo: a recording of yours in place of the rendered one
 #   ARGS=...            for the demo's program, or for pytest
 #   SECONDS=600         how long to fuzz, all targets together
 #   MINUTES=60          how long to soak
@@ -28,7 +29,7 @@ help: # what there is (make alone prints this)
 	@sed -n 's/^#   /  /p' Makefile
 
 demo: setup # play a camera bag through the node on real ROS 2 topics
-	$(VENV)/bin/argus demo $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
+	$(VENV)/bin/argus demo $(if $(BAG),--bag "$(BAG)") $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
 
 # Tests of one process share the cores; those of several processes have them all, one test at a time.
 test: setup # all tests

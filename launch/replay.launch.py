@@ -1,7 +1,8 @@
 """A recording instead of cameras: ros2 launch argus_ros replay.launch.py bag:=PATH camera_topic:=/image_raw
 
-Plays with `ros2 bag play`, or with this package's own player where that is not installed. The command
-`argus replay --live` does the same without launch, writes a report and compares runs.
+Plays with `ros2 bag play`, or with this package's own player where that is not installed, once the node's
+model is loaded, and ends when the bag does. The command `argus replay --live` does the same without launch,
+writes a report and compares runs.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
-    TimerAction,
+    RegisterEventHandler,
+    Shutdown,
 )
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -25,7 +29,7 @@ ARGUMENTS = {
     "bag": (None, "The rosbag2 bag to play."),
     "rate": ("1.0", "Times recorded speed."),
     "loop": ("false", "Play it again and again."),
-    "delay": ("10.0", "Seconds that the node gets to load its model before the bag starts."),
+    "patience": ("120.0", "Seconds that the node gets to load its model before that counts as failed."),
 }
 
 
@@ -42,17 +46,17 @@ def generate_launch_description() -> LaunchDescription:
                 PythonLaunchDescriptionSource(str(Path(__file__).with_name("argus.launch.py"))),
                 launch_arguments={"use_sim_time": "true"}.items(),
             ),
-            TimerAction(period=LaunchConfiguration("delay"), actions=[OpaqueFunction(function=player)]),
+            OpaqueFunction(function=play_when_ready),
         ]
     )
 
 
 def check(context: LaunchContext) -> None:
-    """At once, and not when the delay is over."""
+    """At once, and not when the model is loaded."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["bag"]).exists():
         raise FileNotFoundError(f"bag: there is no {given['bag']}")
-    for name in ("rate", "delay"):
+    for name in ("rate", "patience"):
         try:
             fits = 0.0 <= float(given[name]) < float("inf")
         except ValueError:
@@ -63,7 +67,29 @@ def check(context: LaunchContext) -> None:
         raise ValueError(f"loop is {given['loop']!r}; it has to be true or false")
 
 
-def player(context: LaunchContext) -> list[ExecuteProcess]:
+def play_when_ready(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The bag once the engine is up; the end of the launch with the end of the bag, or where it is not."""
+    name, namespace = (LaunchConfiguration(key).perform(context) for key in ("name", "namespace"))
+    node = "/" + "/".join(filter(None, (*namespace.split("/"), name)))
+    patience = LaunchConfiguration("patience").perform(context)
+    ready = ExecuteProcess(
+        cmd=[sys.executable, "-m", "argus_ros.ros.ready", node, "--timeout", patience], output="screen"
+    )
+    bag = player(context)
+
+    def after_ready(event: ProcessExited, _: LaunchContext) -> list[Action]:
+        return [bag] if event.returncode == 0 else [Shutdown(reason="the model was not loaded")]
+
+    return [
+        ready,
+        RegisterEventHandler(OnProcessExit(target_action=ready, on_exit=after_ready)),
+        RegisterEventHandler(
+            OnProcessExit(target_action=bag, on_exit=[Shutdown(reason="the bag has been played")])
+        ),
+    ]
+
+
+def player(context: LaunchContext) -> ExecuteProcess:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     loop = ["--loop"] if given["loop"].lower() == "true" else []
     if find_spec("ros2bag"):
@@ -71,4 +97,4 @@ def player(context: LaunchContext) -> list[ExecuteProcess]:
     else:
         play = [sys.executable, "-m", "argus_ros.ros.player", "--clock"]
     command = [*play, *loop, "--rate", given["rate"], given["bag"]]
-    return [ExecuteProcess(cmd=command, output="screen")]
+    return ExecuteProcess(cmd=command, output="screen")

@@ -1,9 +1,10 @@
-"""The Fast DDS profile that lets camera images through (``config/fastdds_large_images.xml``)."""
+"""The Fast DDS profiles that let camera images through, and whether this machine has the memory for them."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,17 +18,27 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 _FOLDERS = ("fastdds", "fastrtps")
 #: Whoever sets one of these has chosen transports already.
 _CHOSEN = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
+#: The profiles of this package, the one for large images first.
+PROFILES = ("fastdds_large_images.xml", "fastdds_small_memory.xml")
+SHARED_MEMORY = Path("/dev/shm")
+#: Processes that share the memory where nobody says how many: a driver, the node and a listener.
+PROCESSES = 3
 
 
-def with_large_images(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A copy of ``environment`` (default: this process's) that names the profile, unless it names another.
+def with_large_images(
+    environment: Mapping[str, str] | None = None, processes: int = PROCESSES
+) -> dict[str, str]:
+    """A copy of ``environment`` (default: this process's) that names a profile, unless it names another.
 
-    Fast DDS reads it when a process creates its first participant, and the shared memory is the
+    It is the largest whose shared memory there is for so many processes: each takes a segment, whole and
+    at once. Fast DDS reads the profile when a process creates its first participant, and the segment is the
     sender's: give this to whoever publishes images as well as to whoever receives them.
     """
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in _CHOSEN):
-        profile = str(share("config", "fastdds_large_images.xml"))
+        files = [share("config", name) for name in PROFILES]
+        fitting = [file for file in files if processes * _segment(file) <= _free()]
+        profile = str((fitting or files[-1:])[0])
         result |= dict.fromkeys(_read_here(result), profile)
     return result
 
@@ -43,7 +54,7 @@ def _read_here(environment: Mapping[str, str]) -> tuple[str, ...]:
     return variables or PROFILE_VARIABLES
 
 
-def left_behind(folder: Path = Path("/dev/shm")) -> str:
+def left_behind(folder: Path = SHARED_MEMORY) -> str:
     """What processes that were killed left of Fast DDS's shared memory, and how to free it; "" if nothing.
 
     Each segment has a file beside it (``_el``) that its owner holds locked; a lock that is free has no owner.
@@ -74,3 +85,40 @@ def left_behind(folder: Path = Path("/dev/shm")) -> str:
         f"Fast DDS's shared memory holds {segments} ({size / 1e6:.0f} MB) of processes that were killed; "
         "`fastdds shm clean` frees what nobody uses"
     )
+
+
+def short_of_memory(environment: Mapping[str, str] | None = None) -> str:
+    """What to do where the profile's segment does not fit into /dev/shm; empty where it does.
+
+    To be asked before this process creates its participant, which takes the segment.
+    """
+    given = os.environ if environment is None else environment
+    if "fastrtps" not in given.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
+        return ""
+    named = next((given[name] for name in PROFILE_VARIABLES if given.get(name)), "")
+    wanted, free = _segment(Path(named)) if named else 0, _free()
+    if wanted <= free:
+        return ""
+    return (
+        f"{SHARED_MEMORY} has {free >> 20} MB free and {named} takes {wanted >> 20} MB of it for each "
+        "process: Fast DDS will send images over UDP, and large ones are lost. Start the container with "
+        "--shm-size=512m or --ipc=host, or free the memory (ls /dev/shm)"
+    )
+
+
+def _segment(profile: Path) -> int:
+    """Bytes of shared memory that a profile takes; 0 where it takes none or cannot be read."""
+    try:
+        sizes = re.findall(r"<segment_size>\s*(\d+)\s*</segment_size>", profile.read_text())
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return sum(map(int, sizes))
+
+
+def _free() -> int:
+    """Bytes free in /dev/shm."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize

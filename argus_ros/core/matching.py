@@ -60,7 +60,7 @@ def box_of(detection: Detection) -> Box:
     return (detection.x_min, detection.y_min, detection.x_max, detection.y_max)
 
 
-def iou(a: Sequence[Box], b: Sequence[Box]) -> np.ndarray:
+def iou(a: Sequence[Box] | np.ndarray, b: Sequence[Box] | np.ndarray) -> np.ndarray:
     """Intersection over union of every pair, (len(a), len(b)) float64."""
     first = np.asarray(a, float).reshape(-1, 1, 4)
     second = np.asarray(b, float).reshape(1, -1, 4)

@@ -1,4 +1,4 @@
-"""Files that come with the package outside its Python modules: configuration, messages."""
+"""What the package finds where it runs: its files outside its Python modules, and cores."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def share(*parts: str) -> Path:
     roots = (*workspaces, package / "share", package.parent)
     candidates = [root.joinpath(*parts) for root in roots]
     return next((path for path in candidates if path.exists()), candidates[-1])
+
+
+def engine_threads(asked: int = 0) -> int:
+    """CPU threads of an engine: as many as were asked for; for 0, all cores but one.
+
+    Threads that wait for one another stall when the ROS side, or anything else, takes a core from them.
+    """
+    return asked or max(1, len(os.sched_getaffinity(0)) - 1)

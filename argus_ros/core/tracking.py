@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from argus_ros.core.clock import JUMP
-from argus_ros.core.matching import box_of
+from argus_ros.core.matching import box_of, iou
 from argus_ros.core.types import Detection
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Tracker:
                 R=1, Q=0.5, pos_variance=1, vel_variance=10
             ),
         )
+        # norfair's own IoU writes a warning for every box that is predicted to shrink to nothing.
+        self._tracker.distance_function = self._norfair.distances.VectorizedDistance(_distance)
         self._last: int | None = None  # stamp
         self._intervals: deque[int] = deque(maxlen=RECENT)
 
@@ -99,3 +101,8 @@ class Tracker:
     def _number(self, tracked: norfair.TrackedObject) -> str:
         assert tracked.id is not None, "there is no delay before one is given"
         return str(self._given + tracked.id)
+
+
+def _distance(found: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """One less IoU of every pair; 1 for a box that was predicted to vanish."""
+    return 1 - iou(found, known)

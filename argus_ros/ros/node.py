@@ -91,7 +91,10 @@ class ArgusNode(LifecycleNode):
     """Raises ParameterError where a parameter given at start cannot be."""
 
     def __init__(self, **options: Any) -> None:
+        self._short = fastdds.short_of_memory()  # asked before this process takes its own part
         super().__init__("argus", **options)
+        if self._short:
+            self.get_logger().error(self._short)
         self._pipeline: Pipeline | None = None
         self._annotator: Annotator | None = None
         self._cameras: dict[str, Camera] = {}  # replaced, not changed: several threads look at it
@@ -515,7 +518,8 @@ class ArgusNode(LifecycleNode):
     def _outputs_report(self) -> diagnostics.Report:
         outputs = list(self._outputs.values())
         values = {f"subscribers of {o.topic_name}": o.get_subscription_count() for o in outputs}
-        trouble = [*self._mismatches.values(), *filter(None, (self._namesake(), self._left_behind()))]
+        memory = self._short, self._left_behind()
+        trouble = [*self._mismatches.values(), *filter(None, (self._namesake(), *memory))]
         if trouble:
             return diagnostics.Report(diagnostics.WARN, "; ".join(trouble), values)
         return diagnostics.Report(diagnostics.OK, f"{sum(values.values())} subscribers", values)

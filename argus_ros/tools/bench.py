@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.resources import engine_threads
 from argus_ros.tools import machine
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores but one")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -114,7 +115,8 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from argus_ros.tools.workload import EngineRunner, Setting, StockRunner
 
     presets = list(dict.fromkeys(["stock", *filter(None, options.presets.split(","))]))
-    setting = Setting(folder, options.tokens, options.device, options.dtype, options.threads)
+    threads = engine_threads(options.threads)
+    setting = Setting(folder, options.tokens, options.device, options.dtype, threads)
     everyone = workload.runners(setting, presets)
     stock = everyone["stock"]
     ladder, ablation = [], []
@@ -162,9 +164,9 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from argus_ros.vlm.processors import fast_processor, stock_processor
     from argus_ros.vlm.vision import Normalisation
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-        cv2.setNumThreads(options.threads)
+    threads = engine_threads(options.threads)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     checkpoint = checkpoints.read(folder)
     stock = stock_processor(checkpoint).image_processor
     fast, prepare = fast_processor(stock), workload.Preparation(checkpoint, Recipes(direct_resize=True))

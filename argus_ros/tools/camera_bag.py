@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,11 @@ def truth_topic(camera: str) -> str:
     return f"/{camera}/truth"
 
 
-def write(folder: Path, walks: dict[str, Walk]) -> int:
-    """Film every camera's walk into a new bag (MCAP); returns the number of pictures."""
+def write(folder: Path, walks: dict[str, Walk], written: Callable[[], object] = lambda: None) -> int:
+    """Film every camera's walk into a new bag (MCAP); returns the number of pictures.
+
+    ``written`` is called after each.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     store = type_store()
@@ -73,6 +76,7 @@ def write(folder: Path, walks: dict[str, Walk]) -> int:
                 for topic, message in zip(topics[camera], (image, truth), strict=True):
                     bag.write(topic, stamp, store.serialize_cdr(message, topic.msgtype))
                 count += 1
+                written()
     return count
 
 

@@ -1,7 +1,8 @@
 """`argus demo`: the main job on real topics, with a picture to look at.
 
 A camera bag is rendered, one process plays it at recorded speed, the node runs in its two, and
-another subscribes as a planner would. What they said is held against the truth in the bag.
+another subscribes as a planner would. What they said is held against the truth in the bag. With ``--bag``
+it is a recording of yours that is played; nobody knows the truth of that one.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from argus_ros.core.drawing import draw
 from argus_ros.core.matching import Tally, box_of, iou, match
 from argus_ros.core.types import Detection, Outcome
-from argus_ros.tools import camera_bag, live
+from argus_ros.tools import camera_bag, replay, topics, video
 from argus_ros.tools.camera_bag import Picture
+from argus_ros.tools.results import LOST, MEANINGS
+from argus_ros.tools.video import Video
 from argus_ros.training.walks import Walk
 
 #: Recall under which the demo counts as failed.
@@ -46,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=15.0, help="frames per second and camera")
     parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
     parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
+    parser.add_argument(
+        "--bag", type=Path, help="play this recording in place of the film: its image topics are the cameras"
+    )
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Record:
 
     def hear(self, topic: str, message: dict[str, Any]) -> None:
         if topic == "detections":
-            self.answers[live.stamp(message)] = message
+            self.answers[topics.stamp(message)] = message
         else:
             self.outcomes[Outcome(message["outcome"]).name.lower()] += 1
 
@@ -66,9 +73,34 @@ class Record:
         return [answer["latency"] for answer in self.answers.values()]
 
 
+#: What to type for the next step, and for what.
+NEXT = {
+    "your camera": "ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw",
+    "your recording": "make demo BAG=PATH",
+    "a USB camera or a video, without ROS": "argus live /dev/video0",
+}
+
+
 def run(options: argparse.Namespace) -> int:
-    live.require_ros()  # before half a minute of rendering
+    topics.require_ros()  # before half a minute of rendering
     console = Console()
+    status = _play_own(options) if options.bag else _play_film(options, console)
+    if status == 0:
+        console.print("\nwhat is next:")
+        for what, words in NEXT.items():
+            console.print(f"  {what}: {words}", markup=False, highlight=False, soft_wrap=True)
+    return status
+
+
+def _play_own(options: argparse.Namespace) -> int:
+    """A recording on real topics, which is `argus replay --live`."""
+    parser = argparse.ArgumentParser()
+    replay.add_arguments(parser)
+    words = [options.bag.expanduser(), "--live", "--out", options.out, "--checkpoint", options.model]
+    return replay.run(parser.parse_args([*map(str, words), "--deadline", str(options.deadline)]))
+
+
+def _play_film(options: argparse.Namespace, console: Console) -> int:
     walks = {
         name: Walk(walk.seed, options.seconds, options.rate, speed=walk.speed)
         for name, walk in list(CAMERAS.items())[: options.cameras]
@@ -78,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     sent = {camera: sum(1 for _ in camera_bag.read(bag, camera)) for camera in walks}
     records = _play(bag, walks, options, console, sum(sent.values()))
     summary = summarise(bag, records, sent)
-    _write(options.out, bag, records, summary)
+    _write(options.out, bag, records, summary, options.rate)
     _show(console, summary, options.out)
     if not summary["frames_processed"]:
         console.print("[red]nothing arrived: see the node's log above[/red]")
@@ -97,8 +129,11 @@ def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
         console.print(f"camera bag of an earlier run: {bag}")
         return
     recipe.unlink(missing_ok=True)
-    with console.status("rendering the camera bag"):
-        count = camera_bag.write(bag, walks)
+    total = sum(round(walk.seconds * walk.rate) for walk in walks.values())
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("rendering the camera bag", total=total)
+        count = camera_bag.write(bag, walks, lambda: progress.advance(bar))
     recipe.write_text(wanted)
     console.print(f"camera bag: {count} pictures in {bag}")
 
@@ -114,7 +149,7 @@ def _play(
         **{f"camera.{camera}.deadline": options.deadline for camera in walks},
     }
     with (
-        live.playing(bag, parameters, frames, console) as messages,
+        topics.playing(bag, parameters, frames, console) as messages,
         Live(_table(records), console=console, refresh_per_second=4) as shown,
     ):
         for topic, message in messages:
@@ -155,7 +190,7 @@ def _account(records: Sequence[Record], sent: int) -> dict[str, Any]:
     lost = sent - dropped.total()
     del dropped["published"]
     if lost > 0:
-        dropped["lost_on_the_way"] = lost
+        dropped[LOST.outcome] = lost
     p50, p95 = np.quantile(latencies, (0.5, 0.95)) if latencies else (0.0, 0.0)
     return {
         "frames_sent": sent,
@@ -183,39 +218,38 @@ def _detections(message: dict[str, Any]) -> list[Detection]:
     return [Detection(**detection) for detection in message["detections"]]
 
 
-def _write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any]) -> None:
+def _write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any], rate: float) -> None:
     """``summary.json``, ``detections.jsonl``, and an annotated video and picture of every camera."""
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     with (out / "detections.jsonl").open("w") as log:
         answers = [answer for record in records.values() for answer in record.answers.values()]
-        for answer in sorted(answers, key=live.stamp):
+        for answer in sorted(answers, key=topics.stamp):
             log.write(json.dumps(answer) + "\n")
     for camera, record in records.items():
-        _film(out / f"{camera}.mp4", camera_bag.read(bag, camera), record)
+        with Video(out / f"{camera}.mp4", rate) as film:
+            best = _film(film, camera_bag.read(bag, camera), record)
+        if best is not None:
+            cv2.imwrite(str(out / f"{camera}.png"), cv2.cvtColor(best, cv2.COLOR_RGB2BGR))
 
 
-def _film(path: Path, pictures: Iterable[Picture], record: Record) -> None:
-    """Every picture with the newest answer there was by then; a picture without one says so."""
-    video: cv2.VideoWriter | None = None
+def _film(film: Video, pictures: Iterable[Picture], record: Record) -> np.ndarray | None:
+    """Every picture with the newest answer there was by then; a picture without one says so.
+
+    Returns the one with the best answer, (height, width, 3) uint8 RGB.
+    """
     shown: list[Detection] = []
-    best = 0
+    best, best_rgb = 0, None
     for picture in pictures:
         rgb = picture.rgb()
-        if video is None:
-            size = (rgb.shape[1], rgb.shape[0])
-            video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15.0, size)
         answer = record.answers.get(picture.stamp_ns)
         if answer:
             shown = _detections(answer)
         draw(rgb, shown, f"{1e3 * answer['latency']:.0f} ms" if answer else "no answer to this frame")
-        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        video.write(bgr)
+        film.write(rgb)
         counts = score(shown, picture)
         if answer and counts.hits - counts.false_alarms > best:
-            best = counts.hits - counts.false_alarms
-            cv2.imwrite(str(path.with_suffix(".png")), bgr)
-    if video is not None:
-        video.release()
+            best, best_rgb = counts.hits - counts.false_alarms, rgb
+    return best_rgb
 
 
 def _table(records: dict[str, Record]) -> Table:
@@ -248,5 +282,12 @@ def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
     table.add_row("oldest answer", *(f"{1e3 * age:.0f} ms" for age in ages))
     console.print(table)
     console.print(f"precision {summary['precision']:.2f}, recall {summary['recall']:.2f}")
-    for name in ("summary.json", "detections.jsonl", *(f"{camera}.mp4" for camera in summary["cameras"])):
-        console.print(f"  {out / name}")
+    for reason in summary["dropped"]:
+        if reason in MEANINGS:
+            console.print(f"  {reason.replace('_', ' ')}: {MEANINGS[reason]}", highlight=False, soft_wrap=True)
+    pictures = (f"{camera}.{kind}" for camera in summary["cameras"] for kind in ("mp4", "png"))
+    for name in ("summary.json", "detections.jsonl", *pictures):
+        if (out / name).exists():
+            console.print(f"  {out / name}")
+    if trouble := video.missing():
+        console.print(f"  {trouble}")

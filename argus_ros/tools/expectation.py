@@ -39,7 +39,9 @@ class Change:
         parts = [f"no answer to this frame any more, it had {_names(self.missing)}"] * (
             self.frame == "missing"
         )
-        parts += ["this frame had no answer"] * (self.frame == "new")
+        parts += [
+            f"the expectation lacks this frame (it had no answer then); now it has {_names(self.new)}"
+        ] * (self.frame == "new")
         if not self.frame:
             parts += [f"- {_place(truth)}" for truth in self.missing]
             parts += [f"+ {_place(truth)}" for truth in self.new]

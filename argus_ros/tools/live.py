@@ -1,157 +1,198 @@
-"""A bag on real topics: a player, the node and a planner's ears, each in a process of its own."""
+"""`argus live SOURCE`: a USB camera, a video file or a stream through the model, without ROS.
+
+Detections are printed as JSON, a line a picture; with ``--video`` they are drawn into a video as well. Every
+picture of a file is run. Of a camera and of a stream it is the newest each time: what comes while the model
+works is passed over.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import queue
+import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import cv2
+import numpy as np
 from rich.console import Console
 
-from argus_ros.core.engine_client import EngineState
-from argus_ros.core.fastdds import with_large_images
+from argus_ros.core.image import Image
+from argus_ros.core.pipeline import Offline
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.tracking import Tracker
+from argus_ros.tools import replay, video
+from argus_ros.tools.bag import Frame
+from argus_ros.tools.results import annotate, line_of
+from argus_ros.tools.video import Video
 
-NODE = "/argus"
-#: Seconds the node may take to load its model, and to stay silent once everything has been played.
-LOADING, SILENCE = 120.0, 3.0
+#: Seconds without a picture after which a camera or stream counts as gone.
+SILENCE = 10.0
+#: Pictures per second of the video that is written, where the source does not say its own.
+RATE = 15.0
 
-Message = tuple[str, dict[str, Any]]  #: name of an output of the node, and what was heard on it
-Heard = queue.Queue[Message]
+Picture = tuple[int, np.ndarray]  #: stamp in nanoseconds, (height, width, 3) uint8 BGR
 
 
-@contextmanager
-def playing(
-    bag: Path,
-    parameters: Mapping[str, Any],
-    frames: int,
-    console: Console,
-    player_options: Sequence[str] = (),
-) -> Iterator[Iterator[Message]]:
-    """Play a rosbag2 bag to a node with these parameters.
+class SourceError(ValueError):
+    """A source that cannot be opened: what is wrong and what to do."""
 
-    Gives what the node says, as it comes: (``detections`` or ``timing``, message), until ``frames`` images
-    are accounted for. Raises ValueError where ROS is missing or the node does not come up.
-    """
-    require_ros()
-    environment = with_large_images({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ})
-    given = {"use_sim_time": True, **parameters}
-    arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="/dev/video0 (or 0), a video file, or an address (rtsp://, http://)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="write an annotated .mp4")
+    parser.add_argument("--limit", type=int, help="stop after so many pictures")
+    replay.add_asked(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    asked = replay.Asked.of(options)
+    console = Console(stderr=True)  # the standard output is for the lines
+    tracker = Tracker() if options.track else None
+    config = EngineConfig(options.checkpoint, device=options.device, preset=options.preset)
+    seconds: list[float] = []
     with ExitStack() as stack:
+        source = stack.enter_context(Source(options.source))
+        with console.status("loading the model"):
+            engine = stack.enter_context(
+                Offline(config, asked.checkpoint.tiling, hang_seconds=replay.PATIENCE)
+            )
+        film = stack.enter_context(Video(options.video, source.rate)) if options.video else None
+        stopping = stack.enter_context(_interrupt())
+        for stamp, bgr in source.pictures(stopping):
+            height, width = bgr.shape[:2]
+            image = Image(bgr, "bgr8", width, height, 3 * width)
+            frame = Frame(source.name, options.source, stamp, stamp, "", image)
+            result = replay.ask(engine, frame, asked, tracker)
+            if result.answer:
+                print(json.dumps(line_of(frame, result, asked.task.name), ensure_ascii=False), flush=True)
+                seconds.append(result.times.total)
+            if film:
+                rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+                annotate(rgb, result)
+                film.write(rgb)
+            if options.limit and len(seconds) >= options.limit:
+                break
+    if not seconds:
+        raise SourceError(f"{options.source} gave no picture")
+    p50, p95 = np.quantile(seconds, (0.5, 0.95))
+    console.print(f"{len(seconds)} pictures, latency p50 {1e3 * p50:.0f} ms, p95 {1e3 * p95:.0f} ms")
+    if film:
+        console.print(f"  {options.video}")
+        if trouble := video.missing():
+            console.print(f"  {trouble}")
+    return 0
 
-        def start(module: str, *words: str) -> subprocess.Popen[str]:
-            return stack.enter_context(_process(module, *words, environment=environment, console=console))
 
-        heard = _listen(start("listener", NODE))
-        node = start("node", "--ros-args", *arguments)
-        with console.status("starting the node and loading the model"):
-            _wait_for_engine(heard, node)
-        options = ("--clock", *player_options)
-        player = start("player", str(bag), *options)
-        yield _messages(heard, player, frames)
+class Source:
+    """What OpenCV opens; a context manager. Raises SourceError."""
 
+    def __init__(self, source: str) -> None:
+        self._source = f"/dev/video{source}" if source.isdigit() else source
+        self._is_file = Path(self._source).is_file()
+        _check(self._source)
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its words are ours to say
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._capture = cv2.VideoCapture(self._source)
+        if not self._capture.isOpened():
+            raise SourceError(_why_closed(self._source))
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
-def require_ros() -> None:
-    """Raise ValueError where there are no real topics."""
-    if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
-        raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
+    def __enter__(self) -> Source:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._capture.release()
 
-def stamp(message: dict[str, Any]) -> int:
-    """Of its header, in nanoseconds."""
-    time = message["header"]["stamp"]
-    return time["sec"] * 1_000_000_000 + time["nanosec"]
+    @property
+    def name(self) -> str:
+        """For the lines: ``video0`` of ``/dev/video0``, ``drive`` of ``drive.mp4``."""
+        return re.sub(r"\W", "_", Path(self._source).stem) or "camera"
 
+    @property
+    def rate(self) -> float:
+        """Pictures per second, as the source says."""
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        return rate if 1 <= rate <= 240 else RATE
 
-def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Iterator[Message]:
-    last = time.monotonic()
-    while frames:
+    def pictures(self, stopping: threading.Event) -> Iterator[Picture]:
+        """Until the source ends or ``stopping`` is set."""
+        return self._every(stopping) if self._is_file else self._newest(stopping)
+
+    def _every(self, stopping: threading.Event) -> Iterator[Picture]:
+        number = 0
+        while not stopping.is_set():
+            got, bgr = self._capture.read()
+            if not got:
+                return
+            yield round(number / self.rate * 1e9), bgr
+            number += 1
+
+    def _newest(self, stopping: threading.Event) -> Iterator[Picture]:
+        news = threading.Condition()
+        newest: list[Picture | None] = [None]
+        ended = threading.Event()
+
+        def read() -> None:
+            while not ended.is_set():
+                got, bgr = self._capture.read()
+                with news:
+                    if got:
+                        newest[0] = time.time_ns(), bgr
+                    else:
+                        ended.set()
+                    news.notify()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         try:
-            topic, message = heard.get(timeout=0.5)
-        except queue.Empty:
-            if player.poll() is not None and time.monotonic() - last > SILENCE:
-                return  # the rest was lost on the way
-            continue
-        if topic in ("detections", "timing"):
-            last = time.monotonic()
-            frames -= topic == "timing"  # which comes last
-            yield topic, message
+            while not stopping.is_set():
+                with news:
+                    if not news.wait_for(lambda: newest[0] or ended.is_set() or stopping.is_set(), SILENCE):
+                        raise SourceError(f"{self._source} has given no picture for {SILENCE:.0f} s")
+                    picture, newest[0] = newest[0], None
+                if picture is None:
+                    return
+                yield picture
+        finally:
+            ended.set()
+            reader.join(2.0)
+
+
+def _check(source: str) -> None:
+    """Raises SourceError where there is no such thing, or it may not be read."""
+    path = Path(source)
+    if "://" in source:
+        return
+    if not path.exists():
+        there = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*"))) or "none"
+        raise SourceError(f"there is no {source}; cameras of this machine: {there}")
+    if path.is_dir():
+        raise SourceError(f"{source} is a folder; give a video file, or run a recording by 'argus replay'")
+    if not os.access(path, os.R_OK):
+        group = "; cameras are for the group video: sudo usermod -aG video $USER, then log in anew"
+        raise SourceError(f"{source} may not be read{group if source.startswith('/dev/') else ''}")
+
+
+def _why_closed(source: str) -> str:
+    if source.startswith("/dev/"):
+        return f"{source} gives no pictures: another program uses it, or it is no camera (v4l2-ctl --all)"
+    if "://" in source:
+        return f"{source} cannot be opened: nothing answers there, or it is no video stream"
+    return f"{source} is no video that OpenCV can read"
 
 
 @contextmanager
-def _process(
-    module: str, *arguments: str, environment: dict[str, str], console: Console
-) -> Iterator[subprocess.Popen[str]]:
-    """A module of ``argus_ros.ros`` in its own process, ended with SIGINT; its log goes to the console."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE if module == "listener" else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # a Ctrl-C is passed on below, once
-    )
-
-    def say() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
-
-    saying = threading.Thread(target=say, daemon=True)
-    saying.start()
+def _interrupt() -> Iterator[threading.Event]:
+    """Set at Ctrl-C, so that the picture that is run and the video are finished first."""
+    stopping = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stopping.set())
     try:
-        yield process
+        yield stopping
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        saying.join(1.0)
-
-
-def _listen(listener: subprocess.Popen[str]) -> Heard:
-    """The listener's messages (topic, message), as they come."""
-    heard: Heard = queue.Queue()
-
-    def read() -> None:
-        assert listener.stdout is not None
-        for line in listener.stdout:
-            entry = json.loads(line)
-            heard.put((entry["topic"], entry["message"]))
-
-    threading.Thread(target=read, daemon=True).start()
-    return heard
-
-
-def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
-    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
-    end = time.monotonic() + LOADING
-    last = "nothing was heard from the node"
-    while time.monotonic() < end:
-        if node.poll() is not None:
-            raise ValueError("the node ended; its own words are above")
-        try:
-            topic, message = heard.get(timeout=1.0)
-        except queue.Empty:
-            continue
-        for status in message["status"] if topic == "diagnostics" else ():
-            if status["name"].endswith("engine"):
-                last = status["message"]
-                state = next((v["value"] for v in status["values"] if v["key"] == "state"), "")
-                if state == EngineState.RUNNING.value:
-                    return
-                if state in (EngineState.FAILED.value, EngineState.RECOVERING.value):
-                    raise ValueError(f"the engine cannot be started: {last}")
-    raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")
+        signal.signal(signal.SIGINT, before)

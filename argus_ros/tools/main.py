@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
     "label": "label pictures by a detector in ONNX's format, to train on",
     "lit": "render a bank of things with real lighting, to train on or to measure with",
+    "live": "see through a USB camera, a video file or a stream, without ROS",
     "models": "list the checkpoints that are here and what each can do, or hold one against transformers",
     "profile": "show where the time of one frame goes, and which recipe would save most",
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
@@ -24,7 +25,13 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:  # whatever was going on, the loading of libraries included
+        return 130
+
+
+def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("argus", description=__doc__, formatter_class=_Formatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
@@ -37,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # what a user can put right: a checkpoint, a class, a bag
         print(f"argus {options.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):

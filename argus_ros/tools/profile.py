@@ -23,6 +23,7 @@ import numpy as np
 
 from argus_ros.core import preparation, recipes
 from argus_ros.core.image import ImageError
+from argus_ros.core.resources import engine_threads
 from argus_ros.tools import bench, machine
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--preset names none; presets are {', '.join(recipes.PRESETS)}")
     with ExitStack() as stack:
         folder = bench.find(options, stack)
-        setting = workload.Setting(folder, options.tokens, options.device, options.dtype, options.threads)
+        threads = engine_threads(options.threads)
+        setting = workload.Setting(folder, options.tokens, options.device, options.dtype, threads)
         runners = workload.runners(setting, presets)
         profiles = {name: profile(runner, frame, options.rounds) for name, runner in runners.items()}
     size = f"{frame.shape[1]}x{frame.shape[0]}"

@@ -31,11 +31,11 @@ from argus_ros.core.pipeline import Offline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.tracking import Tracker
 from argus_ros.core.types import TASKS, Answer, Detection, Outcome, StageTimes, Status, Task
-from argus_ros.tools import expectation, live, machine
+from argus_ros.tools import expectation, machine, topics, video
 from argus_ros.tools.bag import Bag, BagError, Frame
 from argus_ros.tools.expectation import Comparison, Key, Line
 from argus_ros.tools.report import Report
-from argus_ros.tools.results import LOST, PUBLISHED, Result, Results, line_of
+from argus_ros.tools.results import LOST, MEANINGS, PUBLISHED, Result, Results, line_of
 from argus_ros.vlm import prompts
 
 #: Exit statuses beside 0.
@@ -54,16 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--live", action="store_true", help="on real topics, with deadlines; needs ROS 2")
     parser.add_argument("--topic", action="append", default=[], help="image topic, several times for several")
     parser.add_argument("--out", type=Path, help="folder for detections, videos, a bag and a report")
-    what = parser.add_argument_group("what is asked")
-    what.add_argument("--checkpoint", default="argus-nano", help="a shipped checkpoint or a folder")
-    what.add_argument("--task", default="detect", choices=TASKS, help="what is asked of each image")
-    what.add_argument("--classes", nargs="+", default=[], help="what to look for; everything if not given")
-    what.add_argument("--prompt", default="", help="the phrase of task ground, the question of task ask")
-    what.add_argument("--score", type=float, default=0.3, help="least score of a detection")
-    what.add_argument("--track", action="store_true", help="give objects a track_id that lasts")
-    how = parser.add_argument_group("how it runs")
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    how.add_argument("--preset", default="realtime", choices=list(recipes.PRESETS), help="latency recipes")
+    how = add_asked(parser)
     how.add_argument("--limit", type=int, help="stop after so many images (offline)")
     how.add_argument("--rate", type=float, help="times recorded speed (live)")
     how.add_argument("--loop", type=int, help="play it so often (live)")
@@ -76,9 +67,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--iou", type=float, default=0.5, help="least overlap with the expected box")
 
 
+def add_asked(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What is asked of each image, and of what; returns the group of how it runs."""
+    what = parser.add_argument_group("what is asked")
+    what.add_argument("--checkpoint", default="argus-nano", help="a shipped checkpoint or a folder")
+    what.add_argument("--task", default="detect", choices=TASKS, help="what is asked of each image")
+    what.add_argument("--classes", nargs="+", default=[], help="what to look for; everything if not given")
+    what.add_argument("--prompt", default="", help="the phrase of task ground, the question of task ask")
+    what.add_argument("--score", type=float, default=0.3, help="least score of a detection")
+    what.add_argument("--track", action="store_true", help="give objects a track_id that lasts")
+    how = parser.add_argument_group("how it runs")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    how.add_argument("--preset", default="realtime", choices=list(recipes.PRESETS), help="latency recipes")
+    return how
+
+
 def run(options: argparse.Namespace) -> int:
     console = Console()
-    asked = _Asked.of(options)
+    _check(options)
+    asked = Asked.of(options)
     comparison = None
     if options.expect and not options.update:
         comparison = Comparison(expectation.read(options.expect), options.iou, partial=options.live)
@@ -123,28 +130,33 @@ def run(options: argparse.Namespace) -> int:
     return _verdict(console, options, run, comparison, trouble)
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raises ValueError with what is wrong and what to do."""
+    wrong = ("limit",) if options.live else ("rate", "loop", "deadline")
+    if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
+        raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
+    for name in ("rate", "loop", "deadline", "limit"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise ValueError(f"--{name} is {value:g}; it has to be above 0")
+    if not 0 <= options.iou <= 1:
+        raise ValueError(f"--iou is {options.iou:g}; it lies between 0 and 1")
+    if options.update and (options.live or not options.expect):
+        raise ValueError("--update writes the file of --expect, from a run with --offline")
+
+
 @dataclass(frozen=True)
-class _Asked:
-    """The options, checked."""
+class Asked:
+    """What is asked of each image, checked."""
 
     checkpoint: Checkpoint
     task: Task
     options: argparse.Namespace
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> _Asked:
+    def of(cls, options: argparse.Namespace) -> Asked:
         """Raises ValueError with what is wrong and what to do."""
-        wrong = ("limit",) if options.live else ("rate", "loop", "deadline")
-        if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
-            raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
-        for name in ("rate", "loop", "deadline", "limit"):
-            if (value := getattr(options, name)) is not None and not value > 0:
-                raise ValueError(f"--{name} is {value:g}; it has to be above 0")
-        for name in ("score", "iou"):
-            if not 0 <= getattr(options, name) <= 1:
-                raise ValueError(f"--{name} is {getattr(options, name):g}; it lies between 0 and 1")
-        if options.update and (options.live or not options.expect):
-            raise ValueError("--update writes the file of --expect, from a run with --offline")
+        if not 0 <= options.score <= 1:
+            raise ValueError(f"--score is {options.score:g}; it lies between 0 and 1")
         task = Task(options.task, tuple(options.classes), options.prompt)
         checkpoint = checkpoints.read(options.checkpoint)
         prompts.check(task, checkpoint)
@@ -166,7 +178,7 @@ class _Asked:
 
 
 def _offline(
-    bag: Bag, cameras: dict[str, str], asked: _Asked, console: Console
+    bag: Bag, cameras: dict[str, str], asked: Asked, console: Console
 ) -> Generator[tuple[Frame, Result], None, None]:
     """Every image in the order of the bag. Raises BagError and EngineDownError."""
     options = asked.options
@@ -178,10 +190,10 @@ def _offline(
             engine = stack.enter_context(Offline(config, asked.checkpoint.tiling, hang_seconds=PATIENCE))
         progress = stack.enter_context(_progress(console))
         for frame in progress.track(islice(bag.frames(cameras), options.limit), count, description="images"):
-            yield frame, _ask(engine, frame, asked, trackers.get(frame.camera))
+            yield frame, ask(engine, frame, asked, trackers.get(frame.camera))
 
 
-def _ask(engine: Offline, frame: Frame, asked: _Asked, tracker: Tracker | None) -> Result:
+def ask(engine: Offline, frame: Frame, asked: Asked, tracker: Tracker | None) -> Result:
     try:
         size = frame.image.size()
         answer = engine.run(frame.image, asked.task)
@@ -197,7 +209,7 @@ def _ask(engine: Offline, frame: Frame, asked: _Asked, tracker: Tracker | None) 
 
 
 def _live(
-    bag: Bag, cameras: dict[str, str], asked: _Asked, console: Console
+    bag: Bag, cameras: dict[str, str], asked: Asked, console: Console
 ) -> Generator[tuple[Frame, Result], None, None]:
     """Every image with what a planner heard of it, after all have been played."""
     options = asked.options
@@ -208,19 +220,21 @@ def _live(
     with ExitStack() as stack:
         words = ["--rate", str(options.rate or 1.0), "--loop", str(loops), "--topics", *cameras]
         parameters = _parameters(cameras, asked)
-        messages = stack.enter_context(live.playing(bag.path, parameters, count, console, words))
+        messages = stack.enter_context(topics.playing(bag.path, parameters, count, console, words))
         progress = stack.enter_context(_progress(console))
         bar = progress.add_task("images", total=count)
         for topic, message in messages:
             heard = answers if topic == "detections" else timings
-            heard.setdefault((message["camera"], live.stamp(message)), message)  # the first of several rounds
+            heard.setdefault(
+                (message["camera"], topics.stamp(message)), message
+            )  # the first of several rounds
             progress.advance(bar, topic == "timing")
     for frame in bag.frames(cameras):
         key = frame.camera, frame.stamp
         yield frame, _heard(answers.get(key), timings.get(key))
 
 
-def _parameters(cameras: dict[str, str], asked: _Asked) -> dict[str, Any]:
+def _parameters(cameras: dict[str, str], asked: Asked) -> dict[str, Any]:
     """The node's."""
     options = asked.options
     parameters = {
@@ -325,13 +339,15 @@ def _show(console: Console, run: _Run, out: Path | None) -> None:
     table = Table(show_header=False)
     table.add_row("frames", str(figures["frames"]))
     for outcome, count in run.outcomes.most_common():
-        table.add_row(outcome.replace("_", " "), str(count))
+        table.add_row(": ".join(filter(None, (outcome.replace("_", " "), MEANINGS.get(outcome)))), str(count))
     latency = figures["latency"]
     table.add_row("latency p50 / p95 / max", " / ".join(f"{1e3 * latency[k]:.0f} ms" for k in latency))
     table.add_row("detections", ", ".join(f"{n} {label}" for label, n in run.labels.most_common()))
     console.print(table)
     if out:
         console.print(f"results in {out}: report.html, detections.jsonl, timing.jsonl, bag, videos")
+        if trouble := video.missing():
+            console.print(trouble)
 
 
 def _verdict(

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from argus_ros.core.drawing import draw
 from argus_ros.core.types import Answer, Outcome, StageTimes, Status
 from argus_ros.tools.bag import Frame, type_store
+from argus_ros.tools.video import Video
 
 DETECTIONS = "argus_ros/msg/DetectionArray"
 TOPIC = "/argus/detections"
@@ -41,6 +41,15 @@ class Result:
 
 
 LOST = Result("lost", "it did not arrive at the node")
+#: Why a frame has no answer, for people; the others say it by their names.
+MEANINGS = {
+    "superseded": "a newer image of its camera came before its turn",
+    "stale": "it could not have been answered within the deadline, so no work was spent on it",
+    "rate_limited": "its camera has a greatest rate, and this image was above it",
+    "withheld": "its answer was ready after the deadline, and was not published",
+    "engine_down": "the model was not loaded, or its process had ended",
+    "lost": "it did not arrive at the node",
+}
 PUBLISHED = Outcome.PUBLISHED.name.lower()
 
 
@@ -79,7 +88,7 @@ class Results:
         self._model, self._task, self._rates = model, task, rates
         self._stack = ExitStack()
         self._store = type_store()
-        self._videos: dict[str, tuple[cv2.VideoWriter, tuple[int, int]]] = {}
+        self._videos: dict[str, Video] = {}
 
     def __enter__(self) -> Results:
         bag = self.folder / "bag"
@@ -100,8 +109,6 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for video, _ in self._videos.values():
-            video.release()
         self._stack.close()
 
     def add(self, frame: Frame, result: Result, picture: np.ndarray | None) -> None:
@@ -129,17 +136,9 @@ class Results:
 
     def _film(self, camera: str, picture: np.ndarray) -> None:
         if camera not in self._videos:
-            size = picture.shape[1], picture.shape[0]
-            path = str(self.folder / f"{camera}.mp4")
-            self._videos[camera] = (
-                cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self._rates[camera], size),
-                size,
-            )
-        video, size = self._videos[camera]
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        if (bgr.shape[1], bgr.shape[0]) != size:  # a camera may change its size, a video cannot
-            bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
-        video.write(bgr)
+            video = Video(self.folder / f"{camera}.mp4", self._rates[camera])
+            self._videos[camera] = self._stack.enter_context(video)
+        self._videos[camera].write(picture)
 
     def _message(self, frame: Frame, result: Result) -> Any:
         types, answer = self._store.types, result.answer

@@ -39,6 +39,7 @@ from argus_ros.core.protocol import (
     ToWorker,
     why_unusable,
 )
+from argus_ros.core.resources import engine_threads
 
 if TYPE_CHECKING:
     from argus_ros.vlm.engines import Served
@@ -100,17 +101,12 @@ def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served
     from argus_ros.vlm import engines
 
     channel.send(Progress(f"loading {config.checkpoint}"), wait=True)
-    engine = engines.load(replace(config, threads=config.threads or _threads()))
+    engine = engines.load(replace(config, threads=engine_threads(config.threads)))
     channel.send(Progress("warming up"), wait=True)
     engine.warm_up()
     arena = Arena(arena_fd, config.slots, engine.info.slot_bytes)
     engine.pin(arena.buffer())
     return engine, arena
-
-
-def _threads() -> int:
-    """All cores but one: threads that wait for one another stall when the ROS side takes a core from them."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:

@@ -166,6 +166,16 @@ def test_every_detection_gets_a_name_of_its_own(frames: list[tuple[list[Detectio
         assert again.update(found, stamp) == tracked
 
 
+def test_a_box_that_shrinks_to_nothing_is_no_cause_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker()
+    for number, side in enumerate((90.0, 50.0, 10.0)):
+        box = (100 - side, 100 - side, 100 + side, 100 + side)
+        tracker.update([Detection("ball", 0.9, *box)], number * SECOND)
+    # By now its prediction is inside out.
+    tracker.update([Detection("ball", 0.9, 300.0, 300.0, 320.0, 320.0)], 3 * SECOND)
+    assert not caplog.records
+
+
 def test_norfair_is_loaded_by_those_who_track_alone() -> None:
     code = "import sys, argus_ros.core.tracking; print('norfair' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -75,13 +75,13 @@ def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
     front, rear = summary.pop("cameras").values()
     assert front.pop("age_max") == pytest.approx(0.35)
     assert front == {
-        **{"frames_sent": 5, "frames_processed": 2, "dropped": {"superseded": 1, "lost_on_the_way": 2}},
+        **{"frames_sent": 5, "frames_processed": 2, "dropped": {"superseded": 1, "lost": 2}},
         "latency": summary["latency"],
     }
-    assert rear["dropped"] == {"lost_on_the_way": 4}
+    assert rear["dropped"] == {"lost": 4}
     assert summary["frames_sent"] == 9
     assert summary["frames_processed"] == 2
-    assert summary["dropped"] == {"superseded": 1, "lost_on_the_way": 6}
+    assert summary["dropped"] == {"superseded": 1, "lost": 6}
     assert summary["latency"]["max"] == 0.3
     assert summary["precision"] == 1.0
     expected = len(pictures[0].truths) / (len(pictures[0].truths) + len(pictures[2].truths))
@@ -91,7 +91,7 @@ def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
 def test_nothing_heard_is_a_summary_too(bag: Path) -> None:
     summary = summarise(bag, {}, {"front": 5})
     assert summary["frames_processed"] == 0
-    assert summary["dropped"] == {"lost_on_the_way": 5}
+    assert summary["dropped"] == {"lost": 5}
 
 
 def test_a_find_of_what_is_half_hidden_is_neither_hit_nor_false_alarm() -> None:
@@ -106,7 +106,7 @@ def test_video_and_log_are_written(bag: Path, tmp_path: Path) -> None:
     pictures = list(camera_bag.read(bag, "front"))
     record = Record()
     record.hear("detections", answer(pictures[0], 0.1, list(pictures[0].truths)))
-    demo._write(tmp_path, bag, {"front": record}, summarise(bag, {"front": record}, {"front": 5}))
+    demo._write(tmp_path, bag, {"front": record}, summarise(bag, {"front": record}, {"front": 5}), 5.0)
     assert (tmp_path / "front.mp4").stat().st_size > 1000
     assert (tmp_path / "front.png").exists()
     assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 1

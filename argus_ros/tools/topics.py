@@ -1,0 +1,180 @@
+"""A bag on real topics: a player, the node and a planner's ears, each in a process of its own.
+
+They have a ROS domain of their own: the time of the recording, which is played on ``/clock``, is no other
+node's business, and another node's answers are not theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from argus_ros.core import domain, fastdds
+from argus_ros.core.engine_client import EngineState
+
+NODE = "/argus"
+#: Seconds the node may take to load its model, and to stay silent once everything has been played.
+LOADING, SILENCE = 120.0, 3.0
+
+Message = tuple[str, dict[str, Any]]  #: name of an output of the node, and what was heard on it
+Heard = queue.Queue[Message]
+
+
+@contextmanager
+def playing(
+    bag: Path,
+    parameters: Mapping[str, Any],
+    frames: int,
+    console: Console,
+    player_options: Sequence[str] = (),
+) -> Iterator[Iterator[Message]]:
+    """Play a bag to a node with these parameters.
+
+    Gives what the node says, as it comes: (``detections`` or ``timing``, message), until ``frames`` images
+    are accounted for. Raises ValueError where ROS is missing or the node does not come up.
+    """
+    require_ros()
+    given = {"use_sim_time": True, **parameters}
+    arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    with ExitStack() as stack:
+        claim, number = domain.claim()
+        stack.enter_context(claim)
+        environment = fastdds.with_large_images(
+            os.environ | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(number)}
+        )
+        if trouble := fastdds.short_of_memory(environment):
+            console.print(trouble, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"on a ROS domain of its own: ROS_DOMAIN_ID={number} to look on", highlight=False)
+
+        def start(module: str, *words: str) -> subprocess.Popen[str]:
+            return stack.enter_context(_process(module, *words, environment=environment, console=console))
+
+        heard = _listen(start("listener", NODE), console)
+        node = start("node", "--ros-args", *arguments)
+        with console.status("starting the node and loading the model"):
+            _wait_for_engine(heard, node)
+        options = ("--clock", *player_options)
+        player = start("player", str(bag), *options)
+        yield _messages(heard, player, frames)
+
+
+def require_ros() -> None:
+    """Raise ValueError where there are no real topics."""
+    if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
+        raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
+
+
+def stamp(message: dict[str, Any]) -> int:
+    """Of its header, in nanoseconds."""
+    time = message["header"]["stamp"]
+    return time["sec"] * 1_000_000_000 + time["nanosec"]
+
+
+def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Iterator[Message]:
+    last = time.monotonic()
+    while frames:
+        try:
+            topic, message = heard.get(timeout=0.5)
+        except queue.Empty:
+            topic, message = "", {}
+        if topic in ("detections", "timing"):
+            last = time.monotonic()
+            frames -= topic == "timing"  # which comes last
+            yield topic, message
+        elif player.poll() is not None and time.monotonic() - last > SILENCE:
+            return  # the rest was lost on the way
+
+
+@contextmanager
+def _process(
+    module: str, *arguments: str, environment: dict[str, str], console: Console
+) -> Iterator[subprocess.Popen[str]]:
+    """A module of ``argus_ros.ros`` in its own process, ended with SIGINT; its log goes to the console."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE if module == "listener" else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # a Ctrl-C is passed on below, once
+    )
+
+    interrupted = threading.Event()
+
+    def say() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if not interrupted.is_set():
+                console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
+    try:
+        yield process
+    except KeyboardInterrupt:
+        interrupted.set()  # what a process says that is stopped while it still starts is of no use
+        raise
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        saying.join(1.0)
+
+
+def _listen(listener: subprocess.Popen[str], console: Console) -> Heard:
+    """The listener's messages (topic, message), as they come.
+
+    The middleware writes to the same output: what is no message goes to the console.
+    """
+    heard: Heard = queue.Queue()
+
+    def read() -> None:
+        assert listener.stdout is not None
+        for line in listener.stdout:
+            try:
+                entry = json.loads(line)
+                heard.put((entry["topic"], entry["message"]))
+            except (ValueError, KeyError, TypeError):
+                console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    threading.Thread(target=read, daemon=True, name="listener").start()
+    return heard
+
+
+def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
+    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
+    end = time.monotonic() + LOADING
+    last = "nothing was heard from the node"
+    while time.monotonic() < end:
+        if node.poll() is not None:
+            raise ValueError("the node ended; its own words are above")
+        try:
+            topic, message = heard.get(timeout=1.0)
+        except queue.Empty:
+            continue
+        for status in message["status"] if topic == "diagnostics" else ():
+            if status["name"].endswith("engine"):
+                last = status["message"]
+                state = next((v["value"] for v in status["values"] if v["key"] == "state"), "")
+                if state == EngineState.RUNNING.value:
+                    return
+                if state in (EngineState.FAILED.value, EngineState.RECOVERING.value):
+                    raise ValueError(f"the engine cannot be started: {last}")
+    raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")
