@@ -27,7 +27,7 @@ class Waiting:
     """Hears the diagnostics of one node's engine."""
 
     def __init__(self, node: str) -> None:
-        self._name = f"{node.strip('/').replace('/', '.')}: engine"
+        self._name = f"{node.strip('/')}: engine"
         self.said = "nothing was heard from the node"
         self.state = ""
 

@@ -284,7 +284,8 @@ def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
     console.print(f"precision {summary['precision']:.2f}, recall {summary['recall']:.2f}")
     for reason in summary["dropped"]:
         if reason in MEANINGS:
-            console.print(f"  {reason.replace('_', ' ')}: {MEANINGS[reason]}", highlight=False, soft_wrap=True)
+            said = f"  {reason.replace('_', ' ')}: {MEANINGS[reason]}"
+            console.print(said, highlight=False, soft_wrap=True)
     pictures = (f"{camera}.{kind}" for camera in summary["cameras"] for kind in ("mp4", "png"))
     for name in ("summary.json", "detections.jsonl", *pictures):
         if (out / name).exists():

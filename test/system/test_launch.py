@@ -55,14 +55,22 @@ def test_several_cameras_in_a_namespace(ros: Any, tmp_path: Path, blank: Path) -
     assert "process has finished cleanly" in process.output
 
 
-def test_a_recording_is_played_to_the_node(ros: Any, tmp_path: Path, blank: Path) -> None:
+def test_a_recording_is_played_to_the_node_and_ends_with_it(ros: Any, tmp_path: Path, blank: Path) -> None:
     camera_bag.write(tmp_path / "bag", {"front": Walk(seed=3, seconds=1.0, rate=4.0, width=160, height=120)})
-    listener = ros.start("listener", sys.executable, "-m", "argus_ros.ros.listener", "/argus")
-    given = (f"bag:={tmp_path / 'bag'}", "loop:=true", "delay:=0.0", f"model:={blank}")
+    listener = ros.start("listener", sys.executable, "-m", "argus_ros.ros.listener", "/robot/argus")
+    given = (f"bag:={tmp_path / 'bag'}", f"model:={blank}", "namespace:=robot", "name:=argus")
     process = launch(ros, "replay.launch.py", *given, "camera_topic:=/front/image_raw")
-    listener.wait_for('"topic": "detections"', 60.0)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() == 0
+    assert process.wait(120.0) == 0
+    assert "the bag has been played" in process.output
+    assert '"topic": "detections"' in listener.output  # the model was ready before the bag began
+
+
+def test_without_a_model_nothing_is_played(ros: Any, tmp_path: Path) -> None:
+    camera_bag.write(tmp_path / "bag", {"front": Walk(seed=3, seconds=1.0, rate=1.0, width=160, height=120)})
+    process = launch(ros, "replay.launch.py", f"bag:={tmp_path / 'bag'}", "patience:=2")
+    process.wait_for("ready: /argus is not: ")
+    assert process.wait(60.0) == 0
+    assert "played" not in process.output
 
 
 def test_what_is_not_given_is_as_the_parameter_file_has_it(ros: Any, tmp_path: Path) -> None:
@@ -83,7 +91,7 @@ def test_what_is_not_given_is_as_the_parameter_file_has_it(ros: Any, tmp_path: P
         ("argus.launch.py", "log_level:=loud", "log_level is 'loud'; it has to be debug, info"),
         ("argus.launch.py", "respawn:=maybe", "respawn is 'maybe'; it has to be true or false"),
         ("replay.launch.py", "bag:=/nowhere", "bag: there is no /nowhere"),
-        ("replay.launch.py", "bag:=/ delay:=soon", "delay is 'soon'; it has to be a number"),
+        ("replay.launch.py", "bag:=/ patience:=soon", "patience is 'soon'; it has to be a number"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(ros: Any, file: str, given: str, reason: str) -> None:
