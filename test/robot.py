@@ -27,7 +27,7 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import HistoryPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from rclpy.task import Future
 from rclpy.timer import Timer
@@ -199,8 +199,10 @@ class Robot:
         self._met = False
         self._cameras: list[Publisher] = []
         self._streams: list[Timer] = []
+        every = QoSProfile(history=HistoryPolicy.KEEP_ALL)  # also of many answers that come at once
         self._clients = {
-            name: self.node.create_client(kind, f"/argus/{name}") for name, kind in self.SERVICES.items()
+            name: self.node.create_client(kind, f"/argus/{name}", qos_profile=every)
+            for name, kind in self.SERVICES.items()
         }
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()

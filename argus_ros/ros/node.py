@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -202,6 +203,18 @@ class ArgusNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return SUCCESS
+
+    def _LifecycleNodeMixin__on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """rclpy's, which raises for a transition that the state does not have, and with it ends spin()."""
+        try:
+            return super()._LifecycleNodeMixin__on_change_state(request, response)
+        except RuntimeError as error:  # rcl's
+            asked = request.transition.label or request.transition.id
+            self.get_logger().error(f"transition {asked} is refused: {reason_of(error)}")
+            response.success = False
+            return response
 
     # --- parameters -----------------------------------------------------------------------------
 

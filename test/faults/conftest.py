@@ -10,6 +10,13 @@ import pytest
 from robot import Ros, inhabited
 
 
+@pytest.fixture
+def ros(claim_domain: Callable[[], AbstractContextManager[int]], tmp_path: Path) -> Iterator[Ros]:
+    """A domain for one test."""
+    with claim_domain() as domain, inhabited(domain, tmp_path) as ros:
+        yield ros
+
+
 @pytest.fixture(scope="module")
 def shared_ros(
     claim_domain: Callable[[], AbstractContextManager[int]], tmp_path_factory: pytest.TempPathFactory

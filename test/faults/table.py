@@ -438,7 +438,7 @@ def questions(site: Site) -> Iterator[None]:
     yield
 
 
-@fault("node")
+@fault("node", quick=True)
 def lifecycle(site: Site) -> Iterator[None]:
     """thirty transitions of its lifecycle in random order, possible ones and others"""
     dice = random.Random(3)

@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from faults import document
 from faults.site import Site, as_json
 from faults.table import FAULTS, Fault
-from robot import crowding, start_node, visiting
+from robot import crowding, picture, start_node, visiting
+
+from argus_ros.ros.conversions import stamp_ns
 
 CHOSEN = [fault for fault in FAULTS if fault.quick or os.environ.get("FAULTS") == "all"]
 #: Seconds in which the node is to recover from what does not touch the engine's process.
@@ -49,6 +54,31 @@ def test_fault(site: Site, fault: Fault, record_property: Callable[[str, object]
     limit = site.cold_start + 1.0 if fault.engine else RECOVERY
     assert trial.recovered_after < limit * crowding(), trial
     assert thread_count(site.node.pid) <= threads + 1  # a thread of the middleware's may come
+
+
+@pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="tried by make faults")
+def test_a_spare_process_takes_over_within_a_second(
+    ros: Any, blank: Path, record_property: Callable[[str, object], None]
+) -> None:
+    start_node(ros, blank, spare_engine=True)
+    with visiting() as robot:
+        robot.stream(robot.camera(), picture())
+        robot.wait("/argus/detections")
+        taken = []
+        for _ in range(3):
+            ready = robot.status("engine", spare_ready)
+            engine = next(int(v.value) for v in ready.values if v.key == "process")
+            robot.forget("/argus/detections")
+            killed = time.time_ns()
+            os.kill(engine, signal.SIGKILL)
+            robot.wait("/argus/detections", lambda d, since=killed: stamp_ns(d.header) > since)
+            taken.append((time.time_ns() - killed) * 1e-9)
+    record_property("from SIGKILL to the next detections", f"{sorted(taken)[1]:.2f} s")
+    assert sorted(taken)[1] < 1.0 * crowding()
+
+
+def spare_ready(status: DiagnosticStatus) -> bool:
+    return any(value.key == "spare process" and value.value == "ready" for value in status.values)
 
 
 def test_the_document_lists_the_table() -> None:
