@@ -50,7 +50,11 @@ import argus_ros, argus_ros.msg, rclpy, pytest, hypothesis
 for folder in ("core", "ros", "vlm", "tools", "training"):
     package = importlib.import_module(f"argus_ros.{folder}")
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # there is Triton for few machines, and no kernels without it
+            if error.name != "triton":
+                raise
 """
 
 Command = Sequence["str | Path"]

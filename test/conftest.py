@@ -15,6 +15,10 @@ HERE = Path(__file__).parent
 # Models of a few thousand weights only wait for a second thread: ten times as long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where no GPU is tested, Triton interprets its kernels; it has to know before anything imports it.
+if os.environ.get("ARGUS_TEST_DEVICE", "cpu") == "cpu" and not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 if find_spec("hypothesis"):  # not on every machine that tests the model alone
     from hypothesis import settings
 

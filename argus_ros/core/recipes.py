@@ -35,6 +35,9 @@ class Recipes:
     compiled_step: bool = _recipe(
         "decode steps without a call per operation: CUDA graphs, numpy on the CPU", "exact"
     )
+    fused_kernels: bool = _recipe(
+        "decode steps on a GPU in five Triton kernels a layer, and two for the choice", "exact"
+    )
     jump_forward: bool = _recipe("tokens that the grammar forces are appended without a step each", "exact")
     last_frame_draft: bool = _recipe(
         "the camera's previous answer is verified in one pass as a draft", "exact"

@@ -38,6 +38,7 @@ ORDER = (
     "prefix_kv",
     "device_loop",
     "compiled_step",
+    "fused_kernels",
     "jump_forward",
 )
 #: Frames that a preset answers before it is measured, and no more than it is measured on.

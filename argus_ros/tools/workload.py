@@ -24,7 +24,7 @@ from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
-from argus_ros.vlm import answers, chat
+from argus_ros.vlm import answers, architecture, chat, fused
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.grammar import FULL, Grammar
@@ -56,6 +56,7 @@ class Runner(Protocol):
     """One way to answer a frame."""
 
     recipes: Recipes
+    checkpoint: Checkpoint
     weight_bytes: int
     device: torch.device
     dtype: str
@@ -154,7 +155,8 @@ class EngineRunner:
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
-        self._prepare = Preparation(self.engine.checkpoint, self.recipes, self.engine.info.slot_bytes)
+        self.checkpoint = self.engine.checkpoint
+        self._prepare = Preparation(self.checkpoint, self.recipes, self.engine.info.slot_bytes)
         self._tokens, self.task = setting.tokens, task_of(self.engine.checkpoint)
         self._grammar: Grammar | None = None  # kept, because the model knows it by its identity
 
@@ -335,7 +337,9 @@ def usable(runner: Runner) -> Recipes:
     """All recipes that there are for its device."""
     from argus_ros.vlm.engine import _in_force
 
-    return _in_force(recipes.PRESETS["edge"], runner.device, getattr(torch, runner.dtype), named="edge")
+    no_kernels = fused.unavailable(runner.device, architecture.read(runner.checkpoint)[1])
+    dtype = getattr(torch, runner.dtype)
+    return _in_force(recipes.PRESETS["edge"], runner.device, dtype, no_kernels, named="edge")
 
 
 def reference(setting: Setting) -> TransformersModel:

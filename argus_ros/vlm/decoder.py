@@ -7,6 +7,7 @@ serves every step (gpt-fast's way): it can be captured, and the sequences of a b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from argus_ros.vlm import rope
 from argus_ros.vlm.architecture import TextShape
 from argus_ros.vlm.weights import Weights
 
+if TYPE_CHECKING:
+    from argus_ros.vlm.fused import Fused
+
 #: The buffers grow by so many tokens.
 GRAIN = 256
 #: Up to so many queries a GPU's attention is plain products.
@@ -24,7 +28,7 @@ FEW = 32
 
 @dataclass(frozen=True)
 class _Layer:
-    """Matrices are (in, out) and contiguous: one token is multiplied two to three times faster so on CPUs."""
+    """Matrices are (in, out); contiguous on CPUs, which multiply one token two to three times faster so."""
 
     norm1: Tensor
     qkv: Tensor  #: (width, (heads + 2 * kv_heads) * head_dim)
@@ -52,6 +56,7 @@ class Decoder:
         self.head = weights.take(heads[0], shape.vocabulary, d) if heads else self.embedding
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
+        self.fused: Fused | None = None  #: runs passes of few tokens where it can
         self._allocate(1, GRAIN)
 
     def _layer(self, weights: Weights, prefix: str) -> _Layer:
@@ -114,6 +119,10 @@ class Decoder:
         Returns the normed hidden states (rows, n, width).
         """
         s, (rows, count, width) = self.shape, x.shape
+        if self.fused and self.fused.takes(rows, count):
+            made = self.fused(x, places, reach, first)
+            if made is not None:
+                return made
         group, rotated = s.heads // s.kv_heads, s.heads + s.kv_heads
         x = x.flatten(0, 1).clone()
         cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]
@@ -160,5 +169,5 @@ def attend_few(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> T
 
 
 def _turn(weight: Tensor) -> Tensor:
-    """(out, in) to (in, out)."""
-    return weight.t().contiguous()
+    """(out, in) to (in, out); on a GPU as it lies in memory: a row of (out, in) is what a block reads."""
+    return weight.t() if weight.is_cuda else weight.t().contiguous()

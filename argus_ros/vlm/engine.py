@@ -16,7 +16,7 @@ from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
-from argus_ros.vlm import answers, architecture, formats, grammar, prompts
+from argus_ros.vlm import answers, architecture, formats, fused, grammar, prompts
 from argus_ros.vlm.drafts import Memories, Memory
 from argus_ros.vlm.formats.reading import Sizes
 from argus_ros.vlm.generation import Frame, Generated, Job, Limits, Model
@@ -48,6 +48,7 @@ NATIVE_ONLY = (
     "fixed_shapes",
     "device_loop",
     "compiled_step",
+    "fused_kernels",
     "jump_forward",
     "last_frame_draft",
     "camera_batch",
@@ -78,8 +79,9 @@ class Engine:
             torch.set_num_threads(config.threads)
         if config.backend == "transformers":
             wanted = Recipes()
-        self.recipes = _in_force(wanted, device, dtype, named=config.preset)
         self._vision, self._text = architecture.read(self.checkpoint)
+        kernels = fused.unavailable(device, self._text)
+        self.recipes = _in_force(wanted, device, dtype, kernels, named=config.preset)
         self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
         self._model = self._load(device, dtype)
         self._questions: dict[Task, _Question] = {}
@@ -305,12 +307,17 @@ class Engine:
         return question.prompts[layout], question.grammar
 
 
-def _in_force(wanted: Recipes, device: torch.device, dtype: torch.dtype, named: str) -> Recipes:
-    """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off."""
-    reasons = {}
+def _in_force(
+    wanted: Recipes, device: torch.device, dtype: torch.dtype, no_kernels: str, named: str
+) -> Recipes:
+    """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off.
+
+    ``no_kernels`` says why ``fused_kernels`` cannot be.
+    """
+    reasons = {"fused_kernels": no_kernels} if no_kernels else {}
     if device.type == "cpu":
         reasons["pinned_async"] = "needs CUDA"
-        for name in ("device_resize", "device_loop"):
+        for name in ("device_resize", "device_loop", "fused_kernels"):
             if f"+{name}" not in named:
                 reasons[name] = "gains nothing without a GPU"
     if device.type == "cpu" and dtype != torch.float32:

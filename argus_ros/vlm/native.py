@@ -14,6 +14,7 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
 from argus_ros.vlm.decoder import GRAIN, Decoder
 from argus_ros.vlm.drafts import PassCost
+from argus_ros.vlm.fused import Fused, Tuning
 from argus_ros.vlm.generation import Decoding, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.graphs import Graphs
@@ -54,6 +55,8 @@ class NativeModel(Model):
                 weights, checkpoint.native, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
+            if recipes.fused_kernels:
+                self.decoder.fused = Fused(self.decoder, Tuning.tried(device)[0])
             weights.check_all_taken()
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}

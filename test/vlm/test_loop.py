@@ -139,6 +139,7 @@ class _Nothing:
     """A decoder whose states nobody looks at."""
 
     embedding = torch.zeros(1, 1)
+    fused = None
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.zeros(*tokens.shape, 1)

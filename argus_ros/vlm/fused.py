@@ -1,0 +1,330 @@
+"""Decode passes of few tokens in five Triton kernels a layer (recipe ``fused_kernels``), a choice in two.
+
+Here is which blocks there are and what each takes; what a block does is in ``kernels.py``. Without Triton
+this module loads all the same, and says why there are no kernels (``unavailable``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from argus_ros.vlm import grammar
+from argus_ros.vlm.generation import FLOOR
+from argus_ros.vlm.loop import COUNT, LEAST_X, LEAST_Y, LIMIT, MOST, OBJECTS, PLACE, STATE
+
+if TYPE_CHECKING:
+    from argus_ros.vlm.architecture import TextShape
+    from argus_ros.vlm.decoder import Decoder
+
+log = logging.getLogger(__name__)
+
+#: Most tokens of a row, and most rows.
+MOST_TOKENS, MOST_ROWS = 16, 8
+#: Parts that a product's sum is split into at most, which one block adds up, and those of the cache.
+MOST_PARTS, MOST_SPLITS = 16, 64
+#: A longer sum is split.
+LONG = 2048
+#: Bytes that a block has in hand at most: of what is multiplied, of matrices, and of keys.
+TOKENS_TILE, MATRIX_TILE, KEYS_TILE = 1 << 14, 1 << 15, 1 << 15
+#: Products of a query and a key that a block makes at a time: fewer where no tensor core makes them.
+QUERIES = 1 << 15
+#: Logits that a block looks at at a time.
+CHOICES = 2048
+#: What the kernel of a choice knows of a row's registers and of the grammar's states.
+STATES = {
+    "PLACE": PLACE,
+    "COUNT": COUNT,
+    "STATE": STATE,
+    "LEAST_X": LEAST_X,
+    "LEAST_Y": LEAST_Y,
+    "OBJECTS": OBJECTS,
+    "MOST": MOST,
+    "LIMIT": LIMIT,
+    "SCALARS": LIMIT + 1,
+    "FULL": grammar.FULL,
+    "Y_MIN": grammar.Y_MIN,
+    "X_MAX": grammar.X_MAX,
+    "Y_MAX": grammar.Y_MAX,
+}
+
+Made = TypeVar("Made")
+
+
+def unavailable(device: torch.device, shape: TextShape) -> str:
+    """Why there can be no kernels on this device for this model; empty where there can be."""
+    if shape.qk_norm:
+        return "not for models that norm queries and keys"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    import triton
+
+    if device.type == "cpu":
+        return "" if triton.knobs.runtime.interpret else "needs CUDA"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "needs a card of compute capability 8.0 or later"
+    return ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What may be chosen by measurement; every choice gives the same numbers up to rounding."""
+
+    blocks: int = 132  #: that a product is cut into at least, where it is long enough: one for each processor
+    warps: int = 4
+    split: int = 256  #: places of the cache that a block looks at
+    launch_early: bool = False  #: programmatic dependent launch: compute capability 9.0
+
+    @staticmethod
+    def tried(device: torch.device) -> list[Tuning]:
+        """Those worth trying on a device, the one to begin with first."""
+        if device.type != "cuda":
+            return [Tuning(blocks=1)]
+        blocks = torch.cuda.get_device_properties(device).multi_processor_count
+        early = torch.cuda.get_device_capability(device) >= (9, 0)
+        found = [Tuning(blocks, warps, split) for warps, split in ((4, 256), (2, 256), (4, 128), (8, 256))]
+        found.append(Tuning(2 * blocks, 2, 256))
+        if early:
+            found += [Tuning(t.blocks, t.warps, t.split, True) for t in (found[1], found[0], found[-1])]
+        return found
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel as it is launched, beside what it works on."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    constants: dict[str, int]
+    numbers: int  #: that it reads of matrices or of the cache
+
+    @property
+    def blocks(self) -> int:
+        return math.prod(self.grid)
+
+
+def layer(
+    shape: TextShape, rows: int, count: int, reach: int, tuning: Tuning, size: int
+) -> dict[str, Launch]:
+    """The kernels of a layer for ``rows`` rows of ``count`` tokens that see ``reach`` places, in order.
+
+    Numbers have ``size`` bytes.
+    """
+    s, tokens = shape, rows * count
+    heads, half, width = s.heads * s.head_dim, s.head_dim // 2, s.width
+    sides = s.heads + 2 * s.kv_heads
+    turned = _product(tokens, sides * half, width, tuning, size, matrices=2)
+    turned["BN"] = min(turned["BN"], _power(half))
+    gated = _product(tokens, s.mlp, width, tuning, size, matrices=2)
+    out, down = (_product(tokens, width, k, tuning, size, split=True) for k in (heads, s.mlp))
+    look = _look(s, count, reach, tuning, size)
+    found = {
+        "qkv": Launch(
+            "qkv",
+            (sides, -(-half // turned["BN"])),
+            {"K": width, "HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, "COUNT": count, **turned},
+            sides * s.head_dim * width,
+        ),
+        "attention": Launch(
+            "attention",
+            (rows * s.kv_heads, look["SPLITS"]),
+            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, "COUNT": count, **look},
+            2 * rows * s.kv_heads * reach * s.head_dim,
+        ),
+        "combine": Launch(
+            "combine",
+            (tokens * s.heads,),
+            {
+                "HD": s.head_dim,
+                "HDP": look["HDP"],
+                "SPLITS": look["SPLITS"],
+                "SP": max(2, _power(look["SPLITS"])),
+            },
+            0,
+        ),
+        "out": Launch(
+            "project", (-(-width // out["BN"]), out["SPLITS"]), {"K": heads, "N": width, **out}, heads * width
+        ),
+        "gate_up": Launch(
+            "gate_up", (-(-s.mlp // gated["BN"]),), {"K": width, "N": s.mlp, **gated}, 2 * s.mlp * width
+        ),
+        "down": Launch(
+            "project",
+            (-(-width // down["BN"]), down["SPLITS"]),
+            {"K": s.mlp, "N": width, **down},
+            s.mlp * width,
+        ),
+    }
+    if look["SPLITS"] == 1:
+        del found["combine"]
+    return found
+
+
+def head(shape: TextShape, rows: int, count: int, columns: int, tuning: Tuning, size: int) -> Launch:
+    """The output layer for each row's last token."""
+    cut = _product(rows, columns, shape.width, tuning, size)
+    constants = {"K": shape.width, "COUNT": count, **cut}
+    return Launch("logits", (-(-columns // cut["BN"]),), constants, columns * shape.width)
+
+
+def choice(rows: int, columns: int, longest: int) -> Launch:
+    """What follows the logits, for steps of ``longest`` tokens at most."""
+    block = min(_power(columns), CHOICES)
+    cut = {"BC": block, "BLOCKS": -(-columns // block)}
+    constants = {"LONGEST": longest, "LP": _power(longest), **cut, **STATES}
+    return Launch("choose", (rows,), constants, 0)
+
+
+def _product(
+    tokens: int, n: int, k: int, tuning: Tuning, size: int, matrices: int = 1, split: bool = False
+) -> dict[str, int]:
+    """How a product of ``tokens`` rows with ``matrices`` of (n, k) is cut up; ``split``: ``k`` too."""
+    padded = 1 if tokens == 1 else max(16, _power(tokens))
+    least, columns = (1, 16) if tokens == 1 else (8, 32)
+    while columns > least and n / columns < tuning.blocks:
+        columns //= 2
+    splits = 1
+    if split:
+        wanted = max(-(-k // LONG), round(tuning.blocks * columns / n))
+        splits = max(1, min(wanted, k // 256, MOST_PARTS))
+    part = -(-k // (64 * splits)) * 64 if splits > 1 else k
+    # A short one is loaded whole; a long one, or one of many tokens, in parts.
+    room = min(TOKENS_TILE // padded, MATRIX_TILE // (columns * matrices)) // size
+    inner = max(16, min(_power(part), _power(room + 1) // 2))
+    cut = {"MP": padded, "BN": columns, "BK": inner}
+    return {**cut, "SPLITS": splits} if split else cut
+
+
+def _look(shape: TextShape, count: int, reach: int, tuning: Tuning, size: int) -> dict[str, int]:
+    """How the cache is cut up for the queries of one row and group of heads."""
+    queries = max(16, _power(shape.heads // shape.kv_heads * count))
+    dims = max(16, _power(shape.head_dim))
+    places = max(16, min(tuning.split, KEYS_TILE // (dims * size), QUERIES // size**2 // queries))
+    split = places
+    while -(-reach // split) > MOST_SPLITS:
+        split *= 2
+    return {"HDP": dims, "MQ": queries, "SPLIT": split, "SPLITS": -(-reach // split), "BS": places}
+
+
+def _power(number: int) -> int:
+    """The next power of two."""
+    return 1 << (number - 1).bit_length()
+
+
+class Fused:
+    """A decoder's passes in fused kernels. Weights are the decoder's, each (out, in) without gaps.
+
+    A kernel that cannot be compiled or launched here ends their use, with one line in the log.
+    """
+
+    def __init__(self, decoder: Decoder, tuning: Tuning) -> None:
+        from argus_ros.vlm import kernels
+
+        self._kernels = kernels
+        self.decoder, self.tuning = decoder, tuning
+        self.broken = False
+        self._matrices = [
+            [matrix.t().contiguous() for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+            for layer in decoder.layers
+        ]
+        # How many blocks of those that share a result have ended; each kernel leaves zeros.
+        self._arrived = torch.zeros(decoder.shape.width, dtype=torch.int32, device=decoder.embedding.device)
+
+    def takes(self, rows: int, count: int) -> bool:
+        return not self.broken and rows <= MOST_ROWS and count <= MOST_TOKENS
+
+    def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor | None:
+        """The same as ``Decoder.__call__``; None where that has to do it."""
+        s, norm = self.decoder.shape, self.decoder.norm
+        return self._attempt(
+            lambda: F.rms_norm(self.states(x, places, reach, first), (s.width,), norm, s.eps)
+        )
+
+    def step(
+        self, registers: Tensor, tables: Sequence[Tensor], longest: int, reach: int
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The same as ``DeviceLoop._step``, whose ``tables`` are given; None where that has to do it."""
+
+        def run() -> tuple[Tensor, Tensor, Tensor]:
+            places = registers[:, PLACE, None] + torch.arange(longest, device=registers.device)
+            states = self.states(self.decoder.embed(registers[:, LIMIT + 1 :]), places, reach)
+            logits = self.logits(states, tables[-1], registers)
+            return (*self.choose(registers, logits, tables, longest), logits)
+
+        return self._attempt(run)
+
+    def _attempt(self, run: Callable[[], Made]) -> Made | None:
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of a compiler, a driver or a card that nobody here has met
+            self.broken = True
+            log.warning("recipe fused_kernels is off from here on: %s", " ".join(str(error).split())[:300])
+            return None
+
+    def states(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
+        """The same before the last norm."""
+        d, s = self.decoder, self.decoder.shape
+        (rows, count, width), tokens = x.shape, x.shape[0] * x.shape[1]
+        x, places = x.clone(memory_format=torch.contiguous_format), places.contiguous()
+        kernels = layer(s, rows, count, reach, self.tuning, x.element_size())
+        look = kernels["attention"].constants
+        q, attended = (x.new_empty(tokens, s.heads * s.head_dim) for _ in range(2))
+        y = x.new_empty(tokens, s.mlp)
+        parts = max(kernels[name].constants["SPLITS"] for name in ("out", "down"))
+        sums = x.new_empty(parts * tokens * width, dtype=torch.float32)
+        queries = tokens * s.heads * look["SPLITS"]
+        acc, peak, total = (x.new_empty(queries * n, dtype=torch.float32) for n in (look["HDP"], 1, 1))
+        for i, (of, (qkv, out, gate_up, down)) in enumerate(zip(d.layers, self._matrices, strict=True)):
+            keys, values = d.keys[i], d.values[i]
+            self._run(
+                kernels["qkv"], x, of.norm1, qkv, of.qkv_bias, d.cos, d.sin, places, q, keys, values,
+                tokens, first, d.capacity, s.eps,
+            )  # fmt: skip
+            self._run(
+                kernels["attention"], q, keys, values, places, attended, acc, peak, total,
+                first, d.capacity, s.head_dim**-0.5,
+            )  # fmt: skip
+            if "combine" in kernels:
+                self._run(kernels["combine"], acc, peak, total, attended)
+            self._run(kernels["out"], attended, out, x, sums, self._arrived, tokens)
+            self._run(kernels["gate_up"], x, of.norm2, gate_up, y, tokens, s.eps)
+            self._run(kernels["down"], y, down, x, sums, self._arrived, tokens)
+        return x
+
+    def logits(self, states: Tensor, tokens: Tensor, registers: Tensor) -> Tensor:
+        """Each row's last token of (rows, n, width) to float32 logits (rows, columns) of ``tokens``."""
+        d, (rows, count, _) = self.decoder, states.shape
+        made = states.new_empty(rows, len(tokens), dtype=torch.float32)
+        kernel = head(d.shape, rows, count, len(tokens), self.tuning, states.element_size())
+        self._run(
+            kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made, rows, len(tokens), d.shape.eps,
+            registers.stride(0),
+        )  # fmt: skip
+        return made
+
+    def choose(
+        self, registers: Tensor, logits: Tensor, tables: Sequence[Tensor], longest: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mask ``logits`` in their place and choose: the next registers, and columns (rows, longest)."""
+        rows, columns = logits.shape
+        following, chosen = torch.empty_like(registers), registers.new_empty(rows, longest)
+        kernel = choice(rows, columns, longest)
+        self._run(kernel, registers, logits, *tables, following, chosen, columns, float(FLOOR))
+        return following, chosen
+
+    def _run(self, launch: Launch, *arguments: Tensor | float) -> None:
+        early = self.tuning.launch_early
+        options: dict[str, Any] = {"num_warps": self.tuning.warps, "num_stages": 2, "PDL": early}
+        if early:
+            options["launch_pdl"] = True
+        getattr(self._kernels, launch.kernel)[launch.grid](*arguments, **launch.constants, **options)
