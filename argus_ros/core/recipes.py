@@ -42,6 +42,9 @@ class Recipes:
     last_frame_draft: bool = _recipe(
         "the camera's previous answer is verified in one pass as a draft", "exact"
     )
+    box_draft: bool = _recipe(
+        "a head of the checkpoint guesses the rest of a box that has begun; verified in one pass", "exact"
+    )
     overlap: bool = _recipe("the next frame is prepared while this one is generated", "exact")
     camera_batch: bool = _recipe("frames of several cameras run in one pass", "exact")
     token_budget: bool = _recipe("tiles and tokens are chosen per frame by its deadline", "approximate")

@@ -40,6 +40,7 @@ ORDER = (
     "compiled_step",
     "fused_kernels",
     "jump_forward",
+    "box_draft",
 )
 #: Frames that a preset answers before it is measured, and no more than it is measured on.
 WARM = 3

@@ -113,7 +113,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole-boxes",
         action="store_true",
-        help="also learn to say a box in one step in place of four (a trial: bench/whole_boxes.py)",
+        help="also learn a head that guesses a box's places at once (recipe box_draft)",
+    )
+    parser.add_argument(
+        "--only-whole-boxes",
+        action="store_true",
+        help="learn nothing but that head, for the model of --base, which stays as it is",
     )
 
 
@@ -126,6 +131,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if any(weight <= 0 for weight in weights):
         raise ValueError("a --weight has to be greater than 0; leave out what is not to be shown")
+    if options.only_whole_boxes and (
+        not options.base or options.tile or options.bins or options.vision_layers
+    ):
+        raise ValueError("--only-whole-boxes needs --base, and no --tile, --bins or --vision-layers")
     plan = Plan(
         out=options.out,
         samples=options.samples,
@@ -144,7 +153,8 @@ def run(options: argparse.Namespace) -> int:
         holdout=options.holdout or "",
         min_side=options.min_side,
         precision=options.precision,
-        whole_boxes=options.whole_boxes,
+        whole_boxes=options.whole_boxes or options.only_whole_boxes,
+        only_whole_boxes=options.only_whole_boxes,
         lit=options.lit,
         features=options.features,
     )

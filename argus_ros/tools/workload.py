@@ -167,7 +167,8 @@ class EngineRunner:
         prompt, grammar = self._question(prepared, width, height)
         ready = time.perf_counter()
         taken = Frame(pixels, prepared.rows, prepared.columns) if any(prepared.frame) else pixels
-        made = self.model.generate(prompt, grammar, taken, Limits(self._tokens))
+        draft = self.engine.box_draft(grammar)
+        made = self.model.generate(prompt, grammar, taken, Limits(self._tokens), draft)
         decoded = time.perf_counter()
         vocabulary = self.engine.checkpoint.vocabulary
         if grammar.bins and vocabulary:

@@ -35,7 +35,7 @@ from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.scenes import Scene
 from argus_ros.training.sprites import Bank as SpriteBank
-from argus_ros.vlm import prompts
+from argus_ros.vlm import boxes, prompts
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Plan:
     save_seconds: float = 120.0
     report_steps: int = 50  #: steps between two entries of the log
     measure_samples: int = 10_000  #: between two measurements of the checkpoint
-    whole_boxes: bool = False  #: also learn to say a box in one step, by a head that state.pt keeps
+    whole_boxes: bool = False  #: also learn a head that guesses a box's places at once
+    only_whole_boxes: bool = False  #: learn nothing else: the rest stays as the base has it
     stop_after: int = 0  #: end early at this many samples, to be resumed; 0: go on to the end
 
 
@@ -324,6 +325,10 @@ def _work(
     model, tokenizer = lesson.start()
     first_bin = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
     learner = Learner(model, first_bin, plan.whole_boxes, lesson.channels).to(device)
+    if plan.only_whole_boxes:
+        learner.requires_grad_(False)
+        assert learner.whole_boxes is not None
+        learner.whole_boxes.requires_grad_(True)
     optimiser = make_optimiser(learner)
     state_file = plan.out / "state.pt"
     seen = 0
@@ -348,7 +353,7 @@ def _work(
         numbered,
         per_process,
         num_workers=min(12, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 0,
-        collate_fn=_Collate(model.config.pad_token_id, grid, len(vocabulary.classes)),
+        collate_fn=_Collate(model.config.text_config.pad_token_id, grid, len(vocabulary.classes)),
         pin_memory=device.type == "cuda",
         drop_last=True,
     )
@@ -358,10 +363,15 @@ def _work(
     for batch in _on(device, loader):
         optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            features = learner.see(batch.images)
+            with torch.set_grad_enabled(not plan.only_whole_boxes):
+                features = learner.see(batch.images)
             dense = learner.dense_loss(features, batch) + TEACHER * learner.teacher_loss(features, batch)
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())
-        (dense + 2 * answer).backward()
+        loss = dense + 2 * answer
+        if not loss.requires_grad:  # nothing that is learnt is in these pictures: not a box for its head
+            seen += plan.batch
+            continue
+        loss.backward()
         _share_gradients(learner, world)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step(learning_rate(plan, seen))
@@ -442,4 +452,6 @@ def _save(
     partial.replace(plan.out / "state.pt")
     weights = {k: v.detach().clone() for k, v in learner.model.state_dict().items()}
     blank.save(learner.model, tokenizer, plan.out / "checkpoint")
+    if (head := learner.whole_boxes) is not None:
+        boxes.write(plan.out / "checkpoint", head.weight, head.bias)
     learner.model.load_state_dict(weights)  # saving rounds to fp16; training goes on with what it had

@@ -4,7 +4,8 @@ Each object of the last answer stays where it was or moves on as it moved before
 been right more often with this camera. The tokens of that are run in one pass, and are taken as far as the
 model would have chosen them itself. From where it chose another one, the rest is proposed anew: of the
 nearest object, then of those not met yet. So an object that is new, gone, renamed or a little off costs
-little. A draft never changes an answer.
+little. Of a box that has begun, a head of the checkpoint may say the rest as well (recipe ``box_draft``):
+that competes with the last answer edge by edge. A draft never changes an answer.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ RENAMED = 6
 TRUST, LEARNING = 0.8, 0.05
 
 #: Kinds of proposals, some of which are right more often than others: that an edge stays (from 0 on: the four
-#: edges), that it moves on (from 4 on), the words, and that the answer ends.
-STAYS, MOVES, WORD, END = 0, 4, 8, 9
+#: edges), that it moves on (from 4 on), the words, that the answer ends, and what a head for whole boxes says
+#: of the edges (from 10 on).
+STAYS, MOVES, WORD, END, SAID = 0, 4, 8, 9, 10
+KINDS = 14
 
 Words = tuple[int, ...]
 Box = tuple[int, int, int, int]
@@ -113,7 +116,7 @@ class Memory:
     """One camera's last answer to one question, and how it came to be."""
 
     def __init__(self) -> None:
-        self.chances = [TRUST] * 10  #: that a proposal is right, by kind
+        self.chances = [TRUST] * KINDS  #: that a proposal is right, by kind
         self._things: list[_Thing] = []
         self._text: list[int] = []
         self._moment: float | None = None
@@ -160,6 +163,7 @@ class Draft:
         self._expected, self._text, self._chances = list(expected), list(text), chances
         self._words: list[int] = []  # of the object under way
         self._box: list[int] = []
+        self._said: list[int] = []  # of the box under way, by a head for whole boxes
         self._guesses: list[Sequence[Guess]] = []  # for each place in the answer, the proposed one first
         self._proposed = 0
 
@@ -189,6 +193,10 @@ class Draft:
         for column in columns:
             self._advance(column)
 
+    def say(self, box: list[int]) -> None:
+        """Take the guess (4 bins) of a head for whole boxes, of the box that has just begun."""
+        self._said = box
+
     def _advance(self, column: int) -> None:
         self.columns.append(column)
         if column >= self.grammar.bins + self.grammar.ends:
@@ -200,34 +208,39 @@ class Draft:
             if thing := _nearest(self._expected, words, box):
                 self._expected.remove(thing)
             self.found.append((words, box))
-            self._words, self._box = [], []
+            self._words, self._box, self._said = [], [], []
 
     def _objects(self) -> Iterator[Sequence[Guess]]:
         """The rest of the object under way, the objects not met yet, and the end."""
         current = None
         if self._words or self._box:
             current = _nearest(self._expected, tuple(self._words), self._box)
+            yield from self._rest(current, len(self._words), self._box)
             if current is None:
                 return
-            yield from self._rest(current, len(self._words), self._box)
         for thing in self._expected:
             if thing is not current:
                 yield from self._rest(thing, 0, ())
         yield ((self.grammar.bins, END),)
 
-    def _rest(self, thing: _Thing, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
-        """What is still to come of an object, of which so many words and these edges are known."""
-        if not begun:
+    def _rest(self, thing: _Thing | None, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
+        """What is still to come of an object, of which so many words and these edges are known.
+
+        Of an object that the last answer did not have, only what the head for whole boxes says.
+        """
+        said = self._said if begun else []
+        if not (thing or said):
+            return
+        if thing and not begun:
             yield from (((word, WORD),) for word in thing.words[words:])
         box = list(begun)
         for i in range(len(box), 4):
             least = box[i - 2] + 1 if i > 1 else 0
-            first = max(thing.moves[i], least), MOVES + i
-            other = max(thing.stays[i], least), STAYS + i
-            if self._chances[STAYS + i] > self._chances[MOVES + i]:
-                first, other = other, first
-            box.append(first[0])
-            yield first, other
+            guesses = [(thing.moves[i], MOVES + i), (thing.stays[i], STAYS + i)] if thing else []
+            guesses += [(said[i], SAID + i)] if said else []
+            guesses.sort(key=lambda guess: -self._chances[guess[1]])
+            box.append(max(guesses[0][0], least))
+            yield [(max(place, least), kind) for place, kind in guesses]
 
     def _same_text(self) -> Iterator[Sequence[Guess]]:
         """Free text goes on like the last one while it is the same."""

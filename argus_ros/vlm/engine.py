@@ -16,8 +16,8 @@ from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
-from argus_ros.vlm import answers, architecture, formats, fused, grammar, prompts
-from argus_ros.vlm.drafts import Memories, Memory
+from argus_ros.vlm import answers, architecture, boxes, formats, fused, grammar, prompts
+from argus_ros.vlm.drafts import Draft, Memories, Memory
 from argus_ros.vlm.formats.reading import Sizes
 from argus_ros.vlm.generation import Frame, Generated, Job, Limits, Model
 from argus_ros.vlm.grammar import Grammar
@@ -51,6 +51,7 @@ NATIVE_ONLY = (
     "fused_kernels",
     "jump_forward",
     "last_frame_draft",
+    "box_draft",
     "camera_batch",
 )
 
@@ -81,11 +82,14 @@ class Engine:
             wanted = Recipes()
         self._vision, self._text = architecture.read(self.checkpoint)
         kernels = fused.unavailable(device, self._text)
+        if not boxes.there(self.checkpoint.path):
+            wanted = wanted.without(["box_draft"])  # most checkpoints have no such head, which is no loss
         self.recipes = _in_force(wanted, device, dtype, kernels, named=config.preset)
         self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
         self._model = self._load(device, dtype)
         self._questions: dict[Task, _Question] = {}
         self._memories = Memories()
+        self._chances = Memory().chances  #: that guesses are right where no camera is named
         self.info = self._describe(device, dtype, time.monotonic() - started)
 
     def _load(self, device: torch.device, dtype: torch.dtype) -> Model:
@@ -224,6 +228,7 @@ class Engine:
                 question = request.task, request.width, request.height
                 memory = self._memories.of(request.camera, question, request.taken)
                 draft = memory.draft(grammar, request.taken)
+            draft = draft or self.box_draft(grammar)
             jobs.append(Job(prompt, grammar, tiles, limits, draft))
             memories.append(memory)
         for index, made in self._model.generate_all(jobs):
@@ -231,6 +236,10 @@ class Engine:
             if memory and draft:
                 memory.learn(draft, made.truncated)
             yield index, made
+
+    def box_draft(self, grammar: Grammar) -> Draft | None:
+        """A draft that knows no last answer, for what the head for whole boxes says."""
+        return Draft(grammar, (), (), self._chances) if self.recipes.box_draft and grammar.bins else None
 
     def _answer(self, request: FrameRequest, made: Generated) -> Answer:
         """Raises FloatingPointError where the model computed no numbers, whatever grammar made of it."""

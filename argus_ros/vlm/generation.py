@@ -6,14 +6,14 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from argus_ros.core.types import StageTimes
 from argus_ros.vlm.drafts import Draft, PassCost
-from argus_ros.vlm.grammar import Cursor, Grammar
+from argus_ros.vlm.grammar import Y_MIN, Cursor, Grammar
 from argus_ros.vlm.tokens import Prompt
 
 #: Allowed logits are at least this, above the forbidden ones' -inf whatever the weights give.
@@ -109,6 +109,9 @@ class Decoding:
         self.length = 0  #: tokens that have run and are part of the sequence
         self.pending: list[int] = []
         self.guess: list[int] = []
+        self.hidden: Any = None  #: hidden states (1 + guess, width) that the last choices were made by,
+        self.chosen_by = 0  #: and of which the last one was
+        self.begins_box = False  #: with the last choice
         self.passes = 0
         self.ended = self.truncated = False
         self._jump = jump
@@ -130,7 +133,8 @@ class Decoding:
         The guess is taken as long as it is what would have been chosen; then comes one choice more.
         """
         limits, first = self.job.limits, len(self.columns)
-        for raw, expected in zip(logits, [*self.guess, -1], strict=True):
+        for at, (raw, expected) in enumerate(zip(logits, [*self.guess, -1], strict=True)):
+            self.chosen_by = at
             row = self.rows[len(self.columns)]
             np.copyto(row, np.maximum(raw, FLOOR), where=self.cursor.allowed())
             self._add(int(row.argmax()))
@@ -138,6 +142,7 @@ class Decoding:
                 break
         self.length += len(self.pending) + len(self.columns) - first - 1
         self.pending = self.columns[-1:]
+        self.begins_box = self.cursor.state == Y_MIN
         while self._jump and len(self.columns) < limits.max_tokens and (forced := self.cursor.forced()) >= 0:
             self.rows[len(self.columns), forced] = 0
             self._add(forced)

@@ -368,9 +368,7 @@ def choose(
     objects += (state == Y_MAX).to(tl.int64)
     following = tl.where((state == Y_MAX) & (objects >= most), FULL, following)
     j = tl.arange(0, LP)
-    chained = tl.load(
-        chain_ptr + following * (LONGEST - 1) + j - 1, mask=(j > 0) & (j < LONGEST), other=-1
-    )
+    chained = tl.load(chain_ptr + following * (LONGEST - 1) + j - 1, mask=(j > 0) & (j < LONGEST), other=-1)
     chosen = tl.where(j == 0, column, chained)
     tl.store(to_column_ptr + row * LONGEST + j, chosen, mask=j < LONGEST)
     there = to_register_ptr + row * width

@@ -12,6 +12,7 @@ from torch import Tensor
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture
+from argus_ros.vlm.boxes import BoxHead
 from argus_ros.vlm.decoder import GRAIN, Decoder
 from argus_ros.vlm.drafts import PassCost
 from argus_ros.vlm.fused import Fused, Tuning
@@ -69,6 +70,9 @@ class NativeModel(Model):
         self._static = recipes.compiled_step and not in_numpy  # one sequence of operations for many lengths
         self._pool = torch.cuda.graph_pool_handle() if self._static and device.type == "cuda" else None
         self.vision, self._decode = self._recorded(tower), self._recorded(self.decoder)
+        self._boxes = None
+        if recipes.box_draft and checkpoint.vocabulary:
+            self._boxes = BoxHead.read(checkpoint.path, checkpoint.vocabulary.bins, text.width, device)
         self._costs = ON_CPU if device.type == "cpu" else ON_DEVICE
 
     @torch.inference_mode()
@@ -100,6 +104,8 @@ class NativeModel(Model):
         while True:
             for decoding, chosen_by in zip(alive, logits, strict=True):
                 decoding.take(chosen_by)
+                if self._boxes and decoding.begins_box and decoding.job.draft:
+                    decoding.job.draft.say(self._boxes(decoding.hidden[decoding.chosen_by]))
             yield
             while alive := [decoding for decoding in decodings if not decoding.ended]:
                 for decoding in alive:
@@ -113,7 +119,8 @@ class NativeModel(Model):
             logits = self._append(decodings)
 
     def _loop(self, grammar: Grammar) -> DeviceLoop | None:
-        if not self._recipes.device_loop:
+        # A guess is heard between two passes, which a chunk has not; it saves more passes than that costs.
+        if not self._recipes.device_loop or (self._boxes and grammar.bins):
             return None
         if id(grammar) not in self._loops:
             jump, head = self._recipes.jump_forward, self._head(grammar)
@@ -155,10 +162,10 @@ class NativeModel(Model):
         hidden = self._pass(x, [len(prompt.prefix) for prompt in prompts])
         for decoding, prompt in zip(decodings, prompts, strict=True):
             decoding.length = len(prompt.ids)
-        return [
-            self._head(d.grammar)(hidden[d.row, len(p.rest) - 1 : len(p.rest) + len(d.guess)])
-            for d, p in zip(decodings, prompts, strict=True)
-        ]
+            decoding.hidden = hidden[
+                decoding.row, len(prompt.rest) - 1 : len(prompt.rest) + len(decoding.guess)
+            ]
+        return [self._head(decoding.grammar)(decoding.hidden) for decoding in decodings]
 
     def _append(self, decodings: Sequence[Decoding]) -> list[np.ndarray]:
         """Run what answers that go on have chosen and guess; logits (1 + guess, columns) of each of them."""
@@ -178,10 +185,9 @@ class NativeModel(Model):
             hidden = [states[row, : len(new)] for row, new in tokens.items()]
         for decoding in alive:
             decoding.passes += 1
-        return [
-            self._head(decoding.grammar)(states[-1 - len(decoding.guess) :])
-            for decoding, states in zip(alive, hidden, strict=True)
-        ]
+        for decoding, rows in zip(alive, hidden, strict=True):
+            decoding.hidden = rows[-1 - len(decoding.guess) :]
+        return [self._head(decoding.grammar)(decoding.hidden) for decoding in alive]
 
     def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
         """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
