@@ -230,7 +230,7 @@ class FrameScheduler:
                 f"the shortest that works is {math.ceil(least * 1e3) / 1e3:.3f} s"
             )
         return (
-            f"{deadline} is tight: the fastest level ({self.levels[0].name}) takes {shortest:.3f} s at present, "
+            f"{deadline} is tight: the fastest level ({self.levels[0].name}) takes {shortest:.3f} s now, "
             "so that images are dropped until the machine has more time for it, or the deadline is longer"
         )
 
