@@ -100,6 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=defaults.samples, help="pictures to train on in all")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="pictures per step")
     parser.add_argument("--lr", type=float, default=defaults.lr, help="learning rate before it falls")
+    parser.add_argument(
+        "--decay",
+        type=float,
+        default=defaults.decay,
+        metavar="SHARE",
+        help="share of the samples, at the end, over which the learning rate falls to zero",
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the weights and the pictures")
     parser.add_argument(
         "--processes", type=int, default=defaults.processes, help="0: one on a GPU, else one per core"
@@ -135,11 +142,14 @@ def run(options: argparse.Namespace) -> int:
         not options.base or options.tile or options.bins or options.vision_layers
     ):
         raise ValueError("--only-whole-boxes needs --base, and no --tile, --bins or --vision-layers")
+    if not 0 < options.decay <= 1:
+        raise ValueError(f"--decay {options.decay:g} is no share of the samples; take more than 0, at most 1")
     plan = Plan(
         out=options.out,
         samples=options.samples,
         batch=options.batch,
         lr=options.lr,
+        decay=options.decay,
         seed=options.seed,
         processes=options.processes,
         base=options.base or "",

@@ -2,7 +2,7 @@
 
 ``state.pt`` in the output folder holds weights, optimiser and the number of samples seen; samples are
 numbered, so that the data go on where they stopped. The learning rate stays constant and falls
-to zero over the last 30% of the samples, so that a longer run continues a shorter one.
+to zero over the last part of the samples, so that a longer run continues a shorter one.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Plan:
     samples: int = 200_000
     batch: int = 64  #: per step, over all processes
     lr: float = 2e-3
+    decay: float = 0.3  #: share of the samples, at the end, over which the rate falls to zero
     vision_first: int = 20_000  #: samples on which only the dense loss is trained, without a base
     seed: int = 0
     processes: int = 0  #: 0: one on a GPU, else one per core
@@ -166,8 +167,8 @@ class _Numbered(Dataset):
 
 
 def learning_rate(plan: Plan, seen: int) -> float:
-    """Warm-up over 3,000 samples, constant, then linear to zero over the last 30%."""
-    decay = min(1.0, (plan.samples - seen) / (0.3 * plan.samples))
+    """Warm-up over 3,000 samples, constant, then linear to zero."""
+    decay = min(1.0, (plan.samples - seen) / (plan.decay * plan.samples))
     return plan.lr * min(1.0, (seen + plan.batch) / 3000) * max(decay, 0.0)
 
 
