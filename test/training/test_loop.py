@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from operator import methodcaller
 from pathlib import Path
 
@@ -105,6 +106,8 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert learning_rate(whole, 10_000) == learning_rate(whole, 69_000) == 1.0
     assert learning_rate(whole, 85_000) == pytest.approx(0.5)
     assert learning_rate(whole, 100_000) == 0.0
+    slower = replace(whole, decay=0.8)
+    assert [learning_rate(slower, n) for n in (20_000, 60_000)] == pytest.approx([1.0, 0.5])
 
 
 PROGRAM = """
