@@ -109,11 +109,15 @@ def find(name: str | Path) -> Path:
 
     Nothing is fetched. Raises CheckpointError.
     """
-    for candidate in (SHIPPED / str(name), Path(name).expanduser()):
-        if (candidate / "config.json").is_file():
-            return candidate.resolve()
+    try:
+        for candidate in (SHIPPED / str(name), Path(name).expanduser()):
+            if (candidate / "config.json").is_file():
+                return candidate.resolve()
+        there = Path(name).exists()
+    except (OSError, RuntimeError, ValueError) as error:  # forbidden, too long, of no user, with a NUL in it
+        raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be looked at: {error}") from None
     hub = HUB_ID.fullmatch(str(name))
-    if hub and not Path(name).exists():
+    if hub and not there:
         snapshot = cached(hub["repo"], hub["revision"] or "main")
         if snapshot and (snapshot / "config.json").is_file():
             return snapshot

@@ -82,7 +82,9 @@ def _told(transition: Transition) -> Transition:
         try:
             return transition(node, state)
         except Exception as error:
-            node.get_logger().error(f"{transition.__name__} failed: {type(error).__name__}: {error}")
+            reason = f"{transition.__name__} failed: {type(error).__name__}: {error}"
+            node.get_logger().error(reason)
+            node._engine.changed(EngineState.FAILED, reason)
             raise
 
     return wrapper
@@ -276,6 +278,9 @@ class ArgusNode(LifecycleNode):
             self._take({change.name: change.value for change in changes})
         except (ParameterError, PolicyError, checkpoint.CheckpointError) as error:
             return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # a refusal, rather than the end of the node
+            self.get_logger().error(f"parameters could not be set:\n{traceback.format_exc()}")
+            return SetParametersResult(successful=False, reason=f"{type(error).__name__}: {error}")
         return SetParametersResult(successful=True)
 
     def _take(self, changed: dict[str, Any]) -> None:

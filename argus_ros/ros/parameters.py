@@ -79,10 +79,15 @@ class Spec:
         return descriptor
 
     def coerce(self, value: Any) -> Any:
-        """An integer where a number is wanted, an empty array, a range: as people and YAML write them."""
+        """An integer where a number is wanted, an empty array, a range: as people and YAML write them.
+
+        rcl gives an empty array on the command line or in a file as no value at all.
+        """
+        if value is None:
+            return self.value
         if isinstance(self.default, float) and type(value) is int:
             return float(value)
-        if isinstance(self.default, tuple) and value is not None and not isinstance(value, str | int | float):
+        if isinstance(self.default, tuple) and not isinstance(value, str | int | float):
             return list(value) or self.value
         if isinstance(self.default, str) and isinstance(value, (list, array.array)):  # [low, high]
             return str(list(value))

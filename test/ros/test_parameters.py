@@ -86,6 +86,14 @@ def test_a_task_of_too_many_words_is_refused(changed: dict[str, Any]) -> None:
         Settings.of(values(**changed)).check_task()
 
 
+def test_an_empty_array_is_the_default() -> None:
+    """As rcl gives ``-p classes:=[]``: without a value."""
+    specs = {spec.name: spec for spec in (*parameters.NODE, *parameters.of_camera("front"))}
+    assert specs["classes"].coerce(None) == specs["classes"].coerce([]) == [""]
+    assert specs["cameras"].coerce(None) == ["front"]
+    assert specs["camera.front.region"].coerce(None) == [0, 0, 0, 0]
+
+
 def test_numbers_are_taken_as_people_write_them() -> None:
     specs = all_specs(("front",))
     deadline = specs["camera.front.deadline"].coerce(1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from argus_ros.core.checkpoint import CheckpointError
+from argus_ros.core.checkpoint import CheckpointError, read
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.vlm.engine import Engine
@@ -149,3 +149,9 @@ def test_positions_are_the_stock_models(side: int) -> None:
         stock.position_embedding.weight.copy_(torch.arange(side * side)[:, None])
         ids = stock(torch.zeros(1, 3, side * 2, side * 2), torch.ones(1, side, side, dtype=torch.bool))
     assert torch.equal(position_ids(side).flatten(), ids.flatten().long())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/model", "a\0b", "/proc/1/root/model"])
+def test_a_path_that_cannot_be_looked_at_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot be looked at|no checkpoint"):
+        read(name)
