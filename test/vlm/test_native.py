@@ -20,7 +20,8 @@ from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.tokens import Tokens
 
 CPU = torch.device("cpu")
-ALL = PRESETS["realtime"]  # with device_loop, and so with steps of static shapes, as on a GPU
+#: With device_loop, and so with steps of static shapes, as on a GPU; the kernels have a test of their own.
+ALL = PRESETS["realtime"].without(["fused_kernels"])
 ON_CPU = ALL.without(["device_loop"])
 
 
