@@ -454,13 +454,13 @@ def test_a_deadline_no_answer_can_meet(watch: Callable[..., Watched]) -> None:
     """
     watched = watch({"front": Camera(CameraPolicy(deadline=0.1)), "rear": asking()}, "takes half a second")
     watched.ready()
+    with pytest.raises(PolicyError, match="shortest that works"):
+        watched.pipeline.set_camera("left", Camera(CameraPolicy(deadline=0.09)))
     watched.offer(camera="rear")
     assert watched.report().outcome is Outcome.PUBLISHED
     (warning,) = watched.warnings
     assert "camera front: deadline 0.100 s" in warning
     assert "the shortest that works is 0.500 s" in warning
-    with pytest.raises(PolicyError, match="shortest that works"):
-        watched.pipeline.set_camera("left", Camera(CameraPolicy(deadline=0.09)))
     watched.pipeline.set_camera("front", Camera(CameraPolicy(deadline=0.1, weight=2.0)))
     watched.pipeline.set_cameras({"rear": asking(), "front": Camera(CameraPolicy(deadline=0.4))})
     assert "camera front: deadline 0.400 s is tight" in watched.warnings[-1]
