@@ -1,6 +1,7 @@
 """What all tests share: system tests run last, tests of the ROS side only where ROS is, figures are shown."""
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so whatever they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Models of a few thousand weights only wait for a second thread: ten times as long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

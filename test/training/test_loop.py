@@ -111,13 +111,11 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 
 PROGRAM = """
-import signal
 from pathlib import Path
 from argus_ros.training.blank import TINY
 from argus_ros.training.loop import Plan, train
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell ignores it for us
     plan = Plan(Path("out/run"), 1_000_000, batch=2, shape=TINY, processes=2, report_steps=1)
     train(plan, lambda entry: print("on", flush=True))
 """
