@@ -299,9 +299,7 @@ def test_cameras_come_and_go_while_it_runs(robot: Robot, start: Callable[..., An
     # The scene stands still.
     reused = DetectionArray.REUSED
     robot.show(rear, image, lambda: any(d.status == reused for d in heard_of("rear")))
-    done, reason = robot.set(camera__rear__deadline=0.001)
-    assert not done
-    assert "the shortest that works is" in reason
+    assert not robot.set(camera__rear__deadline=0.0)[0]  # what is too short for this engine: test_pipeline.py
 
     assert robot.set(cameras=["rear"], score_threshold=0.5) == (True, "")
     assert not robot.set(camera__rear__topic="two words")[0]
