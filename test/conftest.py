@@ -2,14 +2,14 @@
 
 import os
 import signal
-import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from argus_ros.core.domain import claim as claim_free_domain
 
 HERE = Path(__file__).parent
 
@@ -36,18 +36,10 @@ if find_spec("rclpy") is None:  # a machine for the model alone
 
 @contextmanager
 def _claimed_domain() -> Iterator[int]:
-    """A free ROS domain, 1 to 101; an abstract socket of its name holds it, whoever else tests here."""
-    start = (os.getpid() * 7 + time.monotonic_ns() // 1000) % 101
-    for offset in range(101):
-        domain = 1 + (start + offset) % 101
-        with socket.socket(socket.AF_UNIX) as claim:
-            try:
-                claim.bind(f"\0argus_ros test domain {domain}")
-            except OSError:
-                continue
-            yield domain
-            return
-    raise RuntimeError("all ROS domains of this machine are in use by tests")
+    """A ROS domain that nobody else uses on this machine, until the end of the block."""
+    claim, domain = claim_free_domain()
+    with claim:
+        yield domain
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -395,3 +395,30 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+# --- fixtures of the tests with several processes -----------------------------------------------
+
+
+@pytest.fixture
+def ros(claim_domain: Callable[[], AbstractContextManager[int]], tmp_path: Path) -> Iterator[Ros]:
+    """A domain for one test."""
+    with claim_domain() as domain, inhabited(domain, tmp_path) as ros:
+        yield ros
+
+
+@pytest.fixture(scope="module")
+def shared_ros(
+    claim_domain: Callable[[], AbstractContextManager[int]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ros]:
+    """A domain for the tests of a file."""
+    with claim_domain() as domain, inhabited(domain, tmp_path_factory.mktemp("shared")) as ros:
+        yield ros
+
+
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint."""
+    from argus_ros.training.blank import write_checkpoint  # torch and transformers, only when it is needed
+
+    return write_checkpoint(tmp_path_factory.mktemp("blank"))
