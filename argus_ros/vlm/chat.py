@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.section import CheckpointError, read_json
@@ -25,6 +26,18 @@ def question(task: Task, checkpoint: Checkpoint) -> str:
     from argus_ros.vlm import formats  # which need this module's own users
 
     return formats.of(checkpoint.format).questions(task)[0].text
+
+
+def inputs(processor: Any, picture: Any, asked: str) -> Any:
+    """What a stock processor makes of a picture (PIL's) and what is asked about it, by its chat template."""
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": asked}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
 
 
 def starts_itself(text: str, checkpoint: Checkpoint) -> bool:

@@ -163,14 +163,7 @@ class GenericEngine:
         """What the processor makes of a question about a picture."""
         if not self._format.chat:
             return self._processor(text=question.text, images=picture, return_tensors="pt")
-        content = [{"type": "image", "image": picture}, {"type": "text", "text": question.text}]
-        return self._processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
+        return chat.inputs(self._processor, picture, question.text)
 
     @torch.inference_mode()
     def plain(self, image: np.ndarray, task: Task, max_new_tokens: int) -> str:

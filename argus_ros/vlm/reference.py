@@ -110,15 +110,7 @@ class TransformersModel(Model):
         if self.checkpoint.vocabulary is not None:
             text = chat.full_text(task, self.checkpoint)
             return self._processor(text=text, images=[image], return_tensors="pt")
-        question = chat.question(task, self.checkpoint)
-        content = [{"type": "image", "image": PIL.Image.fromarray(image)}, {"type": "text", "text": question}]
-        return self._processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
+        return chat.inputs(self._processor, PIL.Image.fromarray(image), chat.question(task, self.checkpoint))
 
     def _greedy(self, inputs: dict[str, Tensor], max_new_tokens: int, **arguments: object) -> Tensor:
         """New token ids (n,)."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from argus_ros.core.types import Task
-from argus_ros.vlm.formats.reading import Candidate, Question, Sizes, listed, numbers, scaled
+from argus_ros.vlm.formats.reading import Candidate, Question, Sizes, label_before, listed, numbers, scaled
 from argus_ros.vlm.formats.text import Text, caption_or_question
 
 SCALE = 1000
@@ -31,6 +31,5 @@ class InternVL(Text):
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
         labels = list(_LABEL.finditer(answer))
         for box in _BOX.finditer(answer):
-            before = [label for label in labels if label.end() <= box.start()]
             values = scaled(numbers(box[1]), SCALE, SCALE) if box[2] else None
-            yield Candidate(before[-1][1] if before else "", values, box.span())
+            yield Candidate(label_before(labels, box.start()), values, box.span())

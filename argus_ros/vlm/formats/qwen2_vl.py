@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from argus_ros.core.types import Task
-from argus_ros.vlm.formats.reading import Candidate, Question, Sizes, numbers, scaled
+from argus_ros.vlm.formats.reading import Candidate, Question, Sizes, label_before, numbers, scaled
 from argus_ros.vlm.formats.text import Text, caption_or_question
 
 SCALE = 1000
@@ -30,7 +30,6 @@ class Qwen2VL(Text):
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
         labels = list(_LABEL.finditer(answer))
         for box in _BOX.finditer(answer):
-            before = [label for label in labels if label.end() <= box.start()]
             whole = box[2] and _PLACE.fullmatch(box[1].strip())
             values = scaled(numbers(box[1]), SCALE, SCALE) if whole else None
-            yield Candidate(before[-1][1] if before else "", values, box.span())
+            yield Candidate(label_before(labels, box.start()), values, box.span())

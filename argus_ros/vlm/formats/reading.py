@@ -159,6 +159,12 @@ def numbers(text: str) -> list[float]:
     return [float(n[:32]) for n in re.findall(r"-?\d+(?:\.\d+)?", text)]
 
 
+def label_before(labels: Sequence[re.Match[str]], place: int) -> str:
+    """The text of the last label that ends before a place of the answer; "" where there is none."""
+    before = [label for label in labels if label.end() <= place]
+    return before[-1][1] if before else ""
+
+
 def scaled(values: Iterable[float], x: float, y: float) -> list[float] | None:
     """Four numbers, x and y in turn, over their scales; None unless they are four."""
     found = list(values)
