@@ -74,12 +74,11 @@ def headline(results: dict[str, dict[str, Any]]) -> str:
 
 def by(key: str, name: str, results: dict[str, dict[str, Any]]) -> str:
     """F1 of every class or size, a column a split."""
-    lines = [f"| {name} | {' | '.join(f'F1, `{split}`' for split in results)} |"]
-    lines.append("|" + "---|" * (len(results) + 1))
-    for row in next(iter(results.values()))[key]:
-        figures = (f"{result[key][row]['f1']:.2f}" for result in results.values())
-        lines.append(f"| {row} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    rows = [
+        [row, *(f"{result[key][row]['f1']:.2f}" for result in results.values())]
+        for row in next(iter(results.values()))[key]
+    ]
+    return table([name, *(f"F1, `{split}`" for split in results)], rows)
 
 
 def photographs_card() -> str:

@@ -70,11 +70,10 @@ class Accuracy:
             self.scores.append(detection.score)
             self.right.append(bool(verdicts[-1]))
         taken = {id(truth) for truth, _ in pairs.values()}
-        for truth in truths:
-            if id(truth) not in taken and not truth.ignored:
-                self._count(truth.label, truth.box, Tally(0, 0, 1))
-        wrong = [d for d, verdict in zip(found, verdicts, strict=True) if verdict is False]
         missed = [t for t in truths if id(t) not in taken and not t.ignored]
+        for truth in missed:
+            self._count(truth.label, truth.box, Tally(0, 0, 1))
+        wrong = [d for d, verdict in zip(found, verdicts, strict=True) if verdict is False]
         overlap_of = iou([box_of(d) for d in wrong], [t.box for t in missed])
         for i, j in np.argwhere(overlap_of >= 0.5):
             self.confused[missed[j].label, wrong[i].label] += 1

@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         if bank:
             raise ValueError("--lit is for synthetic scenes; leave it out with --data")
         data = coco.read(options.data, options.images, options.only or "")
-        classes, samples, count = data.classes, from_data(data), len(data.pictures)
+        classes, samples, count = data.classes, from_pictures(data.pictures), len(data.pictures)
         source = {"data": options.data.name, "only": options.only, "pictures": count}
     else:
         classes, count = scenes.CLASSES, options.scenes
@@ -122,10 +122,10 @@ def run(options: argparse.Namespace) -> int:
             f"{engine.info.name} does not know any class of the pictures ({', '.join(classes)}); "
             f"its own are {', '.join(engine.info.classes)}"
         )
-    if len(known) < len(classes):
-        left_out = ", ".join(c for c in classes if c not in known)
-        print(f"not measured, since {engine.info.name} does not know them: {left_out}", file=sys.stderr)
-        source["not_measured"] = [c for c in classes if c not in known]
+    if left_out := [c for c in classes if c not in known]:
+        names = ", ".join(left_out)
+        print(f"not measured, since {engine.info.name} does not know them: {names}", file=sys.stderr)
+        source["not_measured"] = left_out
     classes = tuple(known)
     shown = track(samples, "pictures", total=count, transient=True)
     if options.fit_temperature:
@@ -151,10 +151,6 @@ def from_scenes(count: int, seed: int, split: str, bank: Bank | None = None) -> 
     for number in range(seed, seed + count):
         scene = scenes.render(number, split, (640, 480), bank=bank)
         yield Sample(f"{split} {number}", scene.image, scene.things)
-
-
-def from_data(data: coco.Data) -> Iterator[Sample]:
-    return from_pictures(data.pictures)
 
 
 def from_pictures(pictures: Iterable[coco.Picture]) -> Iterator[Sample]:

@@ -20,7 +20,7 @@ from argus_ros.core.types import Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import coco
-from argus_ros.training.loop import Lesson, Plan, train
+from argus_ros.training.loop import Plan, train
 from argus_ros.vlm.engine import Engine
 
 #: Pictures that the F1 of the curves is measured on, and number of the first scene of these.
@@ -168,9 +168,6 @@ def run(options: argparse.Namespace) -> int:
         lit=options.lit,
         features=options.features,
     )
-    left_out = Lesson(plan).left_out
-    if left_out:
-        print(f"{len(left_out)} annotations are left out, the first: {left_out[0]}", file=sys.stderr)
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:
         next(measure.samples())  # what is wrong with the pictures is said now

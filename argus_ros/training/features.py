@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-Box = tuple[float, float, float, float]
+from argus_ros.core.matching import Box
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,7 @@ class Piece:
 
     box: Box  #: in pixels of the scene
     map: np.ndarray  #: (rows, columns, channels) of the whole picture
-    shows: (
-        Box  #: the part of the picture, x0, y0, x1, y1 in [0, 1]; x0 > x1 where left and right are exchanged
-    )
+    shows: Box  #: part of the picture, x0, y0, x1, y1 in [0, 1]; x0 > x1 where left and right are exchanged
 
     def moved(self, x: float, y: float) -> Piece:
         a, b, c, d = self.box

@@ -8,6 +8,7 @@ to zero over the last part of the samples, so that a longer run continues a shor
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -36,6 +37,8 @@ from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.scenes import Scene
 from argus_ros.training.sprites import Bank as SpriteBank
 from argus_ros.vlm import boxes, prompts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,8 @@ def train(
     """
     lesson = Lesson(plan)
     lesson.start()  # what is wrong is said here, not in another process
+    if left_out := lesson.left_out:
+        log.warning("%d annotations are left out, the first: %s", len(left_out), left_out[0])
     plan.out.mkdir(parents=True, exist_ok=True)
     cuda = torch.cuda.is_available()
     processes = plan.processes or (1 if cuda else max(1, len(os.sched_getaffinity(0))))
