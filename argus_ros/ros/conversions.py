@@ -93,6 +93,7 @@ def to_timing(
         decode_passes=answer.decode_passes,
         drafted_tokens=answer.drafted_tokens,
         accepted_tokens=answer.accepted_tokens,
+        dropped_boxes=answer.dropped,
         **{name: float(getattr(times, name)) for name in StageTimes.__dataclass_fields__},
     )
 

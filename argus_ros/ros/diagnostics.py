@@ -7,6 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -14,7 +15,7 @@ from std_msgs.msg import Header
 
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.protocol import ModelInfo
-from argus_ros.core.types import Outcome
+from argus_ros.core.types import Answer, Outcome
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -94,10 +95,12 @@ class CameraHealth:
         self.mismatch = ""  #: publishers whose QoS does not fit
         self.publishers: tuple[str, ...] = ()  #: whose images are received
         self.last_error = ""
+        self.dropped_boxes = 0
         self._active_since: float | None = None
         self._last_image: float | None = None
         self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
         self._ages: deque[tuple[float, float]] = deque()
+        self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
         self._gap = 0  # messages since the last image that were malformed
         self._lock = threading.Lock()
 
@@ -108,6 +111,7 @@ class CameraHealth:
             self.publishers = ()
             self._recent.clear()
             self._ages.clear()
+            self._boxes.clear()
 
     def arrived(self, stamp_ns: int, now: float) -> None:
         with self._lock:
@@ -126,8 +130,12 @@ class CameraHealth:
             self._recent.append((now, "malformed"))
             self._gap += 1
 
-    def ended(self, outcome: Outcome, now: float, error: str = "") -> None:
+    def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
+        """``answer``: of a frame that ran."""
         with self._lock:
+            if answer:
+                self.dropped_boxes += answer.dropped
+                self._boxes.append((now, len(answer.detections), answer.dropped))
             self.counts[outcome] += 1
             self._recent.append((now, outcome.name))
             self.last_error = error or self.last_error
@@ -171,6 +179,7 @@ class CameraHealth:
         values |= {outcome.name.lower().replace("_", " "): self.counts[outcome] for outcome in Outcome}
         values["malformed"] = self.malformed_count
         values["lost on the way"] = self.gaps.lost
+        values["dropped boxes"] = self.dropped_boxes
         values["publishers"] = ", ".join(self.publishers)
         values["QoS mismatch"] = self.mismatch
         values["last error"] = self.last_error
@@ -209,6 +218,11 @@ class CameraHealth:
         if recent["lost"] > LOST_TOLERATED * (images + recent["lost"]):
             lost = f"{recent['lost']} of {images + recent['lost']} images"
             return WARN, f"{lost} lost between camera and node; {LOST_REMEDY}"
+        if (dropped := sum(n for _, _, n in self._boxes)) and not any(n for _, n, _ in self._boxes):
+            return WARN, (
+                f"the model wrote {dropped} boxes, and none is one of what was asked for in the picture: the "
+                "classes, or 'answer_format', may not be those it was trained with"
+            )
         return OK, f"{images} images, {ran} answers in the last {WINDOW:g} s"
 
     def _silence(self, now: float) -> float:
@@ -218,7 +232,8 @@ class CameraHealth:
         return silent if silent > PATIENCE else 0.0
 
     def _forget(self, now: float) -> None:
-        for queue in (self._recent, self._ages):
+        queues: tuple[deque[Any], ...] = (self._recent, self._ages, self._boxes)
+        for queue in queues:
             while queue and queue[0][0] < now - WINDOW:
                 queue.popleft()
 

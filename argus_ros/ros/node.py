@@ -440,7 +440,7 @@ class ArgusNode(LifecycleNode):
             )
         error = report.reason if undecodable or report.outcome is Outcome.ENGINE_DOWN else ""
         if camera := self._cameras.get(report.camera):
-            camera.health.ended(outcome, time.monotonic(), error)
+            camera.health.ended(outcome, time.monotonic(), error, report.answer)
 
     def _watched(self) -> bool:
         kinds = (ImageMessage, CompressedImage)

@@ -168,7 +168,8 @@ class EngineRunner:
         ready = time.perf_counter()
         taken = Frame(pixels, prepared.rows, prepared.columns) if any(prepared.frame) else pixels
         draft = self.engine.box_draft(grammar)
-        made = self.model.generate(prompt, grammar, taken, Limits(self._tokens), draft)
+        limits = Limits(self._tokens)
+        made = self.model.generate(prompt, grammar, taken, limits, draft, logits=bool(grammar.bins))
         decoded = time.perf_counter()
         vocabulary = self.engine.checkpoint.vocabulary
         if grammar.bins and vocabulary:

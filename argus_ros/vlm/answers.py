@@ -78,11 +78,6 @@ def written(
     return tuple(found), reading.dropped
 
 
-def chosen(logits: np.ndarray, columns: Sequence[int]) -> list[float]:
-    """The probability of each chosen column by (steps, columns) masked logits."""
-    return [float(_softmax(row)[column]) for row, column in zip(logits, columns, strict=False)]
-
-
 def _label(grammar: Grammar, thing: Object, tokens: Tokens) -> tuple[str, str]:
     if grammar.labels is not None:
         return grammar.labels[thing.words]

@@ -211,11 +211,11 @@ class Engine:
 
     def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
         """What the model says, before it is made an answer: for tests and measurements."""
-        ((_, made),) = self._generate([request], [pixels])
+        ((_, made),) = self._generate([request], [pixels], logits=True)
         return made
 
     def _generate(
-        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
+        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray], logits: bool = False
     ) -> Iterator[tuple[int, Generated]]:
         jobs: list[Job] = []
         memories: list[Memory | None] = []
@@ -229,7 +229,7 @@ class Engine:
                 memory = self._memories.of(request.camera, question, request.taken)
                 draft = memory.draft(grammar, request.taken)
             draft = draft or self.box_draft(grammar)
-            jobs.append(Job(prompt, grammar, tiles, limits, draft))
+            jobs.append(Job(prompt, grammar, tiles, limits, draft, logits or bool(grammar.bins)))
             memories.append(memory)
         for index, made in self._model.generate_all(jobs):
             memory, draft = memories[index], jobs[index].draft
@@ -243,7 +243,7 @@ class Engine:
 
     def _answer(self, request: FrameRequest, made: Generated) -> Answer:
         """Raises FloatingPointError where the model computed no numbers, whatever grammar made of it."""
-        if np.isnan(made.logits[np.arange(len(made.columns)), made.columns]).any():
+        if np.isnan(made.probabilities).any():
             raise FloatingPointError(
                 f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
                 "weights are broken, or the precision or the device is; try dtype float32, or device cpu"
@@ -292,7 +292,7 @@ class Engine:
             question,
             text,
             ends,
-            answers.chosen(made.logits, made.columns),
+            made.probabilities,
             Sizes(request.width, request.height),
         )
         return found[: request.max_detections or None], dropped

@@ -51,6 +51,7 @@ class Job:
     tiles: np.ndarray | Frame  #: (tiles, side, side, 3) uint8 RGB; a frame needs ``device_resize``
     limits: Limits
     draft: Draft | None = None  #: is followed; a backend may use it, and chooses the same without
+    logits: bool = True  #: whether they are kept: of free text they are a whole vocabulary a token
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Generated:
     """What a model generated for one frame."""
 
     columns: list[int]  #: of the grammar; the ending one included
-    logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf
+    logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf; (0, columns) where not kept
+    probabilities: list[float]  #: of each column among those that were allowed; NaN of logits that are NaN
     truncated: bool
     times: StageTimes  #: of the frames that ran together, up to the end of this one
     passes: int  #: forward passes after prefill
@@ -83,9 +85,10 @@ class Model(Protocol):
         tiles: np.ndarray | Frame,
         limits: Limits,
         draft: Draft | None = None,
+        logits: bool = True,
     ) -> Generated:
         """Answer one frame."""
-        ((_, made),) = self.generate_all([Job(prompt, grammar, tiles, limits, draft)])
+        ((_, made),) = self.generate_all([Job(prompt, grammar, tiles, limits, draft, logits)])
         return made
 
     def free(self) -> None:
@@ -93,6 +96,15 @@ class Model(Protocol):
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@np.errstate(all="ignore")
+def probability(logits: np.ndarray, column: int) -> float:
+    """Of a column, the best by its masked logits (columns,); NaN where they are."""
+    best = logits[column]
+    if np.isinf(best):
+        return 1.0 / int((logits == best).sum())
+    return float(1.0 / np.exp(logits - best).sum(dtype=np.float64))
 
 
 class Decoding:
@@ -105,7 +117,8 @@ class Decoding:
         self.job, self.grammar, self.row = job, job.grammar, row
         self.cursor = Cursor(job.grammar, job.limits.max_objects)
         self.columns: list[int] = []
-        self.rows = np.full((job.limits.max_tokens, len(job.grammar.tokens)), -np.inf, np.float32)
+        self.rows: list[np.ndarray] = []  #: logits of each choice, where they are kept
+        self.probabilities: list[float] = []  #: likewise, where they are not
         self.length = 0  #: tokens that have run and are part of the sequence
         self.pending: list[int] = []
         self.guess: list[int] = []
@@ -135,16 +148,14 @@ class Decoding:
         limits, first = self.job.limits, len(self.columns)
         for at, (raw, expected) in enumerate(zip(logits, [*self.guess, -1], strict=True)):
             self.chosen_by = at
-            row = self.rows[len(self.columns)]
-            np.copyto(row, np.maximum(raw, FLOOR), where=self.cursor.allowed())
-            self._add(int(row.argmax()))
+            row = np.where(self.cursor.allowed(), np.maximum(raw, FLOOR), -np.inf).astype(np.float32)
+            self._add(int(row.argmax()), row)
             if self.columns[-1] != expected or self.cursor.done or len(self.columns) == limits.max_tokens:
                 break
         self.length += len(self.pending) + len(self.columns) - first - 1
         self.pending = self.columns[-1:]
         self.begins_box = self.cursor.state == Y_MIN
         while self._jump and len(self.columns) < limits.max_tokens and (forced := self.cursor.forced()) >= 0:
-            self.rows[len(self.columns), forced] = 0
             self._add(forced)
             self.pending.append(forced)
         self._look(self.columns[first:])
@@ -160,18 +171,23 @@ class Decoding:
                 break
             self.length += len(self.pending)
             self.passes += 1
-            self.rows[len(self.columns)] = row
             self.pending = []
             for column in columns[: most - len(self.columns)]:
                 if column < 0:
                     break
-                if self.pending:
-                    self.rows[len(self.columns), column] = 0
-                self._add(column)
+                self._add(column, None if self.pending else row)
                 self.pending.append(column)
         self._look(self.columns[first:])
 
-    def _add(self, column: int) -> None:
+    def _add(self, column: int, logits: np.ndarray | None = None) -> None:
+        """Take a column that was chosen by masked logits, or without any one that was forced."""
+        if self.job.logits:
+            if logits is None:
+                logits = np.full(len(self.grammar.tokens), -np.inf, np.float32)
+                logits[column] = 0
+            self.rows.append(logits)
+        else:
+            self.probabilities.append(1.0 if logits is None else probability(logits, column))
         self.columns.append(column)
         self.cursor.advance(column)
 
@@ -186,9 +202,12 @@ class Decoding:
 
     def generated(self, times: StageTimes, visual_tokens: int) -> Generated:
         draft = self.job.draft
+        logits = np.array(self.rows, np.float32).reshape(-1, len(self.grammar.tokens))
+        kept = map(probability, logits, self.columns)
         return Generated(
             columns=self.columns,
-            logits=self.rows[: len(self.columns)],
+            logits=logits,
+            probabilities=list(kept) if self.job.logits else self.probabilities,
             truncated=self.truncated,
             times=times,
             passes=self.passes,

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
 from argus_ros.vlm import chat
-from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch
+from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch, probability
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
@@ -85,9 +85,11 @@ class TransformersModel(Model):
         times = watch.times()
         columns = [grammar.column[int(token)] for token in output]
         processor.follow(output)
+        logits = torch.stack(processor.rows).cpu().numpy()
         return Generated(
             columns=columns,
-            logits=torch.stack(processor.rows).cpu().numpy(),
+            logits=logits,
+            probabilities=list(map(probability, logits, columns)),
             truncated=not processor.cursor.done,
             times=times,
             passes=len(columns) - 1,

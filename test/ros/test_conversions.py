@@ -37,6 +37,7 @@ ANSWER = Answer(
     decode_passes=6,
     drafted_tokens=4,
     accepted_tokens=3,
+    dropped=2,
 )
 
 
@@ -91,6 +92,7 @@ def test_timing_has_every_stage_and_count(header: Header) -> None:
     assert {name: getattr(message, name) for name in seconds} == seconds
     counts = ("visual_tokens", "generated_tokens", "decode_passes", "drafted_tokens", "accepted_tokens")
     assert [getattr(message, name) for name in counts] == [25, 11, 6, 4, 3]
+    assert message.dropped_boxes == 2
     assert message.level == 2
 
 

@@ -11,7 +11,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.protocol import ModelInfo
-from argus_ros.core.types import Outcome
+from argus_ros.core.types import Answer, Detection, Outcome
 from argus_ros.ros.diagnostics import (
     ERROR,
     OK,
@@ -73,6 +73,19 @@ def test_a_camera_that_is_well() -> None:
     assert report.values["images per second"] == "10.1"
     assert report.values["age median [s]"] == "0.050"
     assert report.values["published"] == 100
+
+
+def test_boxes_that_cannot_be_used_are_counted_and_told_where_there_are_no_others() -> None:
+    camera, one = health(10), Detection("cone", 0.5, 0.0, 0.0, 1.0, 1.0)
+    camera.ended(Outcome.PUBLISHED, 0.9, answer=Answer(dropped=3))
+    report = camera.report("/image", 1.0)
+    assert report.level == WARN
+    assert "wrote 3 boxes" in report.message
+    assert "answer_format" in report.message
+    assert report.values["dropped boxes"] == 3
+    camera.ended(Outcome.PUBLISHED, 1.0, answer=Answer((one,), dropped=1))
+    assert camera.report("/image", 1.0).level == OK
+    assert camera.report("/image", 1.0).values["dropped boxes"] == 4
 
 
 def test_one_that_never_delivers() -> None:

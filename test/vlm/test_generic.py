@@ -257,8 +257,7 @@ def _saying(tokens: list[int], column: dict[int, int]) -> object:
 
     def take(decoding: object, logits: np.ndarray) -> None:
         step = len(decoding.columns)  # type: ignore[attr-defined]
-        decoding.rows[step] = logits[0]  # type: ignore[attr-defined]
-        decoding._add(column[tokens[step]])  # type: ignore[attr-defined]
+        decoding._add(column[tokens[step]], logits[0])  # type: ignore[attr-defined]
         decoding.length += len(decoding.pending)  # type: ignore[attr-defined]
         decoding.pending = decoding.columns[-1:]  # type: ignore[attr-defined]
         decoding._look(decoding.columns[-1:])  # type: ignore[attr-defined]

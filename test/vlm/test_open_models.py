@@ -300,3 +300,18 @@ def test_json_files_with_nonsense_in_them_are_refused_in_a_sentence(
         pass
     finally:
         (folder / name).write_text(before)
+
+
+def test_of_free_text_probabilities_are_kept_and_no_logits(tmp_path: Path) -> None:
+    """Logits of a whole vocabulary for every token would be a hundred megabytes."""
+    engine = Engine(EngineConfig(str(layouts.internvl(tmp_path, layouts.QWEN3)), device="cpu"))
+    request = FrameRequest(1, 0, 0, 0, 64, 64, Task("detect", ("cone",)), max_new_tokens=NEW)
+    tiles = photograph((32, 32))[None]
+    whole = engine.generate(request, tiles)
+    ((_, made),) = engine._generate([request], [tiles])
+    assert made.columns == whole.columns
+    assert made.logits.shape == (0, whole.logits.shape[1])
+    best = np.exp(whole.logits - whole.logits.max(1, keepdims=True))
+    expected = (best / best.sum(1, keepdims=True))[np.arange(len(best)), whole.columns]
+    assert made.probabilities == pytest.approx(expected, rel=1e-4)
+    assert whole.probabilities == pytest.approx(expected, rel=1e-4)
