@@ -32,6 +32,7 @@ from rclpy.serialization import serialize_message
 from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool
 
 from argus_ros.core.fastdds import PROFILE_VARIABLES
 
@@ -180,6 +181,7 @@ class Robot:
     #: It calls, discovered in this order.
     SERVICES: ClassVar[dict[str, type]] = {
         "ask": Ask,
+        "enable": SetBool,
         "set_parameters_atomically": SetParametersAtomically,
         "get_parameters": GetParameters,
         "list_parameters": ListParameters,

@@ -31,6 +31,7 @@ from argus_ros.core.latency import LatencyModel
 from argus_ros.core.preparation import Prepared, fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
 from argus_ros.core.scheduler import (
+    PAUSED,
     CameraPolicy,
     Ended,
     Frame,
@@ -195,6 +196,7 @@ class Pipeline:
         self._tried: set[tuple[str, int]] = set()  # work and budget level that the engine has answered
         self._counts: dict[str, Counter[Outcome]] = {}
         self._stopping = False
+        self._enabled = True
         self._up = False  # whether the engine takes frames
         self._reporting = threading.RLock()  # also guards the counts
         self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
@@ -312,6 +314,8 @@ class Pipeline:
             known, newest = self._cameras.get(camera), self._newest.get(camera)
             if known is None:
                 raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
+            if not self._enabled:
+                raise AskError(PAUSED)
             if newest is None:
                 raise AskError(f"no image of camera {camera} has arrived")
             if now - newest.arrived > SILENCE:
@@ -341,6 +345,18 @@ class Pipeline:
             for camera in self._cameras:
                 self._forget(camera)
             self._changed.notify_all()
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Work on what is offered, or end it as DISABLED; nothing is published once this has returned.
+
+        Cameras, the engine's process and its model stay as they are.
+        """
+        with self._changed:
+            self._enabled = enabled
+            self._scheduler.set_enabled(enabled)
+            ended = self._take_ended()
+            self._changed.notify_all()
+        self._report(ended)  # waits for a publication that has begun
 
     def counts(self) -> dict[str, Counter[Outcome]]:
         """Frames reported so far, per camera ever seen and outcome."""

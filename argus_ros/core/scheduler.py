@@ -34,6 +34,7 @@ CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
 #: What a frame has taken on a machine that others want, too, may be this many times what it takes alone.
 BUSY = 4.0
 LOAD_FITS, LOAD_FITS_AGAIN = 0.9, 0.8  #: earliest deadline first up to the one, again below the other
+PAUSED = "work is paused; service ~/enable resumes it"
 SLACK_TO_CLIMB = 0.1  #: part of the deadline a camera's frame must have to spare to take a higher level
 
 
@@ -187,6 +188,7 @@ class FrameScheduler:
         self._ended: list[Ended] = []
         self._ids = itertools.count(1)
         self._down = "the engine is not ready yet"
+        self._enabled = True
         self._vnow = 0.0  # the system's virtual time at the last selection
         self._load = Load()
         self._refresh_at = self._climb_at = -math.inf
@@ -269,6 +271,13 @@ class FrameScheduler:
             elif frame.state is not State.ANSWERED:
                 self._doom(frame, Outcome.ENGINE_DOWN, reason)
 
+    def set_enabled(self, enabled: bool) -> None:
+        """Take frames; or end those held, and those to come, as DISABLED, with whatever answer is coming."""
+        self._enabled = enabled
+        if not enabled:
+            for frame in self._held():
+                self._doom(frame, Outcome.DISABLED, PAUSED)
+
     # --- the way of a frame ---------------------------------------------------------------------
 
     def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame:
@@ -282,7 +291,9 @@ class FrameScheduler:
         if gap < math.inf:
             gap = min(gap, known.quiet_after())  # a pause is no period
             known.period = gap if not known.period else known.period + 0.1 * (gap - known.period)
-        if self._down:
+        if not self._enabled:
+            self._end(frame, Outcome.DISABLED, PAUSED)
+        elif self._down:
             self._end(frame, Outcome.ENGINE_DOWN, self._down)
         elif known.waiting:  # takes its place, and its permission under the rate cap
             self._end(known.waiting, Outcome.SUPERSEDED, "a newer frame came before it was prepared")

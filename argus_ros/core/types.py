@@ -34,6 +34,7 @@ class Outcome(enum.IntEnum):
     UNDECODABLE = 4
     WITHHELD = 5  #: it ran, came late, and was not published
     ENGINE_DOWN = 6
+    DISABLED = 7  #: the node was told to pause, see ``Pipeline.set_enabled``
 
 
 @dataclass(frozen=True)

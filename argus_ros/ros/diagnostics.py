@@ -204,6 +204,8 @@ class CameraHealth:
         ran = recent[Outcome.PUBLISHED.name]
         if down and self._recent[-1][1] in ("in", Outcome.ENGINE_DOWN.name):
             return WARN, "images arrive, but the engine is not ready"
+        if recent[Outcome.DISABLED.name] and self._recent[-1][1] in ("in", Outcome.DISABLED.name):
+            return OK, "images arrive and are not worked on: the node is paused; service ~/enable resumes it"
         if self.mismatch:
             return WARN, self.mismatch
         if len(self.publishers) > 1:

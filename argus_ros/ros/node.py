@@ -39,6 +39,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 
 from argus_ros.core import budget, checkpoint, fastdds
 from argus_ros.core.engine_client import EngineState
@@ -102,6 +103,7 @@ class ArgusNode(LifecycleNode):
         self._annotator: Annotator | None = None
         self._cameras: dict[str, Camera] = {}  # replaced, not changed: several threads look at it
         self._active = False
+        self._enabled = True  # by service ~/enable, whatever the state of the lifecycle
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
@@ -117,6 +119,7 @@ class ArgusNode(LifecycleNode):
         every = QoSProfile(history=HistoryPolicy.KEEP_ALL)
         group = ReentrantCallbackGroup()
         self.create_service(Ask, "~/ask", self._ask, qos_profile=every, callback_group=group)
+        self.create_service(SetBool, "~/enable", self._enable)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
         self.create_timer(DIAGNOSTICS_INTERVAL, self._watch, clock=steady)
 
@@ -171,6 +174,7 @@ class ArgusNode(LifecycleNode):
             hang_seconds=settings.engine_hang_seconds,
             spare=settings.spare_engine,
         )
+        self._pipeline.set_enabled(self._enabled)
         self._pipeline.start()
         return super().on_configure(state)
 
@@ -489,6 +493,18 @@ class ArgusNode(LifecycleNode):
         replace(self._settings, task=task).check_task()
         self._pipeline.ask(camera, task, request.deadline, report_to)
 
+    # --- pausing --------------------------------------------------------------------------------
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Service ``~/enable``: pause or resume work. The lifecycle's state is not touched."""
+        self._enabled = request.data
+        if self._pipeline:
+            self._pipeline.set_enabled(request.data)
+        response.success = True
+        response.message = "enabled" if request.data else "paused: images that come end as DISABLED"
+        self.get_logger().info(f"{response.message} (service ~/enable)")
+        return response
+
     # --- diagnostics ----------------------------------------------------------------------------
 
     def _engine_event(self, state: EngineState, text: str) -> None:
@@ -510,10 +526,10 @@ class ArgusNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         engine = self._pipeline.engine if self._pipeline else None
-        values: dict[str, object] = {}
+        values: dict[str, object] = {"enabled": self._enabled}
         if self._pipeline and engine:
             load = self._pipeline.load()
-            values = {
+            values |= {
                 "process": engine.pid or "none",
                 "spare process": engine.spare,
                 "restarts": engine.restarts,
@@ -586,6 +602,8 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: told.append(number))
     _end_on_hangup()
+    if os.environ.get("NO_COLOR"):  # of which rcutils knows nothing
+        os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
     node = None
     try:
         rclpy.init(args=args)

@@ -7,11 +7,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import argus_ros
+
 #: Commands and what they do; each is a module of this package with ``add_arguments`` and ``run``.
 COMMANDS = {
     "average": "take the mean of checkpoints that were trained from one and the same",
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
+    "doctor": "look at what this machine has of all that the node needs, and say what to do where it lacks",
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
     "label": "label pictures by a detector in ONNX's format, to train on",
     "lit": "render a bank of things with real lighting, to train on or to measure with",
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("argus", description=__doc__, formatter_class=_Formatter)
+    parser.add_argument("--version", action="version", version=f"argus_ros {argus_ros.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose, formatter_class=_Formatter)

@@ -48,6 +48,7 @@ MEANINGS = {
     "rate_limited": "its camera has a greatest rate, and this image was above it",
     "withheld": "its answer was ready after the deadline, and was not published",
     "engine_down": "the model was not loaded, or its process had ended",
+    "disabled": "the node was paused by its service ~/enable",
     "lost": "it did not arrive at the node",
 }
 PUBLISHED = Outcome.PUBLISHED.name.lower()

@@ -24,7 +24,7 @@ from argus_ros.core.budget import ladder
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineDownError, EngineState
 from argus_ros.core.image import Image, ImageError, Region
-from argus_ros.core.pipeline import PUBLISH_MARGIN, Camera, Offline, Pipeline, Report
+from argus_ros.core.pipeline import PUBLISH_MARGIN, AskError, Camera, Offline, Pipeline, Report
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.scheduler import CameraPolicy, Level, PolicyError
 from argus_ros.core.types import Detection, Outcome, Status, Task
@@ -128,6 +128,21 @@ def test_a_frame_comes_back_as_a_result_with_its_header(watch: Callable[..., Wat
     assert 0 < times.wait < times.total
     assert 0 < times.publish < times.total
     assert result.times.total < times.total
+
+
+def test_while_disabled_every_frame_is_reported_and_none_is_answered(watch: Callable[..., Watched]) -> None:
+    watched = watch({"front": asking()})
+    watched.ready()
+    assert watched.report_of_next().outcome is Outcome.PUBLISHED
+    watched.pipeline.set_enabled(False)
+    refused = [watched.report_of_next() for _ in range(3)]
+    assert {(report.outcome, report.answer) for report in refused} == {(Outcome.DISABLED, None)}
+    assert "~/enable" in refused[0].reason
+    with pytest.raises(AskError, match="~/enable"):
+        watched.pipeline.ask("front", Task(), 0.0, lambda report: None)
+    watched.pipeline.set_enabled(True)
+    assert watched.report_of_next().outcome is Outcome.PUBLISHED
+    assert watched.pipeline.counts()["front"] == {Outcome.PUBLISHED: 2, Outcome.DISABLED: 3}
 
 
 @dataclass(frozen=True, eq=False)

@@ -552,6 +552,26 @@ def test_while_the_engine_is_down_every_frame_ends_at_once():
     assert len(s.next_run(2.105)) == 1
 
 
+def test_disabled_ends_what_is_held_and_what_comes_and_keeps_an_answer_back():
+    s = scheduler("front", "rear")
+    s.offer("front", 1.0, 1.0)
+    running = prepare(s, 1.0)
+    s.next_run(1.005)
+    s.offer("front", 1.01, 1.01)
+    s.offer("rear", 1.01, 1.01)
+    prepare(s, 1.01)
+    s.set_enabled(False)
+    assert Counter(ends(s)) == {("front", Outcome.DISABLED): 1, ("rear", Outcome.DISABLED): 1}
+    assert not s.finished(running, 1.02)
+    s.offer("front", 1.03, 1.03)
+    assert ends(s) == [("front", Outcome.DISABLED)] * 2
+    assert s.next_prepare(1.03) is None
+    s.set_enabled(True)
+    s.offer("front", 1.04, 1.04)
+    prepare(s, 1.04)
+    assert len(s.next_run(1.045)) == 1
+
+
 def test_a_frame_in_the_worker_ends_when_the_worker_is_done_with_it():
     s = scheduler("front")
     s.offer("front", 1.0, 1.0)

@@ -118,6 +118,7 @@ def test_a_mismatch_is_why() -> None:
         (Outcome.WITHHELD, ERROR, "deadline of 0.2 s; raise it"),
         (Outcome.STALE, ERROR, "deadline"),
         (Outcome.ENGINE_DOWN, WARN, "engine is not ready"),
+        (Outcome.DISABLED, OK, "~/enable"),
         (Outcome.SUPERSEDED, OK, "0 answers"),
     ],
 )

@@ -61,6 +61,7 @@ def robot(request: pytest.FixtureRequest) -> Iterator[Robot]:
     os.kill(engine, signal.SIGCONT)  # where a test failed before it did
     robot.rest()
     assert robot.set(**LIVE) == (True, "")
+    assert robot.call("enable", data=True).success
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
         assert robot.change(transition)
 
@@ -132,6 +133,34 @@ def test_images_in_detections_out(robot: Robot) -> None:
 
     robot.show(camera, image, boxes)
     assert {one.label for one in boxes()} == {"box"}
+
+
+def test_work_is_paused_and_resumed_without_a_change_of_the_lifecycle(robot: Robot) -> None:
+    sent = robot.stream(robot.camera(), picture())
+    robot.wait("/argus/detections")
+    paused = robot.call("enable", data=False)
+    assert paused.success
+    assert "DISABLED" in paused.message
+    robot.forget_all()
+    robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.DISABLED)
+    assert {t.outcome for t in robot.heard("/argus/timing")} == {FrameTiming.DISABLED}
+    assert all(bytes(serialize_message(t.header)) in sent for t in robot.heard("/argus/timing"))
+    assert robot.heard("/argus/detections") == []
+    assert robot.state() == State.PRIMARY_STATE_ACTIVE
+    refused = robot.call("ask", camera="front", deadline=30.0)
+    assert (refused.success, "~/enable" in refused.reason) == (False, True)
+    assert "paused" in robot.status("camera front", lambda s: "paused" in s.message).message
+    robot.status(
+        "engine", lambda s: {"enabled": "False"}.items() <= {v.key: v.value for v in s.values}.items()
+    )
+
+    # It holds over a change of the lifecycle.
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        assert robot.change(transition)
+    robot.forget_all()
+    robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.DISABLED)
+    assert robot.call("enable", data=True).success
+    robot.wait("/argus/detections")
 
 
 def test_objects_keep_their_names_while_tracking_is_on(robot: Robot) -> None:
@@ -456,10 +485,16 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
 
     def served() -> set[str]:
         services = robot.node.get_service_names_and_types_by_node("argus", "/")
-        return {name for name, kinds in services if any(kind.startswith("argus_ros/") for kind in kinds)}
+        return {
+            name
+            for name, kinds in services
+            if any(kind.startswith(("argus_ros/", "std_srvs/")) for kind in kinds)
+        }
 
     assert discovered(published, {name.replace("~", "/argus") for name in documented})
-    documented = re.findall(r"^\| `(~/\w+)` \| `argus_ros/\w+` \| ", document.split("## Services")[1], re.M)
+    documented = re.findall(
+        r"^\| `(~/\w+)` \| `(?:argus_ros|std_srvs)/\w+` \| ", document.split("## Services")[1], re.M
+    )
     assert discovered(served, {name.replace("~", "/argus") for name in documented})
     names = robot.call("list_parameters").result.names
     tables = set(re.findall(r"^\| `([\w.]+)` \| (?:boolean|integer|double|string)", document, re.MULTILINE))

@@ -1,0 +1,67 @@
+"""For `argus doctor`: what is seen of a ROS graph, as JSON. ``python -m argus_ros.ros.look [SECONDS]``
+
+It looks for some seconds, for others are discovered one by one. On the standard output then stands
+``{"rmw": ..., "nodes": [NAME, ...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``,
+of each publisher ``{"node": ..., "reliability": ..., "durability": ...}``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+
+from argus_ros.ros.camera import full_name
+
+SECONDS = 2.0  #: to look for, where nobody says
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+
+def seen(node: Node) -> dict[str, Any]:
+    """What is known at this moment."""
+    images = []
+    for topic, kinds in node.get_topic_names_and_types():
+        publishers = node.get_publishers_info_by_topic(topic) if set(kinds) & set(IMAGES) else []
+        if publishers:
+            images.append(
+                {
+                    "topic": topic,
+                    "type": ", ".join(kinds),
+                    "publishers": [
+                        {
+                            "node": full_name(publisher),
+                            "reliability": publisher.qos_profile.reliability.name.lower(),
+                            "durability": publisher.qos_profile.durability.name.lower(),
+                        }
+                        for publisher in publishers
+                    ],
+                }
+            )
+    own = node.get_name()
+    names = [
+        f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces() if name != own
+    ]
+    return {
+        "rmw": rclpy.utilities.get_rmw_implementation_identifier(),
+        "nodes": sorted(names),
+        "images": images,
+    }
+
+
+def main() -> int:
+    seconds = float(sys.argv[1]) if sys.argv[1:] else SECONDS
+    rclpy.init(args=[])
+    node = rclpy.create_node("_argus_doctor", enable_rosout=False, start_parameter_services=False)
+    time.sleep(seconds)
+    print(json.dumps(seen(node)))
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
