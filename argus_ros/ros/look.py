@@ -1,4 +1,4 @@
-"""For `argus doctor`: what is seen of a ROS graph, as JSON. ``python -m argus_ros.ros.look [SECONDS]``
+"""For `argus doctor`: what is seen of a ROS graph, as JSON. ``python -m argus_ros.ros.look SECONDS``
 
 It looks for some seconds, for others are discovered one by one. On the standard output then stands
 ``{"rmw": ..., "nodes": [NAME, ...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``,
@@ -17,7 +17,6 @@ from rclpy.node import Node
 
 from argus_ros.ros.camera import full_name
 
-SECONDS = 2.0  #: to look for, where nobody says
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -53,10 +52,9 @@ def seen(node: Node) -> dict[str, Any]:
 
 
 def main() -> int:
-    seconds = float(sys.argv[1]) if sys.argv[1:] else SECONDS
     rclpy.init(args=[])
     node = rclpy.create_node("_argus_doctor", enable_rosout=False, start_parameter_services=False)
-    time.sleep(seconds)
+    time.sleep(float(sys.argv[1]))
     print(json.dumps(seen(node)))
     node.destroy_node()
     rclpy.shutdown()

@@ -72,13 +72,16 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the findings; - is the standard output")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="how long to look for ROS nodes and topics"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     findings = []
     console = Console(stderr=options.json == "-")
     for check in CHECKS:
-        for finding in check():
+        for finding in check(options):
             findings.append(finding)
             show(console, finding)
     if options.json:
@@ -102,12 +105,12 @@ def show(console: Console, finding: Finding) -> None:
 # --- what is looked at --------------------------------------------------------------------------
 
 
-def versions() -> Iterator[Finding]:
+def versions(options: argparse.Namespace) -> Iterator[Finding]:
     where = Path(argus_ros.__file__).parent
     yield Finding("argus_ros", OK, f"{argus_ros.__version__} in {where}, Python {platform.python_version()}")
 
 
-def libraries() -> Iterator[Finding]:
+def libraries(options: argparse.Namespace) -> Iterator[Finding]:
     found = {"opencv": cv2.__version__}
     for name, least in LIBRARIES.items():
         if find_spec(name) is None:
@@ -128,7 +131,7 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
-def torch_and_gpu() -> Iterator[Finding]:
+def torch_and_gpu(options: argparse.Namespace) -> Iterator[Finding]:
     if find_spec("torch") is None:
         return
     said, trouble = ask(["-c", TORCH])
@@ -149,7 +152,7 @@ def torch_and_gpu() -> Iterator[Finding]:
         yield Finding("GPU", WARN, f"there is {device}, and torch {said['version']} is without CUDA", remedy)
 
 
-def checkpoints() -> Iterator[Finding]:
+def checkpoints(options: argparse.Namespace) -> Iterator[Finding]:
     whole = []
     for name in checkpoint.shipped():
         try:
@@ -177,7 +180,7 @@ def check_weights(file: Path) -> None:
         raise ValueError(f"{file} has {size} bytes in place of {8 + length + end}")
 
 
-def ros() -> Iterator[Finding]:
+def ros(options: argparse.Namespace) -> Iterator[Finding]:
     if find_spec("rclpy") is None:
         remedy = "make setup, or source /opt/ros/DISTRO/setup.bash; not needed for argus live, replay, bench"
         yield Finding("ROS 2", WARN, "no rclpy in this Python", remedy)
@@ -187,7 +190,7 @@ def ros() -> Iterator[Finding]:
         yield Finding("ROS 2", FAIL, "the messages of argus_ros are not built, or not sourced", remedy)
         return
     yield from memory()
-    said, trouble = ask(["-m", "argus_ros.ros.look"])
+    said, trouble = ask(["-m", "argus_ros.ros.look", str(options.seconds)])
     if said is None:
         yield Finding(
             "ROS 2", FAIL, f"rclpy does not start: {trouble}", "source one ROS 2, and its workspace"
@@ -255,7 +258,13 @@ def topics(images: list[dict[str, Any]], domain: str) -> Iterator[Finding]:
             yield Finding("cameras", OK, f"{found}: fits every camera.NAME.reliability")
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, libraries, torch_and_gpu, checkpoints, ros)
+CHECKS: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
+    versions,
+    libraries,
+    torch_and_gpu,
+    checkpoints,
+    ros,
+)
 
 
 def ask(arguments: list[str]) -> tuple[dict[str, Any] | None, str]:

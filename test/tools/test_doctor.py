@@ -16,6 +16,7 @@ from argus_ros.tools import doctor
 from argus_ros.tools.doctor import FAIL, OK, WARN, Finding
 from argus_ros.tools.main import main
 
+ANY = argparse.Namespace()
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,7 +43,9 @@ def test_the_exit_status_tells_whether_the_node_can_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for level, status in ((OK, 0), (WARN, 0), (FAIL, 1)):
-        monkeypatch.setattr(doctor, "CHECKS", [lambda level=level: iter([Finding("x", level, "y", "do z")])])
+        monkeypatch.setattr(
+            doctor, "CHECKS", [lambda options, level=level: iter([Finding("x", level, "y", "do z")])]
+        )
         assert doctor.run(argparse.Namespace(json=str(tmp_path / "found.json"))) == status
         (told,) = json.loads((tmp_path / "found.json").read_text())
         assert told == {"name": "x", "level": level, "found": "y", "remedy": "do z"}
@@ -66,7 +69,7 @@ def test_a_library_that_lacks_is_named_with_the_command(
     monkeypatch: pytest.MonkeyPatch, least: str, name: str, found: str
 ) -> None:
     monkeypatch.setattr(doctor, "LIBRARIES", {name: least})
-    finding = one(doctor.libraries(), name)
+    finding = one(doctor.libraries(ANY), name)
     assert finding.level == FAIL
     assert found in finding.found
     assert finding.remedy == f"pip install '{name}>={least}'"
@@ -79,7 +82,7 @@ def test_weights_that_are_not_whole_are_found(
     copy = tmp_path / "argus-nano"
     shutil.copytree(checkpoint.SHIPPED / "argus-nano", copy)
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
-    assert one(doctor.checkpoints()).level == OK
+    assert one(doctor.checkpoints(ANY)).level == OK
     weights = copy / "model.safetensors"
     whole = weights.read_bytes()
     if damage == "gone":
@@ -88,7 +91,7 @@ def test_weights_that_are_not_whole_are_found(
         weights.write_bytes(
             whole[:-1] if damage == "cut" else b"version https://git-lfs.github.com/spec/v1\n"
         )
-    first, last = doctor.checkpoints()
+    first, last = doctor.checkpoints(ANY)
     assert (first.level, last.level) == (FAIL, FAIL)
     assert "argus-nano" in first.found
 
