@@ -58,6 +58,12 @@ SPARE_DELAY, SPARE_MEMORY = 30.0, 1.5
 #: Inferences in a row that may fail before the process is replaced.
 FAILURES_TOLERATED = 3
 
+
+def delay_after(failures: int) -> float:
+    """Seconds before a restart, after so many lives in a row without an answer."""
+    return min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
+
+
 _ROOT = str(Path(__file__).parents[2])
 
 
@@ -238,9 +244,7 @@ class EngineClient:
                 if error is None:
                     break
                 failures = 0 if self._answers > answers else failures + 1
-                delay = min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
-                if not failures and self.spare == "ready":
-                    delay = 0.0
+                delay = 0.0 if not failures and self.spare == "ready" else delay_after(failures)
                 self.next_try = time.monotonic() + delay
                 self._down(EngineState.RECOVERING, error)
                 wait([self._wake], delay)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -374,10 +375,8 @@ def _work(
             dense = learner.dense_loss(features, batch) + TEACHER * learner.teacher_loss(features, batch)
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())
         loss = dense + 2 * answer
-        if not loss.requires_grad:  # nothing that is learnt is in these pictures: not a box for its head
-            seen += plan.batch
-            continue
-        loss.backward()
+        if loss.requires_grad:  # else nothing that is learnt is in these pictures: not a box for its head
+            loss.backward()
         _share_gradients(learner, world)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step(learning_rate(plan, seen))
@@ -435,18 +434,22 @@ def make_optimiser(learner: Learner) -> Optimiser:
     return Optimiser(matrices.values(), others)
 
 
-def _share_gradients(learner: Learner, world: int) -> None:
-    """Average the gradients over the processes, in one message."""
+def _share_gradients(learner: nn.Module, world: int) -> None:
+    """Average the gradients over the processes, in one message.
+
+    A process whose pictures hold nothing for some parameter counts as a gradient of zero there, so that all
+    send as much; a parameter for which none has a gradient is left without, so that it is not updated.
+    """
     if world == 1:
         return
-    gradients = [p.grad for p in learner.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    used = torch.tensor([float(p.grad is not None) for p in parameters])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([used.to(gradients[0]), *(g.flatten() for g in gradients)])
     dist.all_reduce(flat)
-    flat /= world
-    offset = 0
-    for g in gradients:
-        g.copy_(flat[offset : offset + g.numel()].view_as(g))
-        offset += g.numel()
+    used, *shares = flat.split([len(parameters), *(p.numel() for p in parameters)])
+    for p, users, share in zip(parameters, used.tolist(), shares, strict=True):
+        p.grad = (share / world).view_as(p) if users else None
 
 
 def _save(

@@ -60,6 +60,47 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").exists()
 
 
+SHARE = """
+import sys
+import torch
+from torch import distributed, nn
+from argus_ros.training.loop import _share_gradients
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+layers = nn.ModuleList(nn.Linear(2, 1, bias=False) for _ in range(3))
+for layer in layers[: rank + 1]:  # the first learns in both, the second in one, the third in none
+    layer(torch.full((1, 2), rank + 1.0)).sum().backward()
+_share_gradients(layers, 2)
+torch.save([layer.weight.grad for layer in layers], f"{folder}/{rank}")
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_in_whose_pictures_a_part_learns_nothing_counts_as_zero(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-c", SHARE, str(tmp_path)]
+    processes = [subprocess.Popen([*command, rank], env=environment) for rank in "01"]
+    assert [process.wait() for process in processes] == [0, 0]
+    for rank in "01":
+        both, one, none = torch.load(tmp_path / rank, weights_only=True)
+        assert (both.tolist(), one.tolist(), none) == ([[1.5, 1.5]], [[1.0, 1.0]], None)
+
+
+@pytest.mark.slow
+def test_processes_stay_in_step_where_pictures_have_no_box(tmp_path: Path) -> None:
+    """Empty scenes and questions have none: nothing to learn for the head of whole boxes."""
+    base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
+    entries: list[dict[str, float]] = []
+    head = plan(tmp_path / "out", 64, base=str(base), batch=2, processes=2, report_steps=4)
+    train(replace(head, whole_boxes=True, only_whole_boxes=True), entries.append)
+    assert [entry["samples"] for entry in entries] == list(range(8, 65, 8))
+    start = AutoModelForImageTextToText.from_pretrained(base).state_dict()
+    learnt = weights(tmp_path / "out")
+    assert all(torch.equal(learnt[f"model.{name}"].half(), value.half()) for name, value in start.items())
+
+
 def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) -> None:
     folder = train(plan(tmp_path, 16), lambda entry: None)
     model = AutoModelForImageTextToText.from_pretrained(folder)
