@@ -9,13 +9,14 @@ with its context.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -31,11 +32,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as rcl
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
@@ -595,6 +598,36 @@ def checkpoint_name(settings: Settings) -> str:
     return settings.engine.checkpoint.rstrip("/").rpartition("/")[2]
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Print the usage and end for --help, end with 2 for what means nothing here.
+
+    Raises RuntimeError (rcl's) where what follows --ros-args cannot be read.
+    """
+    parser = argparse.ArgumentParser(
+        "argus_node",
+        usage="argus_node [--help] [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] [--params-file FILE] ...]",
+        description="The lifecycle node of argus_ros: cameras in, typed detections out.",
+        epilog=USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    try:
+        _, unknown = parser.parse_known_args(remove_ros_args(list(words))[1:])
+    except rcl.UnknownROSArgsError as error:
+        parser.error(f"ROS knows nothing of {error} behind --ros-args; it knows -p, -r, --params-file ...")
+    if unknown:
+        parser.error(f"{unknown[0]!r} means nothing; parameters and remappings stand behind --ros-args")
+
+
+USAGE = """\
+for example
+  argus_node --ros-args -r front/image_raw:=/camera/image_raw -p model:=argus-nano-real -p classes:="[person]"
+  argus_node --ros-args --params-file argus.yaml -r __ns:=/robot1
+
+config/argus.yaml has every parameter with its default and its range; `ros2 launch argus_ros argus.launch.py`
+starts the node with the Fast DDS profile for large images."""
+
+
 def main(args: list[str] | None = None) -> int:
     # rclpy's own handlers end the context, and with it spin(); Python's, which they call next, only take
     # note: a KeyboardInterrupt could strike anywhere.
@@ -606,6 +639,7 @@ def main(args: list[str] | None = None) -> int:
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
     node = None
     try:
+        check_words(sys.argv if args is None else args)
         rclpy.init(args=args)
         if told:
             return 0
