@@ -23,7 +23,13 @@ from argus_ros.srv import Ask
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParametersAtomically
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -182,6 +188,7 @@ class Robot:
     SERVICES: ClassVar[dict[str, type]] = {
         "ask": Ask,
         "enable": SetBool,
+        "set_parameters": SetParameters,
         "set_parameters_atomically": SetParametersAtomically,
         "get_parameters": GetParameters,
         "list_parameters": ListParameters,
@@ -284,6 +291,12 @@ class Robot:
         parameters = [Parameter(n.replace("__", "."), value=v).to_parameter_msg() for n, v in values.items()]
         result = self.call("set_parameters_atomically", parameters=parameters)
         return result.result.successful, result.result.reason
+
+    def set_one(self, name: str, value: Any) -> tuple[bool, str]:
+        """As ``ros2 param set`` does."""
+        parameters = [Parameter(name, value=value).to_parameter_msg()]
+        (result,) = self.call("set_parameters", parameters=parameters).results
+        return result.successful, result.reason
 
     def change(self, transition: int) -> bool:
         return self.call("change_state", transition=Transition(id=transition)).success

@@ -115,7 +115,8 @@ def find(name: str | Path) -> Path:
                 return candidate.resolve()
         there = Path(name).exists()
     except (OSError, RuntimeError, ValueError) as error:  # forbidden, too long, of no user, with a NUL in it
-        raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be looked at: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error  # without the path, again
+        raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be looked at: {why}") from None
     hub = HUB_ID.fullmatch(str(name))
     if hub and not there:
         snapshot = cached(hub["repo"], hub["revision"] or "main")

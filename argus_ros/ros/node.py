@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
@@ -87,7 +87,9 @@ def _told(transition: Transition) -> Transition:
             return transition(node, state)
         except Exception as error:
             reason = f"{transition.__name__} failed: {type(error).__name__}: {error}"
-            node.get_logger().error(reason)
+            node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
+            with suppress(Exception):  # what failed may fail again
+                node.close()  # before it is said, for the engine's end is told as well
             node._engine.changed(EngineState.FAILED, reason)
             raise
 
@@ -132,16 +134,20 @@ class ArgusNode(LifecycleNode):
             self.trigger_activate()
 
     def close(self) -> None:
-        """End the engine's process and every thread."""
+        """End the engine's process and every thread, each whatever becomes of the others."""
         self._active = False
-        for camera in self._cameras.values():
-            camera.deactivate()
-        if self._pipeline:
-            self._pipeline.stop(STOP_SECONDS)
-        if self._annotator:
-            self._annotator.close()
-        for publisher in self._outputs.values():
-            self.destroy_lifecycle_publisher(publisher)
+        with ExitStack() as ends:  # the last first
+            ends.callback(self._forget)
+            for publisher in self._outputs.values():
+                ends.callback(self.destroy_lifecycle_publisher, publisher)
+            if self._annotator:
+                ends.callback(self._annotator.close)
+            if self._pipeline:
+                ends.callback(self._pipeline.stop, STOP_SECONDS)
+            for camera in self._cameras.values():
+                ends.callback(camera.deactivate)
+
+    def _forget(self) -> None:
         self._pipeline = self._annotator = None
         self._cameras, self._outputs, self._mismatches = {}, {}, {}
 
@@ -208,9 +214,8 @@ class ArgusNode(LifecycleNode):
         self.close()
         return super().on_shutdown(state)
 
-    @_told
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
+        """After an exception in a transition; the node is unconfigured then."""
         return SUCCESS
 
     def _LifecycleNodeMixin__on_change_state(
@@ -261,14 +266,20 @@ class ArgusNode(LifecycleNode):
         return spec.coerce(given.value) if given else spec.value
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """As rclpy's, which the parameter services call; but it says what is wrong with an unknown name."""
+        """As rclpy's, which the parameter services call, but nothing that goes wrong gets out of it: it is a
+        refusal, rather than a caller that waits for ever. It says what is wrong with an unknown name, too.
+        """
         unknown = [change.name for change in parameter_list if not self.has_parameter(change.name)]
         if unknown:
             specs = parameters.all_specs(self.get_parameter("cameras").value)
             reasons = "; ".join(parameters.complaints(unknown, specs))
             reason = reasons or f"{unknown[0]} can be given at start only"
             return SetParametersResult(successful=False, reason=reason)
-        return super().set_parameters_atomically(parameter_list)
+        try:
+            return super().set_parameters_atomically(parameter_list)
+        except Exception as error:
+            self.get_logger().error(f"parameters could not be set:\n{traceback.format_exc()}")
+            return SetParametersResult(successful=False, reason=f"{type(error).__name__}: {error}")
 
     def _coerce(self, changes: list[Parameter]) -> list[Parameter]:
         specs = parameters.all_specs(self.get_parameter("cameras").value)
@@ -285,9 +296,6 @@ class ArgusNode(LifecycleNode):
             self._take({change.name: change.value for change in changes})
         except (ParameterError, PolicyError, checkpoint.CheckpointError) as error:
             return SetParametersResult(successful=False, reason=str(error))
-        except Exception as error:  # a refusal, rather than the end of the node
-            self.get_logger().error(f"parameters could not be set:\n{traceback.format_exc()}")
-            return SetParametersResult(successful=False, reason=f"{type(error).__name__}: {error}")
         return SetParametersResult(successful=True)
 
     def _take(self, changed: dict[str, Any]) -> None:

@@ -232,6 +232,9 @@ CAMERA = (
     ),
 )
 
+#: More names than this are a mistake, over which rclpy would take minutes.
+MOST_CAMERAS = 100
+
 #: Parameters that rclpy declares by itself.
 OWN_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
@@ -328,6 +331,8 @@ def check_cameras(names: Sequence[str]) -> None:
         raise ParameterError(
             f"cameras: {wrong[0]!r} cannot be a name; use letters, digits and _, a letter first"
         )
+    if len(names) > MOST_CAMERAS:
+        raise ParameterError(f"cameras has {len(names)} names; {MOST_CAMERAS} are the most")
     if not names or len(set(names)) < len(names):
         raise ParameterError(f"cameras is {list(names)}; give at least one name, each once")
 
@@ -359,7 +364,7 @@ def _mono16(name: str, value: str) -> Mono16:
         return "stretch"
     if value == "full":
         return "full"
-    given = re.fullmatch(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]", value)
+    given = re.fullmatch(r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]", value)
     if not given or not 0 <= int(given[1]) < int(given[2]) < 1 << 16:
         raise ParameterError(
             f"camera.{name}.mono16 is {value!r}; it has to be stretch, full or [low, high] with "

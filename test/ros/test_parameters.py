@@ -57,11 +57,13 @@ def test_an_empty_class_means_all() -> None:
         ({"cameras": []}, "at least one name"),
         ({"cameras": ["front", "front"]}, "each once"),
         ({"cameras": ["2nd"]}, "'2nd' cannot be a name"),
+        ({"cameras": [f"c{n}" for n in range(3000)]}, "3000 names; 100 are the most"),
         ({"camera__front__topic": ""}, "camera.front.topic is empty"),
         ({"camera__front__transport": "pigeon"}, "one of auto, raw, compressed"),
         ({"camera__front__region": [1, 2, 3]}, r"\[1, 2, 3\]"),
         ({"camera__front__region": [-1, 0, 3, 3]}, "none negative"),
         ({"camera__front__mono16": "half"}, r"stretch, full or \[low, high\]"),
+        ({"camera__front__mono16": f"[1, {'9' * 5000}]"}, r"stretch, full or \[low, high\]"),
         ({"camera__front__mono16": "[8000, 7000]"}, "low < high"),
     ],
 )

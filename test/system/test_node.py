@@ -408,6 +408,41 @@ def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
 
 
+def test_models_that_cannot_be_read_are_refused_and_the_node_lives(
+    robot: Robot, start: Callable[..., Any], blank: Path, tmp_path: Path
+) -> None:
+    loop, locked, broken = (tmp_path / name for name in ("loop", "locked", "broken"))
+    loop.symlink_to(loop)
+    locked.mkdir(mode=0)
+    broken.mkdir()
+    (broken / "config.json").write_bytes(b'{"model_type": "\xff')
+
+    # At start it stays unconfigured, and says why.
+    process = start(model="~nosuchuser/model")
+    status = robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "checkpoint '~nosuchuser/model' cannot be looked at" in status.message
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+
+    for path, reason in (
+        ("~nosuchuser/model", "cannot be looked at"),
+        ("x" * 5000, "cannot be looked at: File name too long"),
+        (str(loop), "no checkpoint"),
+        (str(locked), "cannot be looked at" if os.geteuid() else "no checkpoint"),
+        (str(broken), "config.json"),
+        ("", "no checkpoint"),
+    ):
+        done, said = robot.set_one("model", path)
+        assert not done, path
+        assert reason in said
+        assert len(said) < 500
+    assert robot.set_one("model", str(blank)) == (True, "")
+    assert robot.change(Transition.TRANSITION_CONFIGURE)
+    assert robot.change(Transition.TRANSITION_ACTIVATE)
+    assert "while the node is unconfigured" in robot.set_one("model", "~nosuchuser/model")[1]
+    robot.show(robot.camera(), picture(), lambda: robot.heard("/argus/detections"))
+    assert "Traceback" not in process.output
+
+
 def test_outputs_that_cannot_be_are_said(robot: Robot, start: Callable[..., Any]) -> None:
     start(**{"qos_overrides./argus/timing.publisher.depth": "many"})
     status = robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR)

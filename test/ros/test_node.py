@@ -1,0 +1,79 @@
+"""What the node makes of exceptions in its own callbacks: a reason, and a node that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from argus_ros.core.engine_client import EngineState
+from argus_ros.core.pipeline import Pipeline
+from argus_ros.ros import node as module
+from argus_ros.ros.camera import Camera
+from argus_ros.ros.diagnostics import ERROR
+from argus_ros.ros.node import ArgusNode
+
+
+@pytest.fixture
+def node(alone: None) -> Iterator[ArgusNode]:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = ArgusNode(context=context)
+    yield node
+    node.close()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def failing(*_: object, **__: object) -> Any:
+    raise RuntimeError("can't start new thread")
+
+
+STEPS = ("configure", "activate", "deactivate", "cleanup")
+
+
+@pytest.mark.slow  # the engine's process starts
+@pytest.mark.parametrize(
+    ("step", "where", "name"),
+    [
+        ("configure", module, "Annotator"),
+        ("activate", Camera, "activate"),
+        ("deactivate", Pipeline, "clear"),
+        ("cleanup", Camera, "deactivate"),
+    ],
+)
+def test_an_exception_in_a_transition_is_an_error_with_its_reason(
+    step: str, where: Any, name: str, node: ArgusNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for before in STEPS[: STEPS.index(step)]:
+        assert getattr(node, f"trigger_{before}")() == TransitionCallbackReturn.SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, failing)
+        assert getattr(node, f"trigger_{step}")() == TransitionCallbackReturn.ERROR
+    report = node._engine.report(None, {})
+    assert (node._engine.state, report.level) == (EngineState.FAILED, ERROR)
+    assert f"on_{step} failed: RuntimeError: can't start new thread" in report.message
+    assert node._pipeline is None
+    node._watch()  # diagnostics go on
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS  # from unconfigured
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        ArgusNode.add_pre_set_parameters_callback,
+        ArgusNode.add_on_set_parameters_callback,
+        ArgusNode.add_post_set_parameters_callback,
+    ],
+)
+def test_an_exception_in_a_parameter_callback_is_a_refusal(
+    add: Callable[[ArgusNode, Any], None], node: ArgusNode
+) -> None:
+    add(node, failing)
+    result = node.set_parameters_atomically([Parameter("score_threshold", value=0.5)])
+    assert not result.successful
+    assert result.reason == "RuntimeError: can't start new thread"
