@@ -222,6 +222,8 @@ def _view(image: Image, layout: _Layout) -> np.ndarray:
     pixels = np.frombuffer(image.data, np.uint8, image.step * rows).reshape(rows, image.step)[:, :row]
     if layout.bits == 16:
         pixels = pixels.view(">u2" if image.is_bigendian else "<u2")
+    elif layout.bits == 32:
+        pixels = pixels.view(">f4" if image.is_bigendian else "<f4")
     return pixels if layout.channels == 1 else pixels.reshape(rows, image.width, layout.channels)
 
 
@@ -400,3 +402,50 @@ def _jpeg_header(data: memoryview) -> tuple[int, int, int]:
     raise ImageError(
         f"the JPEG picture ({len(data)} bytes) has no frame header; check the camera driver and the network"
     )
+
+
+# --- depth --------------------------------------------------------------------------------------
+
+_DEPTHS = {
+    "16UC1": _Layout(1, None, 16),  # millimetres
+    "mono16": _Layout(1, None, 16),
+    "32FC1": _Layout(1, None, 32),  # metres
+}
+_DEPTH_HEADER = 12  #: bytes before the PNG of image_transport's compressedDepth: a number, two floats
+
+
+def decode_depth(image: Image) -> np.ndarray:
+    """(height, width) of a depth image: uint16 in millimetres or float32 in metres, where raw as a view.
+
+    Compressed it is image_transport's compressedDepth, as a PNG. Raises ImageError.
+    """
+    encoding = image.encoding.partition(";")[0].strip()
+    layout = _DEPTHS.get(encoding)
+    if layout is None:
+        raise ImageError(
+            f"encoding {image.encoding!r} is no depth; it has to be 16UC1 (millimetres) or 32FC1 (metres)"
+        )
+    if not image.compressed:
+        image.size()  # which complains of an empty one
+        return _view(image, layout)
+    if "rvl" in image.encoding:
+        raise ImageError(
+            "compressedDepth in RVL is not read here; set the publisher's compressed_depth format to png"
+        )
+    data = memoryview(image.data).cast("B")
+    png = data[_DEPTH_HEADER:]
+    if png[:8] != _PNG:
+        raise ImageError(
+            f"the compressed depth (format {image.encoding!r}, {len(data)} bytes) is no PNG behind a header "
+            f"of {_DEPTH_HEADER} bytes, as image_transport's compressedDepth writes it"
+        )
+    _header(Image(png, image.encoding, compressed=True))
+    _check_chunks(np.frombuffer(png, np.uint8))
+    values = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+        raise ImageError(f"the PNG of the compressed depth ({len(data)} bytes) is corrupt, or not of 16 bits")
+    if layout.bits == 16:
+        return values
+    near, far = np.frombuffer(data[4:_DEPTH_HEADER], "<f4")  # inverse depth was made 16 bits by these
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, near / (values - far), np.nan).astype(np.float32)
