@@ -31,7 +31,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     metres = rng.uniform(1, 8, (HEIGHT, WIDTH)).astype(np.float32)
-    depths = {"16UC1": (metres * 1e3).astype(np.uint16), "32FC1": metres}
+    depths: dict[str, np.ndarray] = {"16UC1": (metres * 1e3).astype(np.uint16), "32FC1": metres}
     corner, span = rng.uniform((0, 0), (900, 400), (BOXES, 2)), rng.uniform(20, 300, (BOXES, 2))
     boxes = [tuple(box) for box in np.hstack([corner, corner + span])]
     found = {}
