@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 from rich.progress import track
 
 from argus_ros.training.scenes import clip
@@ -38,19 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--complete", default="", help="classes that are labelled completely, comma-separated"
     )
-    parser.add_argument(
-        "--features",
-        type=Path,
-        metavar="FILE",
-        help="also write the output of --layer for every picture (.npy), for `argus train --features`",
-    )
-    parser.add_argument("--layer", default="", help="name of the feature map for --features")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
 
 
 def run(options: argparse.Namespace) -> int:
-    if bool(options.features) != bool(options.layer):
-        raise ValueError("--features and --layer go together: where to write which feature map")
     names = options.names.read_text().split("\n") if options.names else COCO_NAMES
     names = tuple(name.strip() for name in names if name.strip())
     complete = tuple(c.strip() for c in options.complete.split(",") if c.strip())
@@ -60,52 +50,32 @@ def run(options: argparse.Namespace) -> int:
     files = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in PICTURES)
     if not files:
         raise ValueError(f"{options.images} holds no pictures ({', '.join(sorted(PICTURES))})")
-    teacher = Teacher(options.teacher, names, options.layer, options.threads)
-    boxes, skipped, features = label(teacher, files, options.features)
+    teacher = Teacher(options.teacher, names, options.threads)
+    boxes, skipped = label(teacher, files)
     data = coco_data(boxes, options.images, names, complete, options.score)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(data))
-    if options.features:
-        about = {
-            "files": [file.relative_to(options.images).as_posix() for file in boxes],
-            "layer": options.layer,
-        }
-        options.features.with_suffix(".json").write_text(json.dumps(about))
     counts = Counter(names[a["category_id"] - 1] for a in data["annotations"])
     for file in skipped:
         print(f"left out, no picture that can be read: {file}")
     print(f"{len(boxes)} pictures, {sum(counts.values())} boxes in {options.out}")
     print(", ".join(f"{name} {count}" for name, count in counts.most_common(20)))
-    if features:
-        print(f"features {'x'.join(map(str, features))} in {options.features}")
     return 0
 
 
 def label(
-    teacher: Teacher, files: Sequence[Path], features: Path | None
-) -> tuple[dict[Path, tuple[tuple[int, int], list[Found]]], list[Path], tuple[int, ...]]:
-    """Size and finds of each picture, the files that cannot be read, and the shape of the features."""
+    teacher: Teacher, files: Sequence[Path]
+) -> tuple[dict[Path, tuple[tuple[int, int], list[Found]]], list[Path]]:
+    """Size and finds of each picture, and the files that cannot be read."""
     boxes: dict[Path, tuple[tuple[int, int], list[Found]]] = {}
-    skipped, maps = [], None
+    skipped = []
     for file in track(files, "pictures", transient=True):
         image = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if image is None:
             skipped.append(file)
             continue
-        found, seen = teacher.look(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        if features and seen is not None:
-            if maps is None:
-                features.parent.mkdir(parents=True, exist_ok=True)
-                shape = (len(files), *seen.shape)
-                maps = np.lib.format.open_memmap(features, "w+", np.float16, shape)
-            maps[len(boxes)] = seen
-        boxes[file] = (image.shape[1], image.shape[0]), found
-    if maps is None or features is None:
-        return boxes, skipped, ()
-    maps.flush()
-    if skipped:  # rows were kept for them
-        np.save(features, np.array(maps[: len(boxes)]))
-    return boxes, skipped, (len(boxes), *maps.shape[1:])
+        boxes[file] = (image.shape[1], image.shape[0]), teacher.look(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return boxes, skipped
 
 
 def coco_data(

@@ -89,10 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
     )
     parser.add_argument(
-        "--features",
+        "--teacher",
         type=Path,
         metavar="FILE",
-        help="teach the vision encoder a detector's features, which `argus label --features` wrote",
+        help="teach the vision encoder the feature maps of this ONNX detector",
+    )
+    parser.add_argument(
+        "--teacher-layers", default="", metavar="NAMES", help="of --teacher, the maps, comma-separated"
     )
     parser.add_argument(
         "--lit", type=Path, metavar="FILE", help="take some things from this bank that `argus lit` rendered"
@@ -166,7 +169,8 @@ def run(options: argparse.Namespace) -> int:
         whole_boxes=options.whole_boxes or options.only_whole_boxes,
         only_whole_boxes=options.only_whole_boxes,
         lit=options.lit,
-        features=options.features,
+        teacher=options.teacher,
+        teacher_layers=tuple(filter(None, options.teacher_layers.split(","))),
     )
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
-from argus_ros.training.features import Piece, cropped
 from argus_ros.training.scenes import Scene, Thing, clip, jpeg, noisy, overlap
 
 #: Of a thing at least this share of its box has to be in view.
@@ -30,15 +29,14 @@ def crop(scene: Scene, x0: int, y0: int, x1: int, y1: int) -> Scene:
         left = replace(thing, box=box)
         if box[0] < box[2] and box[1] < box[3] and left.area >= VISIBLE * thing.area:
             things.append(left)
-    pieces = cropped(scene.pieces, x0, y0, x1, y1)
-    return replace(scene, image=scene.image[y0:y1, x0:x1], things=tuple(things), pieces=pieces)
+    return replace(scene, image=scene.image[y0:y1, x0:x1], things=tuple(things))
 
 
-def random_crop(scene: Scene, rng: np.random.Generator, least: float = 0.5) -> Scene:
-    """A part of nearly the scene's own aspect, from ``least`` of its sides to all of it."""
+def random_crop(scene: Scene, rng: np.random.Generator, least: float = 0.4) -> Scene:
+    """A part of about the scene's own aspect, from ``least`` of its sides to all of it."""
     height, width = scene.image.shape[:2]
     share = rng.uniform(least, 1.0)
-    w, h = (round(n * min(share * rng.uniform(0.9, 1.1), 1.0)) for n in (width, height))
+    w, h = (round(n * min(share * rng.uniform(0.8, 1.2), 1.0)) for n in (width, height))
     x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
     return crop(scene, x, y, x + w, y + h)
 
@@ -49,7 +47,7 @@ def scaled(scene: Scene, width: int, height: int) -> Scene:
     how = cv2.INTER_AREA if sx < 1 and sy < 1 else cv2.INTER_LINEAR
     image = cv2.resize(scene.image, (width, height), interpolation=how)
     things = tuple(replace(t, box=_scaled(t.box, sx, sy)) for t in scene.things)
-    return replace(scene, image=image, things=things, pieces=tuple(p.scaled(sx, sy) for p in scene.pieces))
+    return replace(scene, image=image, things=things)
 
 
 def flipped(scene: Scene) -> Scene:
@@ -58,30 +56,27 @@ def flipped(scene: Scene) -> Scene:
     things = tuple(
         replace(t, box=(width - t.box[2], t.box[1], width - t.box[0], t.box[3])) for t in scene.things
     )
-    pieces = tuple(p.flipped(width) for p in scene.pieces)
-    return replace(scene, image=scene.image[:, ::-1], things=things, pieces=pieces)
+    return replace(scene, image=scene.image[:, ::-1], things=things)
 
 
 def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Parts of four scenes as the quarters of one of this size, at 0.7 to 1.4 times their size.
+    """Parts of four scenes as the quarters of one of this size, at 0.5 to 1.4 times their size.
 
     The mosaic is complete for the classes that all four are complete for.
     """
     x, y = round(width * rng.uniform(0.3, 0.7)), round(height * rng.uniform(0.3, 0.7))
     canvas = np.empty((height, width, 3), np.uint8)
     things: list[Thing] = []
-    pieces: list[Piece] = []
     corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for scene, (x0, y0, x1, y1) in zip(scenes, corners, strict=True):
         tall, wide = scene.image.shape[:2]
-        zoom = max(rng.uniform(0.7, 1.4), (x1 - x0) / wide, (y1 - y0) / tall)
+        zoom = max(rng.uniform(0.5, 1.4), (x1 - x0) / wide, (y1 - y0) / tall)
         w, h = min(round((x1 - x0) / zoom), wide), min(round((y1 - y0) / zoom), tall)
         left, top = int(rng.integers(wide - w + 1)), int(rng.integers(tall - h + 1))
         part = scaled(crop(scene, left, top, left + w, top + h), x1 - x0, y1 - y0)
         canvas[y0:y1, x0:x1] = part.image
         things += [replace(t, box=_moved(t.box, x0, y0)) for t in part.things]
-        pieces += [p.moved(x0, y0) for p in part.pieces]
-    return Scene(canvas, tuple(things), shared_classes(scenes), tuple(pieces))
+    return Scene(canvas, tuple(things), shared_classes(scenes))
 
 
 def shared_classes(scenes: Sequence[Scene]) -> frozenset[str] | None:
@@ -119,8 +114,7 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     fade[..., 0] = cv2.GaussianBlur(fade, (0, 0), max(MARGIN * min(w, h) / 3, 0.5))
     spot = image[y : y + h, x : x + w]
     spot[:] = (piece.image * fade + spot * (1 - fade)).astype(np.uint8)
-    pieces = (*scene.pieces, *(p.moved(x, y) for p in piece.pieces))
-    return replace(scene, image=image, things=(*scene.things, there), pieces=pieces)
+    return replace(scene, image=image, things=(*scene.things, there))
 
 
 def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -29,7 +29,6 @@ from PIL import Image as Pillow
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.training import augmentation
 from argus_ros.training.examples import Example, Examples, draw_task
-from argus_ros.training.features import Bank, Piece
 from argus_ros.training.scenes import Scene, Thing, clip
 
 #: In one answer at most.
@@ -64,17 +63,13 @@ class Picture:
     name: str = ""  #: of the file, as instances.json has it
     as_stored: bool = False  #: boxes are of the picture before it is turned as its EXIF data says
 
-    def load(self, features: Bank | None = None) -> Scene:
-        """Read the picture, and the features that a teacher has of it. Raises CocoError."""
+    def load(self) -> Scene:
+        """Read the picture. Raises CocoError."""
         how = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if self.as_stored else 0)
         image = cv2.imread(str(self.file), how)
         if image is None:
             raise CocoError(f"{self.file} is missing or no picture")
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        if features is None or (known := features.of(self.name)) is None:
-            return Scene(image, self.things, self.complete)
-        whole = Piece((0, 0, image.shape[1], image.shape[0]), known, (0, 0, 1, 1))
-        return Scene(image, self.things, self.complete, (whole,))
+        return Scene(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.things, self.complete)
 
 
 @dataclass(frozen=True)
@@ -247,9 +242,7 @@ class CocoSource:
         data: Data,
         seed: int,
         min_side: float = 0.0,
-        features: Bank | None = None,
     ) -> None:
-        self._features = features
         self._make = make
         self._vocabulary = vocabulary
         self._pictures = data.pictures
@@ -274,12 +267,12 @@ class CocoSource:
 
     def _view(self, rng: np.random.Generator) -> Scene:
         picture = _pick(rng, self._pictures, self._chances)
-        scene = picture.load(self._features)
+        scene = picture.load()
         height, width = scene.image.shape[:2]
         least = self._min_side / math.sqrt(width * height)  # of a view as large as the picture
         if rng.random() < MOSAIC:
             alike, chances = self._alike[picture.complete], self._chances_alike[picture.complete]
-            others = [_pick(rng, alike, chances).load(self._features) for _ in range(3)]
+            others = [_pick(rng, alike, chances).load() for _ in range(3)]
             scene = augmentation.mosaic([scene, *others], rng, width, height)
         elif rng.random() < CROP:
             scene = augmentation.random_crop(scene, rng)
@@ -287,7 +280,7 @@ class CocoSource:
             for _ in range(int(rng.integers(1, 4))):
                 pool = self._objects[int(rng.integers(len(self._objects)))]
                 source, thing = pool[int(rng.integers(len(pool)))]
-                scene = augmentation.pasted(scene, source.load(self._features), thing, rng)
+                scene = augmentation.pasted(scene, source.load(), thing, rng)
         if rng.random() < FLIP:
             scene = augmentation.flipped(scene)
         height, width = scene.image.shape[:2]

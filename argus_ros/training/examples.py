@@ -13,7 +13,6 @@ from argus_ros.core.families import IDEFICS3
 from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
-from argus_ros.training.features import sample
 from argus_ros.training.scenes import Scene, Thing
 from argus_ros.vlm import prompts
 from argus_ros.vlm.tokens import lay_out
@@ -43,8 +42,6 @@ class Example:
     colours: np.ndarray
     weights: np.ndarray  #: (n,) float32: of each box
     complete: np.ndarray  #: (classes,) bool: every object of this class has a box
-    features: np.ndarray  #: (patches, channels) float32 of a teacher; no channels without one
-    taught: np.ndarray  #: (patches,) bool: where the teacher's features are known
 
 
 class Examples:
@@ -56,11 +53,7 @@ class Examples:
         vocabulary: Vocabulary,
         tile: int,
         image_tokens: int,
-        grid: int = 0,
-        channels: int = 0,
     ) -> None:
-        """``grid`` patches a side and ``channels`` are those of a teacher's features, where there is one."""
-        self._grid, self._channels = grid, channels
         self._tokenizer = tokenizer.backend_tokenizer
         self._ids = tokenizer.get_vocab()
         self._vocabulary = vocabulary
@@ -89,8 +82,6 @@ class Examples:
         tokens.append(self._ids[prompts.END])
         position.append(NO_BIN)
         weight.append(1.0)
-        height, width = scene.image.shape[:2]
-        features, taught = sample(scene.pieces, width, height, self._grid, self._channels)
         image = scene.image
         if image.shape[:2] != (self._tile, self._tile):
             image = scale(Pixels(image, None), self._tile, self._tile)
@@ -107,8 +98,6 @@ class Examples:
             colours=np.array([colours.index(t.colour) if t.colour else -1 for t in scene.things], np.int64),
             weights=np.array([t.weight for t in scene.things], np.float32),
             complete=np.array([scene.complete is None or c in scene.complete for c in classes], bool),
-            features=features,
-            taught=taught,
         )
 
     def _untold(self, scene: Scene, task: Task) -> np.ndarray:

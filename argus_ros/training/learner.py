@@ -41,8 +41,10 @@ class Batch:
     patch_class: Tensor  #: (batch, patches) int64; the number of classes stands for background
     patch_colour: Tensor  #: (batch, patches) int64; -1 where unknown
     patch_box: Tensor  #: (batch, patches, 4) float32 in [0, 1]
-    features: Tensor  #: (batch, patches, channels) float32 of a teacher
-    taught: Tensor  #: (batch, patches) bool: where they are known
+
+    def pin_memory(self) -> Batch:
+        """In memory that a GPU copies from while the CPU goes on; a DataLoader calls it."""
+        return Batch(**{k: v.pin_memory() for k, v in vars(self).items()})
 
     def to(self, device: torch.device) -> Batch:
         return Batch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
@@ -83,8 +85,6 @@ def collate(examples: Sequence[Example], pad: int, grid: int, classes: int) -> B
         patch_class,
         patch_colour,
         patch_box,
-        np.stack([e.features for e in examples]),
-        np.stack([e.taught for e in examples]),
     )
     return Batch(*map(torch.from_numpy, arrays))
 
@@ -163,11 +163,10 @@ class Learner(nn.Module):
         truth = batch.patch_box[hit]
         return loss + 4 * F.smooth_l1_loss(box, truth, beta=0.02) + overlap_loss(box, truth)
 
-    def teacher_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        """Mean squared distance of the vision features, mapped linearly, to the teacher's."""
-        if self.teacher is None or not batch.taught.any():
-            return features.new_zeros(())
-        return F.mse_loss(self.teacher(features[batch.taught]).float(), batch.features[batch.taught])
+    def teacher_loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared distance of the mapped vision features to ``targets`` (batch, patches, channels)."""
+        assert self.teacher is not None
+        return F.mse_loss(self.teacher(features).float(), targets)
 
     def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of the answers; a location's target is spread over its neighbouring bins."""

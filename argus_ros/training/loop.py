@@ -18,11 +18,12 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -30,8 +31,8 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.training import attention, blank, coco, scenes, sprites
 from argus_ros.training.coco import CocoSource
+from argus_ros.training.distillation import FeatureTeacher
 from argus_ros.training.examples import Example, Examples, draw_task
-from argus_ros.training.features import Bank
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
@@ -65,7 +66,8 @@ class Plan:
     scenes: float = 0.0  #: weight of synthetic scenes beside ``data``; without ``data`` there is nothing else
     holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
     min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
-    features: Path | None = None  #: a teacher's features of the pictures of ``data``, a bank of `argus label`
+    teacher: Path | None = None  #: an ONNX detector whose feature maps the vision encoder is taught
+    teacher_layers: tuple[str, ...] = ()  #: the names of these maps
     lit: Path | None = None  #: bank of sprites that some things of the scenes are taken from
     repeat: int = 0  #: only so many synthetic scenes, again and again, to see that a model can learn them
     precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
@@ -81,6 +83,8 @@ class Plan:
 MOST = 8
 #: Share of the things in a scene that are taken from a bank, where there is one.
 LIT = 0.3
+#: After so many seconds without a batch something is wrong with the processes that load.
+LOADING = 120.0
 #: Weight of the distance to a teacher's features beside the dense loss.
 TEACHER = 2.0
 
@@ -171,9 +175,9 @@ class _Numbered(Dataset):
 
 
 def learning_rate(plan: Plan, seen: int) -> float:
-    """Warm-up over 3,000 samples, constant, then linear to zero."""
+    """Warm-up over one sample in a hundred, at least 3,000; constant, then linear to zero."""
     decay = min(1.0, (plan.samples - seen) / (plan.decay * plan.samples))
-    return plan.lr * min(1.0, (seen + plan.batch) / 3000) * max(decay, 0.0)
+    return plan.lr * min(1.0, (seen + plan.batch) / max(3000, 0.01 * plan.samples)) * max(decay, 0.0)
 
 
 def scene_vocabulary() -> Vocabulary:
@@ -274,9 +278,8 @@ class Lesson:
         ]
         #: What is wrong with the data, and is left out.
         self.left_out = [line for data in self._data for line in data.left_out]
-        if plan.features and not plan.data:
-            raise ValueError("a teacher's features are of the pictures of COCO data, of which there are none")
-        self._features = Bank(plan.features) if plan.features else None
+        #: Whose feature maps the vision encoder is taught, or None.
+        self.teacher = FeatureTeacher(plan.teacher, plan.teacher_layers) if plan.teacher else None
         self._bank = sprites.load(plan.lit, LIT) if plan.lit else None
         if self._bank and self._bank.split != "train":
             raise ValueError(f"{plan.lit} is for measuring ({self._bank.split}); train on one of train")
@@ -297,17 +300,12 @@ class Lesson:
         )
         return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
 
-    @property
-    def channels(self) -> int:
-        """Of the teacher's features; 0 without them."""
-        return self._features.channels if self._features else 0
-
     def source(self, make: Examples, tile: int) -> Source:
         plan = self._plan
         sources: list[tuple[float, Source]] = [
             (
                 files.weight,
-                CocoSource(make, self.vocabulary, data, plan.seed, plan.min_side, self._features),
+                CocoSource(make, self.vocabulary, data, plan.seed, plan.min_side),
             )
             for files, data in zip(plan.data, self._data, strict=True)
         ]
@@ -327,52 +325,57 @@ def _work(
 ) -> None:
     """One process's part of the training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state_file = plan.out / "state.pt"
+    state = torch.load(state_file, map_location="cpu", weights_only=True) if state_file.exists() else None
+    seen = state["seen"] if state else 0
+    workers = max(len(os.sched_getaffinity(0)) - 1, 1) if device.type == "cuda" else 0
+    if workers:
+        cv2.setNumThreads(1)  # a forked process hangs in OpenCV where this one has used its threads
     lesson = Lesson(plan)
     vocabulary = lesson.vocabulary
     model, tokenizer = lesson.start()
+    shape = model.config.vision_config
+    grid = shape.image_size // shape.patch_size
+    image_tokens = (grid // model.config.scale_factor) ** 2
+    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
+    per_process = plan.batch // world
+    last = plan.stop_after or plan.samples
+    loader = DataLoader(
+        _Numbered(lesson.source(make, shape.image_size), seen, last, rank, world, per_process),
+        per_process,
+        num_workers=workers,
+        collate_fn=_Collate(model.config.text_config.pad_token_id, grid, len(vocabulary.classes)),
+        pin_memory=device.type == "cuda",
+        timeout=LOADING if workers else 0,
+        drop_last=True,
+    )
+    batches = iter(loader)  # its processes start here, before this one uses the GPU
     first_bin = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
-    learner = Learner(model, first_bin, plan.whole_boxes, lesson.channels).to(device)
+    teacher = lesson.teacher.to(device) if lesson.teacher else None
+    learner = Learner(model, first_bin, plan.whole_boxes, teacher.channels if teacher else 0).to(device)
     if plan.only_whole_boxes:
         learner.requires_grad_(False)
         assert learner.whole_boxes is not None
         learner.whole_boxes.requires_grad_(True)
     optimiser = make_optimiser(learner)
-    state_file = plan.out / "state.pt"
-    seen = 0
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
+    if state:
         learner.load_state_dict(state["learner"])
         optimiser.load_state_dict(state["optimiser"])
-        seen = state["seen"]
-    shape = model.config.vision_config
-    grid = shape.image_size // shape.patch_size
-    image_tokens = (grid // model.config.scale_factor) ** 2
-    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens, grid, lesson.channels)
-    source = lesson.source(make, shape.image_size)
-    per_process = plan.batch // world
     mixed = plan.precision == "bfloat16" or (plan.precision == "auto" and fast_bfloat16(device))
     if mixed and device.type == "cpu":
         attention.use(model)
     vision_first = 0 if plan.base else plan.vision_first
-    last = plan.stop_after or plan.samples
-    numbered = _Numbered(source, seen, last, rank, world, per_process)
-    loader = DataLoader(
-        numbered,
-        per_process,
-        num_workers=min(12, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 0,
-        collate_fn=_Collate(model.config.text_config.pad_token_id, grid, len(vocabulary.classes)),
-        pin_memory=device.type == "cuda",
-        drop_last=True,
-    )
     saved = told = time.monotonic()
-    window: list[tuple[float, float]] = []
+    window: list[Tensor] = []  # of losses; reading one waits for a GPU, so they are read at a report
     told_at = seen
-    for batch in _on(device, loader):
+    for batch in _on(device, batches):
         optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             with torch.set_grad_enabled(not plan.only_whole_boxes):
                 features = learner.see(batch.images)
-            dense = learner.dense_loss(features, batch) + TEACHER * learner.teacher_loss(features, batch)
+            dense = learner.dense_loss(features, batch)
+            if teacher:
+                dense = dense + TEACHER * learner.teacher_loss(features, teacher(batch.images, grid))
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())
         loss = dense + 2 * answer
         if loss.requires_grad:  # else nothing that is learnt is in these pictures: not a box for its head
@@ -383,15 +386,15 @@ def _work(
         seen += plan.batch
         if rank:
             continue
-        window.append((dense.item(), answer.item()))
+        window.append(torch.stack([dense.detach(), answer.detach()]))
         now = time.monotonic()
         over = seen + plan.batch > last
         if len(window) == plan.report_steps or over:
-            dense_mean, answer_mean = np.mean(window, 0)
+            dense_mean, answer_mean = torch.stack(window).mean(0).tolist()
             entry = {
                 "samples": seen,
-                "dense": float(dense_mean),
-                "answer": float(answer_mean),
+                "dense": dense_mean,
+                "answer": answer_mean,
                 "lr": learning_rate(plan, seen),
                 "samples_per_second": (seen - told_at) / (now - told),
             }
@@ -420,8 +423,8 @@ class _Collate:
         return collate(examples, self.pad, self.grid, self.classes)
 
 
-def _on(device: torch.device, loader: DataLoader) -> Iterator[Batch]:
-    for batch in loader:
+def _on(device: torch.device, batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
         yield batch.to(device)
 
 

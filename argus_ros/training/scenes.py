@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from argus_ros.training import sprites
-from argus_ros.training.features import Piece
 from argus_ros.training.sprites import Bank, Sprite
 from argus_ros.training.things import COLOURS, HELD_OUT, KINDS, RGB, STRAIGHT, Bend, Brush, shade_of
 
@@ -44,7 +43,6 @@ class Scene:
     #: Classes of which every object is among ``things``; None: all classes. Of other classes there may be
     #: objects without a box.
     complete: frozenset[str] | None = None
-    pieces: tuple[Piece, ...] = ()  #: where a teacher's features are known; later ones on top
 
 
 def render(

@@ -1,9 +1,9 @@
-"""A detector in ONNX's format as a teacher: boxes, and if wanted the features of one of its layers.
+"""A detector in ONNX's format as a teacher: boxes for pictures without labels.
 
 Detectors of the DETR family as their authors export them (RT-DETR, D-FINE, DEIM): inputs ``images`` (N, 3,
 height, width) float32 RGB in [0, 1] and ``orig_target_sizes`` (N, 2) int64 width and height, outputs
-``labels``, ``boxes`` (N, queries, 4) in pixels of the picture, and ``scores``. Needs onnxruntime, and for
-features onnx: ``pip install 'argus-ros[label]'``.
+``labels``, ``boxes`` (N, queries, 4) in pixels of the picture, and ``scores``. Needs onnxruntime:
+``pip install 'argus-ros[label]'``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -48,10 +47,8 @@ class Found:
 class Teacher:
     """An ONNX detector on the CPU."""
 
-    def __init__(
-        self, file: Path, names: Sequence[str] = COCO_NAMES, layer: str = "", threads: int = 0
-    ) -> None:
-        """With a ``layer`` its output, (1, channels, rows, columns), is given too. Raises TeacherError."""
+    def __init__(self, file: Path, names: Sequence[str] = COCO_NAMES, threads: int = 0) -> None:
+        """``names`` are those of its labels, in their order. Raises TeacherError."""
         try:
             import onnxruntime
         except ImportError:
@@ -60,9 +57,10 @@ class Teacher:
             raise TeacherError(f"{file} is missing")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        model: Any = _with_output(file, layer) if layer else str(file)
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime has a class of its own for each kind of bad file
             raise TeacherError(f"{file} cannot be loaded: {str(error).splitlines()[0]}") from None
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
@@ -75,37 +73,18 @@ class Teacher:
         size = shapes[INPUTS[0]][2:]
         self._size = tuple(n if isinstance(n, int) else 640 for n in size)
         self._names = tuple(names)
-        self._outputs = [*OUTPUTS, *([layer] if layer else [])]
 
-    def look(self, image: np.ndarray) -> tuple[list[Found], np.ndarray | None]:
-        """What is on a picture (height, width, 3) uint8 RGB, and the features (rows, columns, channels)."""
+    def look(self, image: np.ndarray) -> list[Found]:
+        """What is on a picture (height, width, 3) uint8 RGB. Raises TeacherError for a label without name."""
         height, width = image.shape[:2]
         small = cv2.resize(image, (self._size[1], self._size[0]), interpolation=cv2.INTER_LINEAR)
         pixels = np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32) / 255
         sizes = np.array([[width, height]], np.int64)
-        out = self._session.run(self._outputs, dict(zip(INPUTS, (pixels, sizes), strict=True)))
+        out = self._session.run(OUTPUTS, dict(zip(INPUTS, (pixels, sizes), strict=True)))
         found = []
-        for label, box, score in zip(*(array[0] for array in out[:3]), strict=True):
+        for label, box, score in zip(*(array[0] for array in out), strict=True):
             if not 0 <= label < len(self._names):
                 raise TeacherError(f"label {label} has no name: {len(self._names)} names are given")
             x0, y0, x1, y1 = map(float, box)
             found.append(Found(self._names[int(label)], (x0, y0, x1, y1), float(score)))
-        return found, out[3][0].transpose(1, 2, 0) if len(out) > 3 else None
-
-
-def _with_output(file: Path, layer: str) -> bytes:
-    """The model with the output of a layer as one of its own."""
-    try:
-        import onnx
-    except ImportError:
-        raise TeacherError("features need onnx: pip install 'argus-ros[label]'") from None
-    try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(str(file)))
-    except Exception as error:  # protobuf's, onnx's
-        raise TeacherError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
-    maps = {v.name: v for v in model.graph.value_info if len(v.type.tensor_type.shape.dim) == 4}
-    if layer not in maps:
-        some = [name for name in maps if "cv4" in name or name.endswith("Mul_output_0")]
-        raise TeacherError(f"{file} has no feature map {layer!r}; some that it has: {', '.join(some[-8:])}")
-    model.graph.output.append(maps[layer])
-    return model.SerializeToString()
+        return found

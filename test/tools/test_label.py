@@ -1,4 +1,4 @@
-"""`argus label`: boxes and features of an ONNX detector as COCO data that training reads."""
+"""`argus label`: boxes of an ONNX detector as COCO data that training reads."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import pytest
 
 from argus_ros.tools.main import main
 from argus_ros.training import coco
-from argus_ros.training.features import Bank, FeatureError
 
 onnx = pytest.importorskip("onnx", reason="pip install 'argus-ros[label]'")
 pytest.importorskip("onnxruntime", reason="pip install 'argus-ros[label]'")
@@ -73,13 +72,12 @@ def label(teacher: Path, images: Path, *more: str) -> int:
     return main(["label", "--teacher", str(teacher), "--images", str(images), *more])
 
 
-def test_boxes_and_features_are_written_and_read(
+def test_boxes_are_written_and_read(
     teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, features = tmp_path / "labels.json", tmp_path / "maps.npy"
-    names = tmp_path / "names.txt"
+    out, names = tmp_path / "labels.json", tmp_path / "names.txt"
     names.write_text("cone\ndoor\n")
-    more = ["--names", str(names), "--complete", "door", "--features", str(features), "--layer", "map"]
+    more = ["--names", str(names), "--complete", "door"]
     assert label(teacher, images, "--out", str(out), *more) == 0
     said = capsys.readouterr().out
     assert "torn.jpg" in said
@@ -91,22 +89,11 @@ def test_boxes_and_features_are_written_and_read(
     assert bright.complete == dark.complete == {"door"}
     assert [(t.label, t.box, t.weight) for t in bright.things] == [("door", (0, 0, 30, 40), 0.8)]
     assert not dark.things  # under the score
-    bank = Bank(features)
-    assert bank.channels == 3
-    seen = {name: bank.of(name) for name in ("bright.png", "night/dark.png", "unknown.png")}
-    assert seen["unknown.png"] is None
-    assert seen["bright.png"] is not None
-    assert seen["night/dark.png"] is not None
-    np.testing.assert_allclose(seen["bright.png"], 1, atol=0.01)  # mean 0 and variance 1 over both
-    np.testing.assert_allclose(seen["night/dark.png"], -1, atol=0.01)
-    assert bright.load(bank).pieces[0].map.shape == (4, 4, 3)
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--features", "maps.npy"], "--features and --layer go together"),
-        (["--features", "maps.npy", "--layer", "nothing"], "has no feature map 'nothing'"),
         (["--complete", "lorry"], "'lorry' is no name of a label"),
         (["--teacher", "nowhere.onnx"], "nowhere.onnx is missing"),
         (["--teacher", "{images}/torn.jpg"], "torn.jpg cannot be loaded"),
@@ -124,9 +111,3 @@ def test_what_cannot_be_labelled_is_said(
     given = [word.format(images=images) for word in more]
     assert label(teacher, images, "--out", str(tmp_path / "out.json"), *given) == 2
     assert said in capsys.readouterr().err
-
-
-def test_a_file_that_is_no_bank_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "maps.npy").write_bytes(b"no array")
-    with pytest.raises(FeatureError, match="is no bank of"):
-        Bank(tmp_path / "maps.npy")

@@ -1,7 +1,6 @@
 """Pictures of which some classes are completely labelled: what is read, what is asked, what is learnt."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from argus_ros.core.types import Task
 from argus_ros.training import augmentation, blank, coco
 from argus_ros.training.coco import CocoError
 from argus_ros.training.examples import Examples, draw_task
-from argus_ros.training.features import Piece, sample
 from argus_ros.training.learner import Learner, collate, words_loss
 from argus_ros.training.loop import MixedSource
 from argus_ros.training.scenes import Scene, Thing
@@ -233,38 +231,3 @@ def test_a_box_with_half_the_score_counts_half(learner: Learner) -> None:
     end = losses[0.0]
     five = (losses[1.0] * 6 - end) / 5  # mean loss of the ball's five tokens
     torch.testing.assert_close(losses[0.5], (2.5 * five + end) / 3.5, rtol=1e-4, atol=1e-5)
-
-
-# --- a teacher's features -----------------------------------------------------------------------
-
-
-def test_features_follow_the_pixels(tmp_path: Path) -> None:
-    """The map is the picture itself, coarse: the target of a patch is the grey that it shows."""
-    ramp = np.add.outer(np.arange(96), 2 * np.arange(128)).astype(np.float32) / 2
-    image = np.repeat(ramp.astype(np.uint8)[..., None], 3, -1)
-    coarse = cv2.resize(ramp, (32, 24), interpolation=cv2.INTER_AREA)[..., None]
-    whole = Scene(
-        image, (Thing("ball", "", (40, 30, 70, 60)),), None, (Piece((0, 0, 128, 96), coarse, (0, 0, 1, 1)),)
-    )
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        made = augmentation.mosaic([whole] * 4, rng, 128, 96) if rng.random() < 0.3 else whole
-        made = augmentation.random_crop(made, rng) if rng.random() < 0.6 else made
-        made = augmentation.pasted(made, whole, whole.things[0], rng) if rng.random() < 0.4 else made
-        made = augmentation.flipped(made) if rng.random() < 0.5 else made
-        made = augmentation.scaled(made, 100, 110) if rng.random() < 0.5 else made
-        height, width = made.image.shape[:2]
-        targets, known = sample(made.pieces, width, height, 12, 1)
-        assert known.all()
-        centres = (np.arange(12) + 0.5) / 12
-        shown = made.image[np.ix_((centres * height).astype(int), (centres * width).astype(int))][..., 0]
-        wrong = np.abs(targets.reshape(12, 12) - shown)
-        # Some patches lie on an edge that fades or on a border of the picture.
-        assert np.quantile(wrong, 0.75) < 4
-
-
-def test_a_picture_without_features_has_no_target() -> None:
-    targets, known = sample(scene("ball").pieces, 64, 64, 4, 3)
-    assert targets.shape == (16, 3)
-    assert not known.any()
-    assert not replace(scene("ball")).pieces
