@@ -1,11 +1,11 @@
 """Lets the node run for long, with changes and faults at random: ``make soak MINUTES=60``.
 
 Three cameras at 10 Hz, the node in its two processes. Every second the memory, threads and descriptors of
-both processes are looked at, and what Fast DDS holds of shared memory; the times come from ``~/timing``. What
-follows after the warm-up is judged: memory may grow by 1 MB per minute, threads, descriptors and shared
-memory not at all, and the median latency of the last third may be 1.25 times that of the first. Faults are
-those of faults/table.py, one every ten seconds or so; some cost the engine's process. The last line
-says pass or fail.
+both processes are looked at, what Fast DDS holds of shared memory, and the machine's load; the times come
+from ``~/timing``. What follows after the warm-up, the first fifth, is judged: the memory of each process and
+the shared memory may grow by 1 MB per minute, threads and descriptors not at all, and the median latency of
+the last third may be 1.25 times that of the first. Every image has to end with a word. Faults are those of
+faults/table.py, one every ten seconds or so; some cost the engine's process. The last line says pass or fail.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from argus_ros.msg import FrameTiming
 from faults.site import Site
 from faults.table import FAULTS
 from robot import inhabited, start_node, visiting
+
+from argus_ros.core.domain import claim
 
 GROWTH = 1.0  #: MB per minute that memory may grow by
 SLOWER = 1.25  #: times that the median latency may rise
@@ -45,6 +48,7 @@ class Sample:
     shared_mb: float
     latency_ms: float  #: median of what was published since the last sample; NaN where nothing was
     p95_ms: float
+    load: float  #: of the machine, over the last minute
 
 
 def resident_mb(pid: int) -> float:
@@ -55,9 +59,19 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def shared_mb() -> float:
-    found = (path.stat().st_blocks * 512 for path in Path("/dev/shm").glob("fast*_*"))
-    return sum(found) / 1e6
+def shared_mb(*pids: int) -> float:
+    """What Fast DDS holds of shared memory in these processes."""
+    mapped = {
+        Path(line.split()[5])
+        for pid in pids
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        if "/dev/shm/fast" in line
+    }
+    total = 0
+    for path in mapped:
+        with suppress(FileNotFoundError):  # withdrawn meanwhile
+            total += path.stat().st_blocks * 512
+    return total / 1e6
 
 
 class Soak:
@@ -65,6 +79,8 @@ class Soak:
         self.site, self.dice = site, random.Random(seed)
         self.samples: list[Sample] = []
         self.events: list[tuple[float, str]] = []
+        self.broken = ""  #: why it ended early
+        self.lost = 0  #: images that ended without a word
         self._began = time.monotonic()
 
     @property
@@ -72,6 +88,13 @@ class Soak:
         return (time.monotonic() - self._began) / 60
 
     def run(self, minutes: float) -> None:
+        try:
+            self._run(minutes)
+            self.lost = self.site.without_a_word()
+        except (AssertionError, OSError, StopIteration) as error:  # the node did not do what it has to
+            self.broken = f"{type(error).__name__}: {error}"
+
+    def _run(self, minutes: float) -> None:
         due = 0.0
         while self.minute < minutes:
             self.site.sleep(1.0)
@@ -94,9 +117,10 @@ class Soak:
                 engine,
                 len(os.listdir(f"/proc/{node}/task")),
                 len(os.listdir(f"/proc/{node}/fd")),
-                shared_mb(),
+                shared_mb(node, os.getpid()),
                 statistics.median(totals) if totals else float("nan"),
                 float(np.quantile(totals, 0.95)) if totals else float("nan"),
+                os.getloadavg()[0],
             )
         )
 
@@ -152,13 +176,20 @@ class Soak:
             "engine_mb_per_minute": slope(longest, "engine_mb"),
             "threads": (median(first, "threads"), median(last, "threads")),
             "descriptors": (median(first, "descriptors"), median(last, "descriptors")),
-            "shared_mb": (median(first, "shared_mb"), median(last, "shared_mb")),
+            "shared_mb_per_minute": slope(warm, "shared_mb"),
             "latency_ms": (median(first, "latency_ms"), median(last, "latency_ms")),
+            "load": (median(first, "load"), median(last, "load")),
+            "images_without_a_word": self.lost,
             "engines": len([engine for engine in lives if engine]),
             "events": len(self.events),
         }
+        if self.broken:
+            figures["broken"] = self.broken
         passes = (
-            figures["node_mb_per_minute"] <= GROWTH
+            not self.broken
+            and self.lost == 0
+            and figures["shared_mb_per_minute"] <= GROWTH
+            and figures["node_mb_per_minute"] <= GROWTH
             and figures["engine_mb_per_minute"] <= GROWTH
             and figures["threads"][1] <= figures["threads"][0] + 1
             and figures["descriptors"][1] <= figures["descriptors"][0] + 4
@@ -188,6 +219,7 @@ class Soak:
         axes[2].set_yscale("log")
         axes[2].set_ylabel("ms")
         axes[2].set_xlabel("minutes")
+        axes[2].plot(minutes, [s.load for s in self.samples], label="load of the machine (no unit)", lw=0.7)
         for one in axes:
             one.set_ylim(bottom=0 if one is not axes[2] else None)
             one.legend(loc="upper right")
@@ -222,8 +254,8 @@ def main() -> int:
     given = parser.parse_args()
     from argus_ros.training.blank import write_checkpoint
 
-    domain = int(os.environ.get("ROS_DOMAIN_ID", "0"))
-    with tempfile.TemporaryDirectory() as folder, inhabited(domain, Path(folder)) as ros:
+    claimed, domain = claim()
+    with claimed, tempfile.TemporaryDirectory() as folder, inhabited(domain, Path(folder)) as ros:
         checkpoint = write_checkpoint(Path(folder) / "model")
         cameras = {"cameras": "[front, rear, squeezed]", "camera__squeezed__topic": "/squeezed/compressed"}
         deadlines = {f"camera__{name}__deadline": 30.0 for name in ("front", "rear", "squeezed")}

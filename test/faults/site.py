@@ -173,6 +173,10 @@ class Site:
             found[name] = int(values["offered"]), sum(int(values[outcome]) for outcome in OUTCOMES)
         return found
 
+    def without_a_word(self) -> int:
+        """Images that arrived and have not ended, once none comes any more."""
+        return sum(arrived - ended for arrived, ended in self._at_rest().values())
+
     def _at_rest(self) -> dict[str, tuple[int, int]]:
         """The counts once no image comes any more and all have had the time to end."""
         self.quiet = True
