@@ -14,6 +14,9 @@ from typing import Any
 #: Most that a length, a count or a side may be: above any model's, below what overflows in products.
 MOST = 1 << 24
 
+#: What reading values out of JSON that may hold anything raises: of another type, too large, too deep.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
 
 class CheckpointError(ValueError):
     """A folder that is no checkpoint, or one this package cannot use."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,8 +56,9 @@ class Frame:
     image: Image
 
 
+@cache
 def type_store() -> Typestore:
-    """The standard messages of ROS 2 and this package's own."""
+    """The standard messages of ROS 2 and this package's own; not to be changed, as all have the same one."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for file in sorted(share("msg").glob("*.msg")):
         store.register(get_types_from_msg(file.read_text(), f"argus_ros/msg/{file.stem}"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from argus_ros.core.matching import Truth, match
+from argus_ros.core.section import MALFORMED
 from argus_ros.core.types import Detection
 
 Line = dict[str, Any]  #: of ``detections.jsonl``
@@ -112,7 +113,7 @@ def read(path: Path) -> dict[Key, Line]:
             line = json.loads(row)
             _truths(line)
             found[_key(line)] = line | {"text": str(line["text"])}
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise ExpectationError(
                 f"line {number} of {path} is no line of a detections.jsonl "
                 f"({type(error).__name__}: {error}); give one of an earlier run, or write it with --update"

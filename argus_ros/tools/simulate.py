@@ -25,6 +25,7 @@ from rich.table import Table
 
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.scheduler import CameraPolicy, Ended, Frame, FrameScheduler, Level, State
+from argus_ros.core.section import MALFORMED
 from argus_ros.core.types import Outcome
 from argus_ros.tools.machine import describe
 
@@ -431,7 +432,7 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
             measured = json.loads(args.latency.read_text())
             prepare, engine = (
                 {
-                    (int(level), int(batch)): [float(s) for s in seconds]
+                    (int(level), int(batch)): [_duration(s) for s in seconds]
                     for level, batches in measured[stage].items()
                     for batch, seconds in batches.items()
                 }
@@ -439,10 +440,10 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
             )
         except OSError as error:
             raise ValueError(f"{args.latency} cannot be read: {error.strerror}") from None
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except MALFORMED:
             raise ValueError(
                 f"{args.latency}: expected {{stage: {{level: {{batch: [seconds, …]}}}}}} with the stages "
-                "'prepare' and 'run' and levels from 0"
+                "'prepare' and 'run', levels from 0, and seconds above 0"
             ) from None
         levels = range(max(1, len(measured["run"])))
         missing = [(n, b) for n in levels for b in sizes if not engine.get((n, b))]
@@ -460,6 +461,13 @@ def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any
         scale = (args.load or 3.0) / asked
         engine = {key: [s * scale for s in seconds] for key, seconds in engine.items()}
     return prepare, engine
+
+
+def _duration(value: Any) -> float:
+    seconds = float(value)
+    if not 0.0 < seconds < math.inf:
+        raise ValueError(f"{seconds} s")
+    return seconds
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from argus_ros.core.checkpoint import Vocabulary
+from argus_ros.core.section import MALFORMED
 from argus_ros.training import augmentation
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.scenes import Scene, Thing, clip
@@ -108,7 +109,7 @@ def read(
         raise CocoError(f"not a regular expression: {error}") from None
     except CocoError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise CocoError(f"{instances} is no COCO instances file: {error!r}") from None
     if not wanted:
         raise CocoError(f"{instances} has {len(entries)} pictures, of which none is chosen")

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
+from argus_ros.core.section import MALFORMED
 
 #: How numbers may be stored. Whole numbers and float8 mean nothing without scales, which are not read.
 DTYPES = ("F64", "F32", "BF16", "F16")
@@ -81,7 +82,7 @@ def shards(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *MALFORMED) as error:
             raise CheckpointError(f"{index} cannot be read: {error!r}") from None
         if any(Path(str(name)).name != name for name in names):
             raise CheckpointError(f"{index} names files outside its folder")

@@ -23,6 +23,9 @@ def fuzz(name: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["argus_ros"]):
         from fuzz.targets import TARGETS
+
+        for seed in TARGETS[name].seeds:  # imports what it needs, which no input is to be charged with
+            TARGETS[name].run(seed)
     atheris.Setup([name, *arguments], TARGETS[name].run)
     atheris.Fuzz()
 
@@ -47,7 +50,12 @@ def main() -> int:
                 [
                     *(sys.executable, __file__, "--target", name),
                     f"-max_total_time={max(given.seconds // len(TARGETS), 1)}",
-                    *(f"-timeout={SLOW}", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"),
+                    *(
+                        f"-timeout={SLOW}",
+                        "-rss_limit_mb=1024",
+                        f"-max_len={target.longest}",
+                        "-print_final_stats=1",
+                    ),
                     f"-artifact_prefix={CORPUS}/{name}-",
                     seeds,
                 ],

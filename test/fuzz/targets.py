@@ -5,17 +5,26 @@ test_fuzz.py tries them on a few hundred inputs, run.py (``make fuzz SECONDS=60`
 
 from __future__ import annotations
 
+import argparse
+import atexit
 import contextlib
 import json
+import os
+import shutil
+import sqlite3
 import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
 import numpy as np
+from safetensors.numpy import save
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import recipes
@@ -38,7 +47,7 @@ from argus_ros.core.protocol import (
     why_impossible,
     why_unusable,
 )
-from argus_ros.core.types import Answer, Detection, Task
+from argus_ros.core.types import STRUCTURED_TASKS, TASKS, Answer, Detection, Task
 
 TILING = Tiling(tile=32, longest_edge=64)
 SLOT = np.zeros(TILING.most * 32 * 32 * 3, np.uint8)
@@ -49,6 +58,7 @@ BUDGET = 32.0  #: the node's decode_budget
 class Target:
     run: Callable[[bytes], None]
     seeds: tuple[bytes, ...]  #: inputs that are right, to begin from
+    longest: int = 4096  #: bytes of an input
 
 
 _RAW = struct.Struct("<BHHIB4h")
@@ -106,7 +116,10 @@ def from_node(data: bytes) -> None:
 
 
 _FILES = ("config.json", "processor_config.json", "preprocessor_config.json")
-_FOLDER = Path(tempfile.mkdtemp(prefix="argus-fuzz-"))
+#: In memory where there is some: files are written for each input.
+_MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
+_FOLDER = Path(tempfile.mkdtemp(prefix="argus-fuzz-", dir=_MEMORY))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def checkpoint(data: bytes) -> None:
@@ -126,15 +139,177 @@ def preset(data: bytes) -> None:
 
 
 def bag(data: bytes) -> None:
-    """A recording's file."""
+    """A recording's file; its first bytes say of which kind."""
+    path = _FOLDER / "it"
+    path.write_bytes(data)
+    _play(path)
+
+
+def bag_folder(data: bytes) -> None:
+    """The metadata.yaml of a recording that is whole."""
+    folder = _FOLDER / "recording"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "MCAP.mcap").write_bytes(_recordings()[".mcap"])
+    (folder / "metadata.yaml").write_bytes(data)
+    _play(folder)
+
+
+def _play(path: Path) -> None:
     from argus_ros.tools.bag import Bag, BagError
 
-    path = _FOLDER / ("it.mcap" if data[:1] == b"\x89" else "it.bag")
-    path.write_bytes(data)
     with contextlib.suppress(BagError), Bag(path) as recording:
         for frame in recording.frames(recording.cameras()):
             with contextlib.suppress(ImageError):
                 fill(SLOT, frame.image, None, TILING, whole=False)
+
+
+def weights_index(data: bytes) -> None:
+    """The model.safetensors.index.json of a checkpoint in several files."""
+    from argus_ros.vlm.weights import check_stored
+
+    folder = _FOLDER / "weights"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors.index.json").write_bytes(data)
+    with contextlib.suppress(CheckpointError):
+        check_stored(folder)
+
+
+def weights(data: bytes) -> None:
+    """A checkpoint's safetensors file."""
+    from argus_ros.vlm.weights import check_stored
+
+    folder = _FOLDER / "weight"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_bytes(data)
+    with contextlib.suppress(CheckpointError):
+        check_stored(folder)
+
+
+def expectation(data: bytes) -> None:
+    """The file of ``argus replay --expect``."""
+    from argus_ros.tools.expectation import ExpectationError, read
+
+    path = _FOLDER / "expected.jsonl"
+    path.write_bytes(data)
+    with contextlib.suppress(ExpectationError):
+        read(path)
+
+
+def annotations(data: bytes) -> None:
+    """A file of COCO annotations."""
+    from argus_ros.training.coco import CocoError, read
+
+    path = _FOLDER / "instances.json"
+    path.write_bytes(data)
+    with contextlib.suppress(CocoError):
+        read(path, _FOLDER)
+
+
+def latency_file(data: bytes) -> None:
+    """The file of ``argus simulate --latency``."""
+    from argus_ros.tools import simulate
+
+    path = _FOLDER / "latency.json"
+    path.write_bytes(data)
+    with contextlib.suppress(ValueError):
+        simulate.scenario_from(_arguments(path))
+
+
+def _arguments(latency: Path) -> argparse.Namespace:
+    from argus_ros.tools import simulate
+
+    parser = argparse.ArgumentParser()
+    simulate.add_arguments(parser)
+    return parser.parse_args(["--latency", str(latency), "--cameras", "2"])
+
+
+_SIZES = (1, 32, 640, 1 << 16)
+
+
+def answer_text(data: bytes) -> None:
+    """What an open model writes: format, task, and sizes of the picture, then the text."""
+    from argus_ros.core.checkpoint import FORMATS
+    from argus_ros.vlm import answers, formats
+    from argus_ros.vlm.formats.reading import Sizes
+
+    head, text = data[:3].ljust(3, b"\0"), data[3:].decode(errors="replace")
+    format = formats.of(tuple(FORMATS)[head[0] % len(FORMATS)])
+    task = Task(TASKS[head[1] % len(TASKS)], ("cone", "traffic light") if head[1] & 128 else (), "the cone")
+    width, height, seen, low = (_SIZES[head[2] >> shift & 3] for shift in (0, 2, 4, 6))
+    for question in format.questions(task):
+        found, dropped = answers.written(
+            format, task, question, text, range(1, len(text) + 1), [0.5] * len(text),
+            Sizes(width, height, seen - 1, low - 1),
+        )  # fmt: skip
+        unusable = why_unusable(Answer(found, text, dropped=dropped), width, height)
+        assert not unusable, unusable
+
+
+@cache
+def _grammars() -> tuple[tuple[Any, ...], Any]:
+    from argus_ros.vlm import grammar
+    from argus_ros.vlm.tokens import Tokens
+
+    known = checkpoints.read(checkpoints.SHIPPED / "argus-nano")
+    vocabulary = json.loads((known.path / "config.json").read_text())["text_config"]["vocab_size"]
+    tokens = Tokens(known, vocabulary)
+    tasks = [Task(name, (), "red cone") for name in STRUCTURED_TASKS]
+    return tuple(grammar.build(task, tokens) for task in tasks), tokens
+
+
+def answer_tokens(data: bytes) -> None:
+    """What a native model says: each two bytes choose among the columns that the grammar allows."""
+    from argus_ros.vlm import answers
+    from argus_ros.vlm.grammar import Cursor
+
+    if not data:
+        return
+    grammars, tokens = _grammars()
+    grammar = grammars[data[0] % len(grammars)]
+    cursor, columns = Cursor(grammar, data[0] >> 4), []
+    for (choice,) in struct.iter_unpack("<H", data[1 : 1 + (len(data) - 1) // 2 * 2]):
+        if cursor.done:
+            break
+        allowed = np.flatnonzero(cursor.allowed())
+        columns.append(int(allowed[choice % len(allowed)]))
+        cursor.advance(columns[-1])
+    size = len(columns) * len(grammar.tokens)
+    values = np.frombuffer(data[: len(data) // 2 * 2], np.float16).astype(np.float32)
+    logits = np.resize(values, size).reshape(len(columns), -1) if columns else np.zeros((0, 1), np.float32)
+    found = answers.detections(grammar, columns, logits, tokens, 1.0, (640, 480))
+    unusable = why_unusable(Answer(found), 640, 480)
+    assert not unusable, unusable
+
+
+def parameter_file(data: bytes) -> None:
+    """A parameter file for the node, which is made of it as at start: read by rcl, checked by the node."""
+    from argus_ros.ros.node import ArgusNode
+    from argus_ros.ros.parameters import ParameterError
+
+    path = _FOLDER / "parameters.yaml"
+    path.write_bytes(data)
+    try:
+        node = ArgusNode(context=_context(), cli_args=["--ros-args", "--params-file", str(path)])
+    except (ParameterError, RuntimeError):  # the latter is rcl's: main() makes a sentence of both
+        return
+    node.destroy_node()
+
+
+@cache
+def _context() -> Any:
+    """In a ROS domain that nobody else uses."""
+    import rclpy
+
+    from argus_ros.core.domain import claim
+
+    claimed, domain = claim()
+    atexit.register(claimed.close)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    context = rclpy.Context()
+    rclpy.init(context=context, args=["--ros-args", "--log-level", "FATAL"], domain_id=domain)
+    atexit.register(rclpy.shutdown, context=context)
+    return context
 
 
 # --- what is right ------------------------------------------------------------------------------
@@ -170,27 +345,85 @@ def _pictures() -> tuple[bytes, ...]:
     return tuple(bytes([kind]) + one.tobytes() for one in encoded for kind in range(3))
 
 
-def _mcap() -> tuple[bytes, ...]:
+@cache
+def _recordings() -> dict[str, bytes]:
+    """One image in a file of each kind, by the ending of its name, and a metadata.yaml."""
+    from rosbags.rosbag1 import Writer as Writer1
     from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
 
-    from argus_ros.tools.bag import type_store
+    from argus_ros.tools.bag import COMPRESSED, type_store
 
-    store = type_store()
-    kind, stamp_of, header_of = (
-        store.types[f"{name}"]
-        for name in ("sensor_msgs/msg/CompressedImage", "builtin_interfaces/msg/Time", "std_msgs/msg/Header")
-    )
+    topic, found = "/front/image_raw/compressed", {}
+    picture = np.frombuffer(_pictures()[0][1:], np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bag"
-        with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            topic = writer.add_connection(
-                "/front/image_raw/compressed", "sensor_msgs/msg/CompressedImage", typestore=store
-            )
-            picture = np.frombuffer(_pictures()[0][1:], np.uint8)
-            message = kind(header_of(stamp_of(1, 2), "front"), "jpeg", picture)
-            writer.write(topic, 10, store.serialize_cdr(message, kind.__msgtype__))
-        return (next(path.glob("*.mcap")).read_bytes(),)
+        for plugin in StoragePlugin:
+            store = type_store()
+            header = _header(store)(_time(store)(1, 2), "front")
+            with Writer(Path(folder, plugin.name), version=9, storage_plugin=plugin) as writer:
+                to = writer.add_connection(topic, COMPRESSED, typestore=store)
+                message = store.types[COMPRESSED](header, "jpeg", picture)
+                writer.write(to, 10, store.serialize_cdr(message, COMPRESSED))
+            for file in Path(folder, plugin.name).iterdir():
+                if file.suffix == ".db3":
+                    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+                        database.execute("PRAGMA page_size=512")  # small, so that more of it is changed
+                        database.execute("VACUUM")
+                found[file.suffix] = file.read_bytes()
+        store = get_typestore(Stores.ROS1_NOETIC)
+        with Writer1(Path(folder, "it.bag")) as writer1:
+            to1 = writer1.add_connection(topic, COMPRESSED, typestore=store)
+            header = _header(store)(1, _time(store)(1, 2), "front")
+            message = store.types[COMPRESSED](header, "jpeg", picture)
+            writer1.write(to1, 10, store.serialize_ros1(message, COMPRESSED))
+        found[".bag"] = Path(folder, "it.bag").read_bytes()
+    return found
 
+
+def _time(store: Any) -> Any:
+    return store.types["builtin_interfaces/msg/Time"]
+
+
+def _header(store: Any) -> Any:
+    return store.types["std_msgs/msg/Header"]
+
+
+def _texts() -> tuple[bytes, ...]:
+    """Of each format of boxes, for each task, with and without classes."""
+    said = {
+        "internvl": "<ref>cone</ref><box>[[100, 200, 300, 400], [1, 2, 3, 4]]</box>",
+        "qwen2_vl": "<|object_ref_start|>cone<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
+        "qwen2_5_vl": '[{"bbox_2d": [1, 2, 3, 4], "label": "cone"}]',
+        "qwen3_vl": '[{"bbox_2d": [100, 200, 300, 400], "label": "traffic light"}]',
+        "lfm2_5_vl": '[{"bbox": [0.1, 0.2, 0.3, 0.4], "label": "cone"}]',
+        "paligemma": "<loc0010><loc0020><loc0030><loc0040> cone ; <loc0010><loc0020><loc0030><loc0040> cone",
+        "florence2": "cone<loc_10><loc_20><loc_30><loc_40>traffic light<loc_1><loc_2><loc_3><loc_4>",
+        "kosmos2": "<phrase> cone</phrase><object><patch_index_0004><patch_index_0099></object>",
+    }
+    return tuple(
+        bytes([number, task, 0b10101010]) + said.get(name, "a cone").encode()
+        for number, name in enumerate(checkpoints.FORMATS)
+        for task in (0, 128, 1, 2)
+    )
+
+
+_EXPECTED = (
+    b'{"camera": "front", "stamp": 12, "text": "", "detections": [{"label": "cone", "x_min": 1.0, '
+    b'"y_min": 2.0, "x_max": 3.0, "y_max": 4.0}]}\n'
+)
+_COCO = (
+    b'{"categories": [{"id": 1, "name": "cone"}], "images": [{"id": 5, "file_name": "a.jpg", "width": 64, '
+    b'"height": 48}], "annotations": [{"id": 7, "image_id": 5, "category_id": 1, "bbox": [1, 2, 3.5, 4], '
+    b'"iscrowd": 0}]}'
+)
+_LATENCY = b'{"prepare": {"0": {"1": [0.001, 0.002]}}, "run": {"0": {"1": [0.03, 0.04]}}}'
+_INDEX = b'{"metadata": {"total_size": 8}, "weight_map": {"a.weight": "model-00001-of-00001.safetensors"}}'
+_PARAMETERS = (
+    b"/**:\n  ros__parameters:\n    cameras: [front, rear]\n    score_threshold: 0.5\n    classes: [cone]\n"
+    b"    threads: 2\n    camera:\n      front: {topic: /a, region: [0, 0, 10, 10], deadline: 1}\n",
+    b"argus:\n  ros__parameters:\n    model: argus-nano\n    preset: edge+still_gate\n    task: ground\n"
+    b"    prompt: the cone\n    tracking: true\n    camera.front.mono16: '[0, 4095]'\n",
+)
 
 TARGETS: dict[str, Target] = {
     "raw": Target(
@@ -205,7 +438,17 @@ TARGETS: dict[str, Target] = {
         from_engine, (_encode(Ready(_INFO)), _encode(Answered(1, _ANSWER)), _encode(Answered(1, error="no")))
     ),
     "from_node": Target(from_node, (_encode(Run((_REQUEST,) * 2)), _encode(Start(EngineConfig())))),
+    "answer_text": Target(answer_text, _texts()),
+    "answer_tokens": Target(answer_tokens, (bytes(range(64)), bytes(range(255, 0, -1)))),
     "checkpoint": Target(checkpoint, tuple(_shipped(name) for name in checkpoints.shipped())),
+    "weights_index": Target(weights_index, (_INDEX,)),
+    "weights": Target(weights, (save({"a.weight": np.zeros(2, np.float32)}),)),
     "preset": Target(preset, (b"realtime", b"edge+still_gate-overlap", b"stock")),
-    "bag": Target(bag, _mcap()),
+    "bag": Target(bag, tuple(_recordings()[ending] for ending in (".mcap", ".db3", ".bag")), longest=1 << 14),
+    "bag_folder": Target(bag_folder, (_recordings()[".yaml"],)),
+    "expectation": Target(expectation, (_EXPECTED,)),
+    "annotations": Target(annotations, (_COCO,)),
+    "latency_file": Target(latency_file, (_LATENCY,)),
 }
+if find_spec("rclpy"):
+    TARGETS["parameter_file"] = Target(parameter_file, _PARAMETERS)

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CORPUS = Path(__file__).with_name("corpus")
+#: What any parser may stumble over: nothing, zeros, arrays in arrays without end.
+ANYWHERE = (b"", bytes(100), b"[" * 5000, b'{"a":' * 4000, b"- " * 4000, b"\xff" * 100)
 
 
 @st.composite
@@ -28,7 +30,7 @@ def changed(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 def test_bytes_of_any_kind(name: str) -> None:
     target = TARGETS[name]
-    for seed in target.seeds:
+    for seed in (*target.seeds, *ANYWHERE):
         target.run(seed)
     for found in sorted(CORPUS.glob(f"{name}-*")):  # what once went wrong
         target.run(found.read_bytes())
