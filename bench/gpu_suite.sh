@@ -1,26 +1,43 @@
 #!/usr/bin/env bash
-# The figures of docs/recipes.md on one CUDA GPU, without ROS: under 9 minutes, nothing downloaded.
-# Needs torch, transformers, OpenCV, numpy, PyYAML and pytest. Results go to bench/results/.
+# The figures of docs/recipes.md and docs/kernels.md on one CUDA GPU, without ROS, nothing downloaded:
+#   bash bench/gpu_suite.sh [--part smoke|exactness|kernels|bench|profile]...    (no part: all but smoke)
+# Needs torch, transformers, Triton, OpenCV, numpy, PyYAML and pytest. Results go to bench/results/ as they come, the
+# most telling first, and what has changed against the figures that were there is printed at the end.
 #   PYTHON=python3   OUT=bench/results   SECONDS_LEFT=520   ROUNDS=15   MODELS="smolvlm-256m ..."
-#   On a machine without a GPU, DEVICE=cpu MODELS=argus-nano ROUNDS=2 shows that all of it runs.
-# Every step has what is left of the time; one that fails or does not fit is named at the end, and the others run.
+#   DEVICE=cpu MODELS=argus-nano ROUNDS=2 TRITON_INTERPRET=1 shows on a machine without a GPU that all of it runs.
+# smoke takes two minutes: a little of everything. Every step has a limit and no more than what is left of the time;
+# one that fails or does not fit is named at the end, and the others run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-bench/results} DEVICE=${DEVICE:-cuda} LIMIT=${SECONDS_LEFT:-520}
 ROUNDS=${ROUNDS:-15}
-read -ra models <<<"${MODELS:-smolvlm-256m internvl3-2b argus-256m argus-500m}"
+parts=()
+while [ $# -gt 0 ]; do
+    case "$1 ${2:-}" in
+        "--part smoke" | "--part exactness" | "--part kernels" | "--part bench" | "--part profile") parts+=("$2") ;;
+        *) sed -n 2,11p "$0" >&2 && exit 2 ;;
+    esac
+    shift 2
+done
+[ ${#parts[@]} -gt 0 ] || parts=(exactness kernels bench profile)
+read -ra models <<<"${MODELS:-argus-256m smolvlm-256m internvl3-2b argus-500m}"
 mkdir -p "$OUT"
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_DISABLE_PROGRESS_BARS=1
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONUNBUFFERED=1
+landed=$(mktemp -d)
+trap 'rm -rf "$landed"' EXIT
+cp bench/results/gpu_*.json "$landed"
 started=$(date +%s) failed=()
-step() {  # NAME COMMAND...: run it with what is left of the time, its output to NAME.txt
-    local name=$1 left=$((LIMIT - $(date +%s) + started))
-    shift
+step() {  # SECONDS NAME COMMAND...: run it for as long at most, its output to NAME.txt
+    local left=$((LIMIT - $(date +%s) + started)) name=$2
+    [ "$left" -lt "$1" ] || left=$1
+    shift 2
     if [ "$left" -lt 10 ]; then
         failed+=("$name (no time left)")
         return
     fi
     echo "\$ ${*/#$PYTHON/python3}" | tee "$OUT/$name.txt"
-    if timeout "$left" "$@" 2>"$OUT/$name.err" | tee -a "$OUT/$name.txt"; then
+    if timeout -s INT -k 5 "$left" "$@" 2>"$OUT/$name.err" | tee -a "$OUT/$name.txt"; then
+        grep -h -i "fused_kernels is off\|cannot be recorded" "$OUT/$name.err" | sort | uniq -c | head -n 5
         rm -f "$OUT/$name.err"
     else
         failed+=("$name")
@@ -29,32 +46,58 @@ step() {  # NAME COMMAND...: run it with what is left of the time, its output to
     echo "[$(($(date +%s) - started)) s]"
     echo
 }
-bench() {  # NAME ARGUMENTS...
-    local name=$1
-    shift
-    step "$name" "$PYTHON" -m argus_ros.tools.main bench --device "$DEVICE" --size 640x480 "$@" \
+bench() {  # SECONDS NAME ARGUMENTS...
+    local limit=$1 name=$2
+    shift 2
+    step "$limit" "$name" "$PYTHON" -m argus_ros.tools.main bench --device "$DEVICE" --size 640x480 "$@" \
         --json "$OUT/$name.json" --picture "$OUT/$name.svg"
 }
-profile() {
-    local name=$1
-    shift
-    step "$name" "$PYTHON" -m argus_ros.tools.main profile --device "$DEVICE" --size 640x480 "$@" \
-        --json "$OUT/$name.json" --html "$OUT/$name.html"
-}
-# The ladder for the first model, where the time goes for the first and the third.
-ladder=(--ladder)
-for model in "${models[@]}"; do
-    bench "gpu_${model//-/_}" --config "$model" --rounds "$ROUNDS" "${ladder[@]}"
-    ladder=()
-done
 # Tokens equal the reference's in float32 (TF32 off); the agreement in bfloat16 is printed, not promised.
 # (Without the project's own settings of pytest, some of which are for plugins that need not be here.)
-ARGUS_TEST_DEVICE=$DEVICE step gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -c /dev/null \
-    --rootdir . --import-mode=importlib test/vlm/test_cuda.py test/vlm/test_upload.py
-for model in "${models[0]}" "${models[2]:-}"; do
-    [ -n "$model" ] && profile "gpu_${model//-/_}_profile" --config "$model" --rounds 5
+exactness() {  # SECONDS [TEST...]
+    local limit=$1 spread=()
+    shift
+    "$PYTHON" -c "import xdist" 2>/dev/null && spread=(-n "$(($(nproc) < 12 ? $(nproc) : 12))")
+    ARGUS_TEST_DEVICE=$DEVICE step "$limit" gpu_exactness "$PYTHON" -m pytest -q -s -p no:cacheprovider -c /dev/null \
+        --rootdir . --import-mode=importlib --tb=short -rfE "${spread[@]}" "$@"
+}
+kernels() {  # SECONDS NAME ARGUMENTS...
+    local limit=$1 name=$2
+    shift 2
+    step "$limit" "$name" "$PYTHON" bench/kernels.py --device "$DEVICE" --json "$OUT/$name.json" --measure "$@"
+}
+for part in "${parts[@]}"; do
+    echo "== $part"
+    case $part in
+        smoke)
+            few=$((ROUNDS < 5 ? ROUNDS : 5)) with=realtime,realtime-fused_kernels
+            exactness 50 test/vlm/test_cuda.py test/vlm/test_upload.py test/vlm/test_fused.py
+            kernels 60 gpu_kernels_smoke "${models[@]:0:3}" --tokens 1 8 --each
+            bench 40 "gpu_smoke_${models[0]//-/_}" --config "${models[0]}" --rounds "$few" \
+                --presets "$with,realtime-jump_forward,realtime-fused_kernels-jump_forward"
+            bench 30 gpu_smoke_nano --checkpoint argus-nano --rounds "$few" --presets "$with,realtime-jump_forward"
+            [ ${#models[@]} -lt 2 ] || bench 40 "gpu_smoke_${models[1]//-/_}" --config "${models[1]}" \
+                --rounds "$few" --presets "$with,realtime-jump_forward"
+            ;;
+        exactness) exactness 200 test/vlm/test_cuda.py test/vlm/test_upload.py test/vlm/test_fused.py ;;
+        kernels) kernels 200 gpu_kernels "${models[@]}" --each ;;
+        bench)  # the ladder for the second model, SmolVLM, and what every recipe is worth to the first
+            more=(--ablation)
+            for model in "${models[@]}"; do
+                bench 200 "gpu_${model//-/_}" --config "$model" --rounds "$ROUNDS" "${more[@]}"
+                [ "$model" = "${models[0]}" ] && more=(--ladder) || more=()
+            done
+            ;;
+        profile)
+            for model in "${models[@]:0:3}"; do
+                name=gpu_${model//-/_}_profile
+                step 100 "$name" "$PYTHON" -m argus_ros.tools.main profile --device "$DEVICE" --size 640x480 \
+                    --config "$model" --rounds 5 --json "$OUT/$name.json" --html "$OUT/$name.html"
+            done
+            ;;
+    esac
 done
-
+"$PYTHON" bench/changes.py "$landed" "$OUT"
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'did not finish: %s\n' "${failed[@]}" >&2
     exit 1

@@ -14,24 +14,39 @@ import re
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.tools import machine
 from argus_ros.vlm import architecture, configurations, fused
 from argus_ros.vlm.architecture import TextShape
+from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.fused import Launch, Tuning
+from argus_ros.vlm.weights import Weights
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "kernels.md"
-#: Models of the table, places that a step of theirs sees, and output rows of a task.
-MODELS = {"argus-256m": (256, 1033), "smolvlm-256m": (1024, 49_000), "internvl3-2b": (3584, 151_000)}
+#: Models, those of the table first by name; places that a step sees, and output rows of a task.
+TABLED = "argus-256m", "smolvlm-256m", "internvl3-2b"
+MODELS = {
+    "argus-nano": (256, 180),
+    "argus-256m": (256, 1033),
+    "argus-500m": (256, 1033),
+    "smolvlm-256m": (1024, 49_000),
+    "internvl3-2b": (3584, 151_000),
+}
 #: Tokens that a step is measured with.
 TOKENS = 1, 2, 4, 8, 16
 RUNS = 30
+DTYPE = torch.bfloat16
 FLOATS = {"acc_ptr", "peak_ptr", "sum_ptr", "part_ptr", "logit_ptr"}
 LONGS = {"place_ptr", "token_ptr", "count_ptr", "register_ptr", "next_ptr", "chain_ptr", "length_ptr"}
 LONGS |= {"after_ptr", "to_register_ptr", "to_column_ptr"}
@@ -42,19 +57,32 @@ def main() -> int:
     parser.add_argument("--compile", nargs="+", metavar="CONFIG", default=[])
     parser.add_argument("--cards", default="80,87,90", help="compute capabilities to compile for")
     parser.add_argument("--measure", nargs="+", metavar="CONFIG", default=[])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument(
+        "--tokens", type=int, nargs="+", default=TOKENS, help="of the steps that are measured"
+    )
+    parser.add_argument("--each", action="store_true", help="also measure each kernel by itself")
+    parser.add_argument("--device", default="cuda", help="cpu, with TRITON_INTERPRET=1, shows that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured, as it goes")
     given = parser.parse_args()
     if given.compile:
         for name in given.compile:
             for card in map(int, given.cards.split(",")):
                 print(f"{name}, sm_{card}: {compiled(name, card)}", flush=True)
     elif given.measure:
-        made = {**machine.describe(), "kernels": {name: measured(name) for name in given.measure}}
-        if given.json:
-            given.json.write_text(json.dumps(made, indent=1) + "\n")
+        device = torch.device(given.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("no CUDA device here")
+        made: dict[str, Any] = {**machine.describe(), "kernels": {}}
+        if device.type == "cuda":
+            compile_ahead(given.measure, device, given.tokens, given.each)
+        for name in given.measure:
+            for found in measured(name, device, given.tokens, given.each):
+                made["kernels"][name] = found
+                if given.json:
+                    given.json.write_text(json.dumps(made, indent=1) + "\n")
     else:
         marks = r"(<!-- kernels -->\n).*?(<!-- /kernels -->)"
-        text = "\n\n".join(table(name) for name in MODELS)
+        text = "\n\n".join(table(name) for name in TABLED)
         page = re.sub(marks, lambda found: f"{found[1]}{text}\n{found[2]}", PAGE.read_text(), flags=re.S)
         PAGE.write_text(page)
     return 0
@@ -69,7 +97,7 @@ def step(name: str, rows: int, count: int, tuning: Tuning) -> tuple[TextShape, l
     """All launches of one step in bfloat16, those of a layer once."""
     shape, (reach, columns) = shape_of(name), MODELS[name]
     found = list(fused.layer(shape, rows, count, reach, tuning, 2).items())
-    found += [("logits", fused.head(shape, rows, count, columns, tuning, 2))]
+    found += [("logits", fused.head(shape, rows, columns, tuning, 2))]
     return shape, [*found, ("choose", fused.choice(rows, columns, 8))]
 
 
@@ -146,43 +174,142 @@ def compile_one(launch: Launch, card: int) -> Any:
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
 
 
-@torch.inference_mode()
-def measured(name: str) -> dict[str, Any]:
-    """Milliseconds of a step in a CUDA graph, by tokens: plain, and fused by tuning."""
-    from argus_ros.core.recipes import preset
-    from argus_ros.vlm.native import NativeModel
+class Drawn(Weights):
+    """Weights that are drawn where they are asked for: nothing is written or read."""
 
-    if not torch.cuda.is_available():
-        raise SystemExit("no CUDA device here")
-    device, reach, found = torch.device("cuda"), MODELS[name][0], {}
-    with configurations.temporary(name) as folder:
-        recipes = preset("realtime").without(["fused_kernels"])
-        decoder = NativeModel(checkpoints.read(folder), recipes, device, torch.bfloat16).decoder
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __contains__(self, name: str) -> bool:
+        return name == "model.text_model.norm.weight"
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        scale = shape[-1] ** -0.5 if len(shape) > 1 else 1.0
+        return torch.randn(shape, device=self._device, dtype=dtype or DTYPE) * scale
+
+
+def drawn(shape: TextShape, reach: int, device: torch.device) -> Decoder:
+    """A decoder with room for one answer."""
+    decoder = Decoder(Drawn(device), replace(shape, vocabulary=64))
     decoder.reserve(1, reach)
-    for count in TOKENS:
-        x = torch.randn(1, count, decoder.shape.width, device=device, dtype=torch.bfloat16)
-        places = torch.arange(reach - 20, reach - 20 + count, device=device)[None]
+    return decoder
+
+
+def tunings(device: torch.device, each: bool) -> list[Tuning]:
+    """What whole steps are measured with; ``each``: single kernels."""
+    tried = Tuning.tried(device)
+    if not each or device.type == "cpu":
+        return tried
+    blocks, early = tried[0].blocks, any(tuning.launch_early for tuning in tried)
+    splits = {1: 64, 2: 128, 4: 256, 8: 512}
+    return [
+        Tuning(times * blocks, warps, splits[warps], early) for times in (1, 2, 4) for warps in (1, 2, 4, 8)
+    ]
+
+
+def label(tuning: Tuning) -> str:
+    early = ", launched early" if tuning.launch_early else ""
+    return f"{tuning.blocks} blocks, {tuning.warps} warps, {tuning.split} places{early}"
+
+
+def inputs(count: int, width: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens (1, count, width) and their places, near the end of what they see."""
+    x = torch.randn(1, count, width, device=device, dtype=DTYPE)
+    return x, torch.arange(reach - 20, reach - 20 + count, device=device)[None]
+
+
+@torch.inference_mode()
+def warm(shape: TextShape, reach: int, device: torch.device, count: int, tuning: Tuning) -> str:
+    """Compile what one measurement needs; why it cannot be, or nothing."""
+    kernels = fused.Fused(drawn(replace(shape, layers=1), reach, device), tuning)
+    kernels(*inputs(count, shape.width, reach, device), reach)
+    return f"{count} tokens: {label(tuning)} does not run" if kernels.broken else ""
+
+
+def compile_ahead(names: list[str], device: torch.device, tokens: list[int], each: bool) -> None:
+    """Into Triton's cache, by all processors at once: one after the other it takes minutes."""
+    started, ways = time.monotonic(), tunings(device, each=False)
+    if each:
+        ways += [way for way in tunings(device, each=True) if way not in ways]
+    shapes = {name: shape_of(name) for name in names}
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(warm, shapes[name], MODELS[name][0], device, count, way)
+            for name in names
+            for count in tokens
+            for way in ways
+        ]
+        for said in {str(job.exception() or job.result()) for job in jobs} - {""}:
+            print(said, flush=True)
+    print(f"compiled for {len(jobs)} passes in {time.monotonic() - started:.0f} s", flush=True)
+
+
+@torch.inference_mode()
+def measured(name: str, device: torch.device, tokens: list[int], each: bool) -> Iterator[dict[str, Any]]:
+    """Milliseconds of a step, replayed where there are CUDA graphs, by tokens; after each of them."""
+    shape, reach = shape_of(name), MODELS[name][0]
+    decoder = drawn(shape if device.type == "cuda" else replace(shape, layers=1), reach, device)
+    found: dict[str, Any] = {}
+    for count in tokens:
+        x, places = inputs(count, shape.width, reach, device)
         decoder.fused = None
         wanted = decoder(x, places, reach).float()
-        times: dict[str, Any] = {"plain": graphed(lambda: decoder(x, places, reach))}  # noqa: B023
-        for tuning in Tuning.tried(device):
-            decoder.fused = fused.Fused(decoder, tuning)
-            label = f"{tuning.blocks} blocks, {tuning.warps} warps, {tuning.split} places"
-            label += ", launched early" if tuning.launch_early else ""
-            made = decoder(x, places, reach).float()
-            if decoder.fused.broken:
-                times[label] = None
-                continue
-            off = float((made - wanted).norm() / wanted.norm())
-            times[label] = graphed(lambda: decoder(x, places, reach))  # noqa: B023
-            print(f"{name}, {count} tokens: {label} {times[label]:.4f} ms, off by {off:.1e}", flush=True)
+        times: dict[str, Any] = {"plain": replayed(lambda: decoder(x, places, reach), device)}  # noqa: B023
         print(f"{name}, {count} tokens: plain {times['plain']:.4f} ms", flush=True)
+        for tuning in Tuning.tried(device):
+            kernels = fused.Fused(decoder, tuning)
+            made = kernels(x, places, reach)
+            if made is None:
+                times[label(tuning)] = None
+                continue
+            off = float((made.float() - wanted).norm() / wanted.norm())
+            times[label(tuning)] = replayed(lambda: kernels(x, places, reach), device)  # noqa: B023
+            print(
+                f"{name}, {count} tokens: {label(tuning)} {times[label(tuning)]:.4f} ms, off by {off:.1e}",
+                flush=True,
+            )
         found[str(count)] = times
+        if each:
+            times["kernels"] = singly(decoder, x, places, reach, device)
+        yield found
+
+
+def singly(
+    decoder: Decoder, x: Tensor, places: Tensor, reach: int, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """Microseconds of each kernel by itself, an average over the layers, by tuning."""
+    found: dict[str, dict[str, float]] = {}
+    for tuning in tunings(device, each=True):
+        kernels = fused.Fused(decoder, tuning)
+        if kernels(x, places, reach) is None:
+            continue
+        planned = list(kernels.launches(x.clone(), places, reach))
+        for name in dict.fromkeys(name for name, *_ in planned):
+
+            def run() -> None:
+                for one, launch, arguments in planned:  # noqa: B023
+                    if one == name:  # noqa: B023
+                        kernels._run(launch, *arguments)  # noqa: B023
+
+            took = replayed(run, device) * 1e3 / len(decoder.layers)
+            found.setdefault(name, {})[label(tuning)] = round(took, 3)
+    read = fused.layer(decoder.shape, 1, x.shape[1], reach, Tuning(), 2)
+    for name, times in found.items():
+        order = sorted(times, key=lambda tuning: times[tuning])
+        rate = 2e-3 * read[name].numbers / times[order[0]] if name in read else 0
+        shown = "; ".join(f"{times[tuning]:.2f} with {tuning}" for tuning in (*order[:3], order[-1]))
+        print(f"  {name}: us {shown} ({rate:.0f} GB/s)", flush=True)
+    best = sum(min(times.values()) for times in found.values()) * len(decoder.layers) / 1e3
+    print(f"  together, each with its best: {best:.4f} ms", flush=True)
     return found
 
 
-def graphed(run: Callable[[], object]) -> float:
-    """Median milliseconds of what is replayed from a CUDA graph."""
+def replayed(run: Callable[[], object], device: torch.device) -> float:
+    """Median milliseconds of what is replayed from a CUDA graph; on the CPU of what is just run."""
+    if device.type == "cpu":
+        started = time.perf_counter()
+        run()
+        return (time.perf_counter() - started) * 1e3
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -130,13 +130,13 @@ def layer(
         "qkv": Launch(
             "qkv",
             (sides, -(-half // turned["BN"])),
-            {"K": width, "HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, "COUNT": count, **turned},
+            {"K": width, "HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **turned},
             sides * s.head_dim * width,
         ),
         "attention": Launch(
             "attention",
             (rows * s.kv_heads, look["SPLITS"]),
-            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, "COUNT": count, **look},
+            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **look},
             2 * rows * s.kv_heads * reach * s.head_dim,
         ),
         "combine": Launch(
@@ -168,11 +168,10 @@ def layer(
     return found
 
 
-def head(shape: TextShape, rows: int, count: int, columns: int, tuning: Tuning, size: int) -> Launch:
+def head(shape: TextShape, rows: int, columns: int, tuning: Tuning, size: int) -> Launch:
     """The output layer for each row's last token."""
     cut = _product(rows, columns, shape.width, tuning, size)
-    constants = {"K": shape.width, "COUNT": count, **cut}
-    return Launch("logits", (-(-columns // cut["BN"]),), constants, columns * shape.width)
+    return Launch("logits", (-(-columns // cut["BN"]),), {"K": shape.width, **cut}, columns * shape.width)
 
 
 def choice(rows: int, columns: int, longest: int) -> Launch:
@@ -273,9 +272,18 @@ class Fused:
 
     def states(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
         """The same before the last norm."""
+        x = x.clone(memory_format=torch.contiguous_format)
+        for _, launch, arguments in self.launches(x, places, reach, first):
+            self._run(launch, *arguments)
+        return x
+
+    def launches(
+        self, x: Tensor, places: Tensor, reach: int, first: int = 0
+    ) -> Iterator[tuple[str, Launch, tuple[Tensor | float, ...]]]:
+        """All kernels of a pass in order, by name, with what they work on; ``x`` is changed in its place."""
         d, s = self.decoder, self.decoder.shape
         (rows, count, width), tokens = x.shape, x.shape[0] * x.shape[1]
-        x, places = x.clone(memory_format=torch.contiguous_format), places.contiguous()
+        places = places.contiguous()
         kernels = layer(s, rows, count, reach, self.tuning, x.element_size())
         look = kernels["attention"].constants
         q, attended = (x.new_empty(tokens, s.heads * s.head_dim) for _ in range(2))
@@ -286,29 +294,31 @@ class Fused:
         acc, peak, total = (x.new_empty(queries * n, dtype=torch.float32) for n in (look["HDP"], 1, 1))
         for i, (of, (qkv, out, gate_up, down)) in enumerate(zip(d.layers, self._matrices, strict=True)):
             keys, values = d.keys[i], d.values[i]
-            self._run(
-                kernels["qkv"], x, of.norm1, qkv, of.qkv_bias, d.cos, d.sin, places, q, keys, values,
-                tokens, first, d.capacity, s.eps,
-            )  # fmt: skip
-            self._run(
-                kernels["attention"], q, keys, values, places, attended, acc, peak, total,
-                first, d.capacity, s.head_dim**-0.5,
-            )  # fmt: skip
-            if "combine" in kernels:
-                self._run(kernels["combine"], acc, peak, total, attended)
-            self._run(kernels["out"], attended, out, x, sums, self._arrived, tokens)
-            self._run(kernels["gate_up"], x, of.norm2, gate_up, y, tokens, s.eps)
-            self._run(kernels["down"], y, down, x, sums, self._arrived, tokens)
-        return x
+            given: dict[str, tuple[Tensor | float, ...]] = {
+                "qkv": (
+                    x, of.norm1, qkv, of.qkv_bias, d.cos, d.sin, places, q, keys, values,
+                    tokens, count, first, d.capacity, s.eps,
+                ),
+                "attention": (
+                    q, keys, values, places, attended, acc, peak, total,
+                    count, first, d.capacity, s.head_dim**-0.5,
+                ),
+                "combine": (acc, peak, total, attended),
+                "out": (attended, out, x, sums, self._arrived, tokens),
+                "gate_up": (x, of.norm2, gate_up, y, tokens, s.eps),
+                "down": (y, down, x, sums, self._arrived, tokens),
+            }  # fmt: skip
+            for name, launch in kernels.items():
+                yield name, launch, given[name]
 
     def logits(self, states: Tensor, tokens: Tensor, registers: Tensor) -> Tensor:
         """Each row's last token of (rows, n, width) to float32 logits (rows, columns) of ``tokens``."""
         d, (rows, count, _) = self.decoder, states.shape
         made = states.new_empty(rows, len(tokens), dtype=torch.float32)
-        kernel = head(d.shape, rows, count, len(tokens), self.tuning, states.element_size())
+        kernel = head(d.shape, rows, len(tokens), self.tuning, states.element_size())
         self._run(
-            kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made, rows, len(tokens), d.shape.eps,
-            registers.stride(0),
+            kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made, rows, count, len(tokens),
+            d.shape.eps, registers.stride(0),
         )  # fmt: skip
         return made
 

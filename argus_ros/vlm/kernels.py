@@ -6,7 +6,7 @@ else, and, where the card can launch a kernel before the last one has ended (PDL
 multiplied with is there. Where a sum is split, the block that ends last adds up the parts, always in the same
 order. Products of one token are sums, of more they are the tensor cores'.
 
-Shapes: ``M`` tokens are ``COUNT`` of each row, filled up to ``MP``. Matrices are (out, in). In all of them
+Shapes: ``M`` tokens are ``count`` of each row, filled up to ``MP``. Matrices are (out, in). In all of them
 ``K`` is the length of what is added up, taken ``BK`` at a time, and ``BN`` are a block's columns.
 """
 
@@ -22,6 +22,13 @@ import triton.language as tl
 WIDEN = tl.constexpr(bool(triton.knobs.runtime.interpret))
 #: States and registers of ``grammar.py`` and ``loop.py``, which hold them together (see ``fused.py``).
 BIG = tl.constexpr(1 << 30)
+#: Numbers that differ from pass to pass, which no kernel is compiled anew for.
+NUMBERS = "M", "count", "first", "columns"
+
+
+def _kernel(function):
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    return triton.jit(do_not_specialize=[name for name in NUMBERS if name in names])(function)
 
 
 @triton.jit
@@ -76,11 +83,11 @@ def _normed(x_ptr, norm_ptr, scale, m, ok, k0, K: tl.constexpr, BK: tl.constexpr
     return (x * gain[None, :]).to(x_ptr.dtype.element_ty)
 
 
-@triton.jit
+@_kernel
 def qkv(
     x_ptr, norm_ptr, w_ptr, bias_ptr, cos_ptr, sin_ptr, place_ptr, q_ptr, keys_ptr, values_ptr,
-    M, first, capacity, eps,
-    K: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr, COUNT: tl.constexpr,
+    M, count, first, capacity, eps,
+    K: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr,
     MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """RMSNorm, query, key and value with bias, RoPE, and keys and values into the cache.
@@ -130,7 +137,7 @@ def qkv(
         tl.store(to, a1.to(dtype), mask=both)
         tl.store(to + half, a2.to(dtype), mask=both)
     else:
-        line = ((first + m // COUNT) * KV + (head - HEADS) % KV) * capacity + place
+        line = ((first + m // count) * KV + (head - HEADS) % KV) * capacity + place
         at = line[:, None] * HD + j[None, :]
         if head < HEADS + KV:
             tl.store(keys_ptr + at, a1.to(dtype), mask=both)
@@ -140,12 +147,12 @@ def qkv(
             tl.store(values_ptr + at + half, a2.to(dtype), mask=both)
 
 
-@triton.jit
+@_kernel
 def attention(
     q_ptr, keys_ptr, values_ptr, place_ptr, out_ptr, acc_ptr, peak_ptr, sum_ptr,
-    first, capacity, scale,
-    HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr, HDP: tl.constexpr, COUNT: tl.constexpr,
-    MQ: tl.constexpr, SPLIT: tl.constexpr, SPLITS: tl.constexpr, BS: tl.constexpr, PDL: tl.constexpr,
+    count, first, capacity, scale,
+    HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr, HDP: tl.constexpr, MQ: tl.constexpr,
+    SPLIT: tl.constexpr, SPLITS: tl.constexpr, BS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Queries of one row and one group of heads over a part of the cache: grid (rows * kv_heads, SPLITS).
 
@@ -157,9 +164,9 @@ def attention(
     row, kv = pair // KV, pair % KV
     i = tl.arange(0, MQ)
     d = tl.arange(0, HDP)
-    token = row * COUNT + i % COUNT
-    head = kv * group + i // COUNT
-    ok = i < group * COUNT
+    token = row * count + i % count
+    head = kv * group + i // count
+    ok = i < group * count
     both = ok[:, None] & (d < HD)[None, :]
     _begin(PDL)
     _wait(PDL)
@@ -201,7 +208,7 @@ def attention(
         tl.store(out_ptr + at, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=both)
 
 
-@triton.jit
+@_kernel
 def combine(
     acc_ptr, peak_ptr, sum_ptr, out_ptr,
     HD: tl.constexpr, HDP: tl.constexpr, SPLITS: tl.constexpr, SP: tl.constexpr, PDL: tl.constexpr,
@@ -222,7 +229,7 @@ def combine(
     tl.store(out_ptr + query * HD + d, made.to(out_ptr.dtype.element_ty), mask=d < HD)
 
 
-@triton.jit
+@_kernel
 def project(
     y_ptr, w_ptr, x_ptr, part_ptr, arrived_ptr, M,
     K: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
@@ -262,7 +269,7 @@ def project(
         tl.store(to, (x + acc).to(x_ptr.dtype.element_ty), mask=both)
 
 
-@triton.jit
+@_kernel
 def gate_up(
     x_ptr, norm_ptr, w_ptr, y_ptr, M, eps,
     K: tl.constexpr, N: tl.constexpr,
@@ -291,11 +298,10 @@ def gate_up(
     tl.store(y_ptr + m[:, None] * N + n[None, :], y.to(y_ptr.dtype.element_ty), mask=both)
 
 
-@triton.jit
+@_kernel
 def logits(
-    x_ptr, norm_ptr, w_ptr, token_ptr, count_ptr, out_ptr, M, columns, eps, stride,
-    K: tl.constexpr, COUNT: tl.constexpr,
-    MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
+    x_ptr, norm_ptr, w_ptr, token_ptr, count_ptr, out_ptr, M, count, columns, eps, stride,
+    K: tl.constexpr, MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """RMSNorm of each row's last token and its float32 logits of the grammar's tokens.
 
@@ -309,7 +315,7 @@ def logits(
     _wait(PDL)
     m = tl.arange(0, MP)
     ok = m < M
-    last = m * COUNT + tl.load(count_ptr + m * stride, mask=ok, other=1).to(tl.int32) - 1
+    last = m * count + tl.load(count_ptr + m * stride, mask=ok, other=1).to(tl.int32) - 1
     scale = _inverse_rms(x_ptr, last, ok, eps, K, BK, MP)
     acc = tl.zeros((MP, BN), tl.float32)
     for k0 in range(0, K, BK):
@@ -319,7 +325,7 @@ def logits(
     tl.store(to, acc, mask=ok[:, None] & inside[None, :])
 
 
-@triton.jit
+@_kernel
 def choose(
     register_ptr, logit_ptr, allowed_ptr, next_ptr, chain_ptr, length_ptr, after_ptr, token_ptr,
     to_register_ptr, to_column_ptr, columns, floor,

@@ -1,4 +1,7 @@
-"""Fused kernels against the plain decoder, run by Triton's interpreter; and compiled for real cards."""
+"""Fused kernels against the plain decoder, run by Triton's interpreter; and compiled for real cards.
+
+``ARGUS_TEST_DEVICE=cuda`` runs them on a GPU instead, and layers of real sizes too.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,13 @@ from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU = torch.device("cpu")
+DEVICE = torch.device(os.environ.get("ARGUS_TEST_DEVICE", "cpu"))
+ON_CPU = DEVICE.type == "cpu"
 
 triton = pytest.importorskip("triton", reason="there is no Triton for this machine")
-if not triton.knobs.runtime.interpret:
-    pytest.skip("Triton is compiled here, and test_cuda.py compares", allow_module_level=True)
+if ON_CPU and not triton.knobs.runtime.interpret:
+    pytest.skip("Triton is compiled here: ARGUS_TEST_DEVICE=cuda", allow_module_level=True)
+only_interpreted = pytest.mark.skipif(not ON_CPU, reason="for the CPU")
 
 #: Llama with heads whose halves are no power of two, and Qwen2 with several groups.
 LLAMA = TextShape(48, 1, 4, 2, 12, 72, 50, 1024, 1e-5)
@@ -39,6 +44,9 @@ QWEN = TextShape(64, 1, 6, 2, 32, 160, 50, 1024, 1e-6, qkv_bias=True)
 #: A layer of SmolLM2-135M, and a sum that is split.
 SMALL = TextShape(576, 1, 9, 3, 64, 1536, 50, 1024, 1e-5)
 LONG = TextShape(64, 1, 4, 2, 128, 2304, 50, 1024, 1e-6, qkv_bias=True)
+#: Layers of SmolLM2-360M and Qwen2.5-1.5B.
+MEDIUM = TextShape(960, 1, 15, 5, 64, 2560, 50, 1024, 1e-5)
+LARGE = TextShape(1536, 1, 12, 2, 128, 8960, 50, 1024, 1e-6, qkv_bias=True)
 
 
 class Drawn(Weights):
@@ -53,7 +61,7 @@ class Drawn(Weights):
 
     def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         scale = shape[-1] ** -0.5 if len(shape) > 1 else 1.0
-        return (torch.randn(shape, generator=self._draw) * scale).to(dtype or self._dtype)
+        return (torch.randn(shape, generator=self._draw) * scale).to(DEVICE, dtype or self._dtype)
 
 
 def decoder(shape: TextShape, rows: int, dtype: torch.dtype = torch.float32) -> Decoder:
@@ -69,8 +77,8 @@ def compare(
     plain, draw = decoder(shape, rows + 1, dtype), torch.Generator().manual_seed(rows * count)
     # The edges of what a block looks at, the end of the buffers, and places in between.
     starts = [0, tuning.split - 1, 512 - count, tuning.split, tuning.split + 63, 77, 1, 300][:rows]
-    places = torch.tensor(starts)[:, None] + torch.arange(count)
-    x = torch.randn(rows, count, shape.width, generator=draw).to(dtype)
+    places = (torch.tensor(starts)[:, None] + torch.arange(count)).to(DEVICE)
+    x = torch.randn(rows, count, shape.width, generator=draw).to(DEVICE, dtype)
     for kept in (plain.keys, plain.values):
         kept.copy_(torch.randn(kept.shape, generator=draw))
     before = plain.keys.clone(), plain.values.clone()
@@ -107,6 +115,17 @@ def compare(
 )
 def test_a_pass_is_the_plain_ones(shape: TextShape, rows: int, count: int, tuning: Tuning) -> None:
     compare(shape, rows, count, tuning)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(ON_CPU, reason="takes the interpreter minutes")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("shape", [SMALL, MEDIUM, LARGE])
+def test_layers_of_real_sizes(shape: TextShape, dtype: torch.dtype) -> None:
+    """With the tuning that is tried first on this device, and the last one."""
+    for rows, count in ((1, 1), (1, 5), (3, 1), (8, 16)):
+        for tuning in (Tuning.tried(DEVICE)[0], Tuning.tried(DEVICE)[-1]):
+            compare(shape, rows, count, tuning, dtype)
 
 
 @pytest.mark.slow
@@ -166,6 +185,7 @@ def test_a_choice_is_the_loops(name: str, request: pytest.FixtureRequest, read_t
     logits = torch.from_numpy(rng.normal(0, 3, (rows, len(g.tokens))).astype(np.float32))
     for value in (torch.inf, -torch.inf, torch.nan, -1e38):
         logits[torch.from_numpy(rng.random(logits.shape) < 0.01)] = value
+    registers, logits = registers.to(DEVICE), logits.to(DEVICE)
     wanted = made._choose(registers, logits)
     kernels = Fused(decoder(LLAMA, 1), Tuning())
     following, columns = kernels.choose(registers, logits, made._tables, made.longest)
@@ -174,16 +194,20 @@ def test_a_choice_is_the_loops(name: str, request: pytest.FixtureRequest, read_t
 
 
 def _plain(function: Callable) -> Graphs:
-    return Graphs(function, CPU, None, on=False)
+    return Graphs(function, DEVICE, None, on=False)
 
 
 @pytest.fixture
 def engines(tiny: Path) -> tuple[Engine, Engine]:
     """With the kernels and without."""
-    presets = "realtime+device_loop+fused_kernels", "realtime+device_loop"
-    ours, plain = (Engine(EngineConfig(str(tiny), device="cpu", preset=preset)) for preset in presets)
+    # On the CPU they have to be asked for.
+    presets = "realtime+device_loop+fused_kernels", "realtime+device_loop" + "-fused_kernels" * (not ON_CPU)
+    ours, plain = (
+        Engine(EngineConfig(str(tiny), device=str(DEVICE), dtype="float32", preset=preset))
+        for preset in presets
+    )
     assert "fused_kernels" in ours.info.recipes
-    assert "fused_kernels" not in plain.info.recipes  # on the CPU it has to be asked for
+    assert "fused_kernels" not in plain.info.recipes
     return ours, plain
 
 
@@ -227,6 +251,7 @@ def test_a_kernel_that_fails_is_followed_by_the_plain_pass(
 
 
 @pytest.mark.slow
+@only_interpreted
 def test_they_compile_for_cards_that_are_not_here() -> None:
     """All kernels of a step, by Triton's own compiler, for an Orin and, launched early, for an H100."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
