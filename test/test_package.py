@@ -18,6 +18,7 @@ import pytest
 
 import argus_ros
 from argus_ros.core import fastdds
+from argus_ros.core.space import Method
 from argus_ros.core.types import Detection, Outcome, StageTimes, Status
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,7 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 #: Used where they are installed, and not required: the last two have photographs for training.
 OPTIONAL = {"av", "mujoco", "onnx", "onnxruntime", "triton", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
+OPTIONAL |= {"tf2_msgs", "tf2_py"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
 FROM_PIP |= {"huggingface_hub", "mcap", "tokenizers", "torch", "transformers", "zstandard"}
@@ -43,7 +45,9 @@ def fields(name: str) -> list[str]:
     return re.findall(r"^[a-z]\S*\s+([a-z_]+)\s*(?:#|$)", message(name), re.MULTILINE)
 
 
-@pytest.mark.parametrize(("name", "words"), [("DetectionArray", Status), ("FrameTiming", Outcome)])
+@pytest.mark.parametrize(
+    ("name", "words"), [("DetectionArray", Status), ("FrameTiming", Outcome), ("Detection3D", Method)]
+)
 def test_constants_of_messages_are_those_of_the_types(name: str, words: type[enum.IntEnum]) -> None:
     assert constants(name) == {word.name: word.value for word in words}
 
@@ -53,7 +57,7 @@ def test_messages_have_a_field_for_all_that_the_types_carry() -> None:
     assert {f.name for f in dataclasses.fields(StageTimes)} <= set(fields("FrameTiming"))
 
 
-@pytest.mark.parametrize("name", ["DetectionArray", "FrameTiming"])
+@pytest.mark.parametrize("name", ["DetectionArray", "Detection3DArray", "FrameTiming"])
 def test_the_header_is_the_first_field(name: str) -> None:
     assert fields(name)[0] == "header"
 

@@ -60,6 +60,12 @@ class Place:
     share: float = 0.0  #: weight of the object among the depths in its box, 0 to 1
 
 
+def unplaced() -> Place:
+    """Of a detection of which nothing is known, not even its direction."""
+    nothing = np.full(3, np.nan)
+    return Place(Method.BEARING, nothing, nothing, np.zeros(3), np.zeros((3, 3)))
+
+
 def locate(
     boxes: Sequence[tuple[float, float, float, float]],
     size: tuple[int, int],

@@ -20,9 +20,11 @@ from std_msgs.msg import Header
 
 from argus_ros.core.clock import JUMP
 from argus_ros.core.image import Image
+from argus_ros.msg import DetectionArray
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import PATIENCE, CameraHealth, Report
 from argus_ros.ros.intake import Intake, IntakeError
+from argus_ros.ros.locator import Aims, Locator, OnPlaced
 from argus_ros.ros.parameters import CameraSettings
 
 #: camera, image, stamp [ns], header
@@ -71,6 +73,8 @@ class Camera:
         settings: CameraSettings,
         on_image: OnImage,
         overrides: Sequence[Parameter] = (),
+        on_placed: OnPlaced = lambda placed: None,
+        aims: Aims = Aims(),  # noqa: B008 (nothing in it can change)
     ) -> None:
         self.settings = settings
         self.health = CameraHealth(settings.policy.deadline)
@@ -78,8 +82,12 @@ class Camera:
         self._on_image = on_image
         self._overrides = overrides
         self._sources = sources(node, settings)
+        for topic in (settings.positions.depth_topic, settings.positions.camera_info_topic):
+            node.resolve_topic_name(topic or "~")  # for whoever asks to hear at once of one that cannot be
         self._source = self._sources[0]  # the one subscribed to, or to be
         self._intake: Intake | None = None
+        self._on_placed, self._aims = on_placed, aims
+        self._locator: Locator | None = None
         self._look: Timer | None = None
         self._since = 0.0  # when it was subscribed to
         self._delivered = False  # whether an image has come since
@@ -101,6 +109,7 @@ class Camera:
         self.health.activate(time.monotonic())
         self._silent, self._why_silent = False, ""
         self._log().info(f"camera {self.settings.name}: waiting for images on {self.topic}")
+        self._start_locator()
         self._subscribe(self._sources[0])  # at once, so that whoever looks sees what is waited for
         if len(self._sources) > 1 and not self._find():
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -110,7 +119,15 @@ class Camera:
         self.health.activate(None)
         self._stop_looking()
         self._unsubscribe()
+        if self._locator:
+            self._locator.stop()
+            self._locator = None
         self._source = self._sources[0]
+
+    def place(self, detections: DetectionArray) -> None:
+        """Have an answer placed in space, where that is asked for; returns at once."""
+        if locator := self._locator:
+            locator.offer(detections)
 
     def watch(self) -> None:
         """Look anew for images that do not come, and for who sends them; log what is wrong, once."""
@@ -132,6 +149,16 @@ class Camera:
         return self.health.report(self.topic, time.monotonic(), self._why_silent)
 
     # --- subscribing ----------------------------------------------------------------------------
+
+    def _start_locator(self) -> None:
+        if not self.settings.positions.camera_info_topic:
+            return
+        try:
+            self._locator = Locator(self._node, self.settings, self._aims, self._on_placed)
+        except (IntakeError, RuntimeError) as error:  # which is not to take the images with it
+            self._complain(str(error))
+            return
+        self.health.position_topics = self._locator.topics
 
     def _find(self) -> bool:
         """Go over to where images are published, unless they come; whether they are published at all.

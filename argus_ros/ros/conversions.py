@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
 
+from argus_ros.core.drawing import colour_of
+from argus_ros.core.pose import quaternion
+from argus_ros.core.space import Method, Place
 from argus_ros.core.types import Answer, Detection, Outcome, StageTimes, Task
 from argus_ros.msg import Detection as DetectionMessage
-from argus_ros.msg import DetectionArray, FrameTiming
+from argus_ros.msg import Detection3D, Detection3DArray, DetectionArray, FrameTiming
 
 try:
     import vision_msgs.msg as vision_messages
@@ -22,6 +28,11 @@ except ImportError:  # on robots that have it; there are no wheels of it
     vision_messages: ModuleType | None = None  # type: ignore[no-redef]
 
 JPEG_QUALITY = 85
+#: Length of the arrow that shows a direction, and height of a label, in metres.
+ARROW, LETTERS = 2.0, 0.2
+#: Least side of a box that is shown: one without any extent would be left out.
+THIN = 0.02
+MARKER_SECONDS = 1
 
 
 def stamp_ns(header: Header) -> int:
@@ -114,6 +125,100 @@ def to_vision(detections: DetectionArray) -> object:
         one.results.append(result)
         array_2d.detections.append(one)
     return array_2d
+
+
+def to_detections_3d(
+    detections: DetectionArray,
+    places: Sequence[Place],
+    frame_id: str,
+    transform: np.ndarray,
+    depth_offset: float,
+    trouble: str,
+) -> Detection3DArray:
+    """``places``, one for each detection, in ``frame_id`` by ``transform`` (4, 4) from the optical frame."""
+    turn, origin = transform[:3, :3], transform[:3, 3]
+    axes = Quaternion(**dict(zip("xyzw", quaternion(turn), strict=True)))
+    found = [
+        Detection3D(
+            label=detection.label,
+            score=detection.score,
+            track_id=detection.track_id,
+            method=int(place.method),
+            bearing=_of(Vector3, turn @ place.bearing),
+            pose=Pose(position=_of(Point, turn @ place.position + origin), orientation=axes),
+            size=_of(Vector3, place.size),
+            covariance=(turn @ place.covariance @ turn.T).ravel(),
+            share=float(place.share),
+        )
+        for detection, place in zip(detections.detections, places, strict=True)
+    ]
+    return Detection3DArray(
+        header=Header(stamp=detections.header.stamp, frame_id=frame_id),
+        camera=detections.camera,
+        origin=_of(Point, origin),
+        depth_offset=float(depth_offset),
+        trouble=trouble,
+        detections=found,
+    )
+
+
+def _of(kind: type, values: np.ndarray) -> Point | Vector3:
+    x, y, z = values.tolist()
+    return kind(x=x, y=y, z=z)
+
+
+def to_vision_3d(detections: Detection3DArray) -> object:
+    """What has a position, as ``vision_msgs/Detection3DArray``; only where ``vision_messages`` is there."""
+    assert vision_messages is not None
+    array_3d = vision_messages.Detection3DArray(header=detections.header)
+    for detection in detections.detections:
+        if detection.method == Method.BEARING:
+            continue
+        one = vision_messages.Detection3D(header=detections.header, id=detection.track_id)
+        one.bbox.center, one.bbox.size = detection.pose, detection.size
+        result = vision_messages.ObjectHypothesisWithPose()
+        result.hypothesis.class_id = detection.label
+        result.hypothesis.score = float(detection.score)
+        result.pose.pose = detection.pose
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3] = detection.covariance.reshape(3, 3)
+        result.pose.covariance = covariance.ravel()
+        one.results.append(result)
+        array_3d.detections.append(one)
+    return array_3d
+
+
+def to_markers(detections: Detection3DArray) -> MarkerArray:
+    """For RViz and Foxglove: a box and a label for each position, an arrow where only the direction is known.
+
+    Each camera has a name space of its own. Markers last MARKER_SECONDS unless newer ones take their place.
+    """
+    header, camera = detections.header, detections.camera
+    markers: list[Marker] = []
+    lifetime = Duration(sec=MARKER_SECONDS)
+    for i, detection in enumerate(detections.detections):
+        red, green, blue = (channel / 255 for channel in colour_of(detection.label))
+        faint, full = (ColorRGBA(r=red, g=green, b=blue, a=alpha) for alpha in (0.5, 1.0))
+        known, to = detection.method != Method.BEARING, detection.bearing
+        if not known and np.isnan(to.x):
+            continue
+        box = Marker(header=header, ns=f"{camera} box", id=i, color=faint, lifetime=lifetime)
+        start = detections.origin
+        end = Point(x=start.x + ARROW * to.x, y=start.y + ARROW * to.y, z=start.z + ARROW * to.z)
+        if known:
+            box.type, box.pose = Marker.CUBE, detection.pose
+            sides = (detection.size.x, detection.size.y, detection.size.z)
+            box.scale = _of(Vector3, np.maximum(sides, THIN))
+        else:
+            box.type, box.points = Marker.ARROW, [start, end]
+            box.scale = Vector3(x=THIN, y=2 * THIN, z=2 * THIN)
+        label = Marker(header=header, ns=f"{camera} label", id=i, color=full, lifetime=lifetime)
+        label.type = Marker.TEXT_VIEW_FACING
+        label.pose.position = detection.pose.position if known else end
+        label.scale.z = LETTERS
+        label.text = detection.label
+        markers += [box, label]
+    return MarkerArray(markers=markers)
 
 
 def to_image(header: Header, rgb: np.ndarray) -> ImageMessage:

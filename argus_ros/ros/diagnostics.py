@@ -23,6 +23,7 @@ WINDOW = 10.0  #: seconds that rates, ages and complaints look back
 PATIENCE = 3.0  #: seconds without an image before it is reported
 LOST_TOLERATED = 0.05  #: part of the images that may get lost before it is reported
 LATE_TOLERATED = 0.1  #: likewise of those that come too late
+UNPLACED_TOLERATED = 0.1  #: likewise of the answers that find no depth, or no transform
 LOST_REMEDY = (
     "give camera driver and node the Fast DDS profile config/fastdds_large_images.xml, "
     "or publish compressed images"
@@ -95,6 +96,10 @@ class CameraHealth:
         self.mismatch = ""  #: publishers whose QoS does not fit
         self.publishers: tuple[str, ...] = ()  #: whose images are received
         self.last_error = ""
+        self.position_topics: dict[str, str] = {}  #: that positions in space are made from, by what they are
+        self.with_depth = self.without_depth = 0  #: answers, of a camera with a depth topic
+        self.without_frame = 0  #: answers of which no transform was there
+        self.position_trouble = ""  #: the last
         self.dropped_boxes = 0
         self._active_since: float | None = None
         self._last_image: float | None = None
@@ -144,6 +149,17 @@ class CameraHealth:
         with self._lock:
             self._ages.append((now, age))
 
+    def placed(self, has_depth: bool, depth_trouble: str, frame_trouble: str, now: float) -> None:
+        """An answer has been placed in space. ``has_depth``: the camera has a depth topic."""
+        with self._lock:
+            self._recent.append((now, "unplaced" if depth_trouble or frame_trouble else "placed"))
+            if depth_trouble:
+                self.without_depth += has_depth
+            elif has_depth:
+                self.with_depth += 1
+            self.without_frame += bool(frame_trouble)
+            self.position_trouble = depth_trouble or frame_trouble or self.position_trouble
+
     def silence(self, now: float) -> float:
         """Seconds without an image where one is wanted, once they are too many; else 0."""
         with self._lock:
@@ -180,6 +196,11 @@ class CameraHealth:
         values["malformed"] = self.malformed_count
         values["lost on the way"] = self.gaps.lost
         values["dropped boxes"] = self.dropped_boxes
+        if self.position_topics:
+            values |= self.position_topics
+            values["with depth"], values["without depth"] = self.with_depth, self.without_depth
+            values["without transform"] = self.without_frame
+            values["position trouble"] = self.position_trouble
         values["publishers"] = ", ".join(self.publishers)
         values["QoS mismatch"] = self.mismatch
         values["last error"] = self.last_error
@@ -220,6 +241,12 @@ class CameraHealth:
         if recent["lost"] > LOST_TOLERATED * (images + recent["lost"]):
             lost = f"{recent['lost']} of {images + recent['lost']} images"
             return WARN, f"{lost} lost between camera and node; {LOST_REMEDY}"
+        unplaced, placed = recent["unplaced"], recent["placed"]
+        if unplaced > UNPLACED_TOLERATED * (placed + unplaced):
+            return (
+                WARN,
+                f"{unplaced} of {placed + unplaced} answers without positions: {self.position_trouble}",
+            )
         if (dropped := sum(n for _, _, n in self._boxes)) and not any(n for _, n, _ in self._boxes):
             return WARN, (
                 f"the model wrote {dropped} boxes, and none is one of what was asked for in the picture: the "

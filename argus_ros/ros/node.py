@@ -43,6 +43,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
+from visualization_msgs.msg import MarkerArray
 
 from argus_ros.core import budget, checkpoint, fastdds
 from argus_ros.core.engine_client import EngineState
@@ -50,12 +51,14 @@ from argus_ros.core.image import Image
 from argus_ros.core.pipeline import AskError, Pipeline, Report
 from argus_ros.core.pipeline import Camera as Promise
 from argus_ros.core.scheduler import PolicyError
+from argus_ros.core.space import unplaced
 from argus_ros.core.tracking import Tracker, TrackingError
 from argus_ros.core.types import Detection, Outcome, Task
-from argus_ros.msg import DetectionArray, FrameTiming
-from argus_ros.ros import conversions, diagnostics, parameters
+from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
+from argus_ros.ros import conversions, diagnostics, frames, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
+from argus_ros.ros.locator import Aims, Placed
 from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
 from argus_ros.srv import Ask
 
@@ -110,6 +113,7 @@ class ArgusNode(LifecycleNode):
         self._active = False
         self._enabled = True  # by service ~/enable, whatever the state of the lifecycle
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
+        self._aims = Aims()  # where positions are to be given
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
         self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
@@ -142,13 +146,15 @@ class ArgusNode(LifecycleNode):
                 ends.callback(self.destroy_lifecycle_publisher, publisher)
             if self._annotator:
                 ends.callback(self._annotator.close)
+            if self._aims.frames:
+                ends.callback(self._aims.frames.stop)
             if self._pipeline:
                 ends.callback(self._pipeline.stop, STOP_SECONDS)
             for camera in self._cameras.values():
                 ends.callback(camera.deactivate)
 
     def _forget(self) -> None:
-        self._pipeline = self._annotator = None
+        self._pipeline, self._annotator, self._aims = None, None, Aims()
         self._cameras, self._outputs, self._mismatches = {}, {}, {}
 
     # --- lifecycle ------------------------------------------------------------------------------
@@ -160,6 +166,7 @@ class ArgusNode(LifecycleNode):
             settings.check_task()
             model = checkpoint.read_for(settings.engine)
             self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
+            self._aims = self._aims_of(settings)
             cameras = self._cameras_of(settings)
             self._create_outputs()
         except (ParameterError, TrackingError, checkpoint.CheckpointError) as error:
@@ -331,11 +338,19 @@ class ArgusNode(LifecycleNode):
             camera = self._cameras.get(wanted.name)
             try:
                 if camera is None or camera.settings.subscription != wanted.subscription:
-                    camera = Camera(self, wanted, self._offer, overrides)
+                    camera = Camera(self, wanted, self._offer, overrides, self._publish_placed, self._aims)
             except RuntimeError as error:  # rcl's
                 raise ParameterError(f"camera.{wanted.name}.topic: {reason_of(error)}") from None
             cameras[wanted.name] = camera
         return cameras
+
+    def _aims_of(self, settings: Settings) -> Aims:
+        """Raises ParameterError."""
+        aims = Aims(settings.target_frame, settings.ground_frame, settings.position_wait)
+        wanted = "target_frame" if aims.target_frame else "ground_frame" if aims.ground_frame else ""
+        if wanted and frames.tf2_py is None:
+            raise ParameterError(f"{wanted} {frames.MISSING}")
+        return replace(aims, frames=frames.Frames(self)) if wanted else aims
 
     def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
         """Go over to these cameras, as the settings have them."""
@@ -373,8 +388,11 @@ class ArgusNode(LifecycleNode):
         self._output(FrameTiming, "~/timing", 100)
         self._output(ImageMessage, "~/annotated", 1)
         self._output(CompressedImage, "~/annotated/compressed", 1)
+        self._output(Detection3DArray, "~/detections_3d", 10)
+        self._output(MarkerArray, "~/markers", 10)
         if conversions.vision_messages:
             self._output(conversions.vision_messages.Detection2DArray, "~/detections_2d", 10)
+            self._output(conversions.vision_messages.Detection3DArray, "~/detections_3d/vision", 10)
 
     def _output(self, kind: type, topic: str, depth: int) -> None:
         def incompatible(event: Any) -> None:
@@ -417,10 +435,34 @@ class ArgusNode(LifecycleNode):
         self._send(message)
         if camera := self._cameras.get(report.camera):
             camera.health.published(report.age, time.monotonic())
+            camera.place(message)
         if conversions.vision_messages:
             self._send(conversions.to_vision(message))
         if ticket.image and self._annotator:
             self._annotator.offer(ticket.image, message)
+
+    def _publish_placed(self, placed: Placed) -> None:
+        """Called from the thread of a camera's locator."""
+        detections = placed.detections
+        trouble = "; ".join(filter(None, (placed.depth_trouble, placed.frame_trouble)))
+        message = conversions.to_detections_3d(
+            detections,
+            placed.places or [unplaced()] * len(detections.detections),
+            placed.frame_id,
+            placed.transform,
+            placed.depth_offset,
+            trouble,
+        )
+        with self._until_shutdown():
+            self._send(message)
+            if conversions.vision_messages:
+                self._send(conversions.to_vision_3d(message))
+            if self._outputs[MarkerArray].get_subscription_count():
+                self._send(conversions.to_markers(message))
+        if camera := self._cameras.get(detections.camera):
+            has_depth = bool(camera.settings.positions.depth_topic)
+            troubles = placed.depth_trouble, placed.frame_trouble
+            camera.health.placed(has_depth, *troubles, time.monotonic())
 
     def _likely(self, report: Report) -> tuple[Detection, ...]:
         assert report.answer is not None

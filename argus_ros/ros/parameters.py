@@ -184,6 +184,26 @@ NODE = (
         Change.CONFIGURE,
     ),
     Spec(
+        "target_frame",
+        "",
+        "The frame that positions are given in, by TF at the image's stamp; empty: that of the image.",
+        Change.CONFIGURE,
+    ),
+    Spec(
+        "ground_frame",
+        "",
+        "A frame of TF whose plane z = 0 is the ground: what has no depth is placed where the lower edge of "
+        "its box meets it; empty: it is not.",
+        Change.CONFIGURE,
+    ),
+    Spec(
+        "position_wait",
+        0.1,
+        "Most seconds that a position waits for its depth and for TF. The detections themselves never wait.",
+        Change.CONFIGURE,
+        (0.0, 10.0),
+    ),
+    Spec(
         "cameras",
         ("front",),
         "Names of the cameras; each has parameters camera.NAME.* of its own.",
@@ -230,6 +250,30 @@ CAMERA = (
         "0.3 s); each further scan of a progressive one counts a quarter, a PNG once per byte of a pixel.",
         range=(0.1, 10000.0),
     ),
+    Spec(
+        "depth_topic",
+        "",
+        "Depth registered to the camera's images, raw or TOPIC/compressedDepth, for positions in space; "
+        "empty: none.",
+    ),
+    Spec(
+        "camera_info_topic",
+        "",
+        "The camera's sensor_msgs/CameraInfo, for directions and positions in space; empty: none.",
+    ),
+    Spec(
+        "depth_slop",
+        0.05,
+        "Most seconds between the stamps of an image and of its depth.",
+        range=(0.0, 10.0),
+    ),
+    Spec(
+        "rectified",
+        "auto",
+        "Whether the images are without distortion, so that P of the camera_info counts and not K and D; "
+        "auto: where the topic's name has 'rect' in it.",
+        choices=("auto", "yes", "no"),
+    ),
 )
 
 #: More names than this are a mistake, over which rclpy would take minutes.
@@ -255,6 +299,16 @@ def all_specs(cameras: Iterable[str]) -> dict[str, Spec]:
 
 
 @dataclass(frozen=True)
+class PositionSettings:
+    """What a camera's positions in space are made from; none where there is no ``camera_info_topic``."""
+
+    depth_topic: str = ""
+    camera_info_topic: str = ""
+    slop: float = 0.05
+    rectified: bool = False
+
+
+@dataclass(frozen=True)
 class CameraSettings:
     name: str
     topic: str
@@ -264,11 +318,12 @@ class CameraSettings:
     region: Region
     mono16: Mono16 = "stretch"
     decode_budget: float = 32.0
+    positions: PositionSettings = PositionSettings()
 
     @property
-    def subscription(self) -> tuple[str, ...]:
+    def subscription(self) -> tuple[object, ...]:
         """What it is subscribed by."""
-        return self.topic, self.transport, self.reliability
+        return self.topic, self.transport, self.reliability, self.positions
 
 
 @dataclass(frozen=True)
@@ -283,6 +338,9 @@ class Settings:
     max_clock_skew: float
     engine_hang_seconds: float
     spare_engine: bool
+    target_frame: str
+    ground_frame: str
+    position_wait: float
     cameras: tuple[CameraSettings, ...]
 
     @classmethod
@@ -294,6 +352,9 @@ class Settings:
                 raise ParameterError(
                     f"{spec.name} is {values[spec.name]!r}; it has to be one of {', '.join(spec.choices)}"
                 )
+        for frame in ("target_frame", "ground_frame"):
+            if values[frame].startswith("/"):
+                raise ParameterError(f"{frame} is {values[frame]!r}; names of frames do not begin with /")
         try:
             recipes.preset(values["preset"])
         except ValueError as error:
@@ -310,6 +371,7 @@ class Settings:
                 for name in (
                     *("score_threshold", "tracking", "publish_late"),
                     *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
+                    *("target_frame", "ground_frame", "position_wait"),
                 )
             },
         )
@@ -356,7 +418,18 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
         Region(*region),
         _mono16(name, value["mono16"]),
         value["decode_budget"],
+        _positions(name, value),
     )
+
+
+def _positions(name: str, value: Mapping[str, Any]) -> PositionSettings:
+    if value["depth_topic"] and not value["camera_info_topic"]:
+        raise ParameterError(
+            f"camera.{name}.depth_topic is {value['depth_topic']!r} and camera.{name}.camera_info_topic "
+            "is empty; positions need both"
+        )
+    rectified = {"yes": True, "no": False}.get(value["rectified"], "rect" in value["topic"])
+    return PositionSettings(value["depth_topic"], value["camera_info_topic"], value["depth_slop"], rectified)
 
 
 def _mono16(name: str, value: str) -> Mono16:

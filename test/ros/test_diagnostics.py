@@ -139,6 +139,21 @@ def test_what_is_over_is_forgotten() -> None:
     assert report.values["last error"] == "bad"
 
 
+def test_answers_without_depth_are_counted_and_said() -> None:
+    camera = health(20, Outcome.PUBLISHED)
+    camera.position_topics = {"depth topic": "/depth"}
+    for i in range(20):
+        camera.placed(True, "no depth on /depth" if i % 5 == 0 else "", "", i / 10)
+    report = camera.report("/image", 2.0)
+    assert report.level == WARN
+    assert report.message == "4 of 20 answers without positions: no depth on /depth"
+    assert (report.values["with depth"], report.values["without depth"]) == (16, 4)
+    assert report.values["depth topic"] == "/depth"
+    camera.placed(False, "", "no transform", 1.9)  # of a camera without depth
+    assert camera.report("/image", 2.0).values["without transform"] == 1
+    assert camera.report("/image", 2.0).values["with depth"] == 16
+
+
 def test_losses_name_the_remedy() -> None:
     camera = CameraHealth(0.2)
     camera.activate(0.0)

@@ -59,6 +59,9 @@ def test_an_empty_class_means_all() -> None:
         ({"cameras": ["2nd"]}, "'2nd' cannot be a name"),
         ({"cameras": [f"c{n}" for n in range(3000)]}, "3000 names; 100 are the most"),
         ({"camera__front__topic": ""}, "camera.front.topic is empty"),
+        ({"camera__front__depth_topic": "depth"}, "camera_info_topic is empty; positions need both"),
+        ({"camera__front__rectified": "maybe"}, "one of auto, yes, no"),
+        ({"target_frame": "/odom"}, "names of frames do not begin with /"),
         ({"camera__front__transport": "pigeon"}, "one of auto, raw, compressed"),
         ({"camera__front__region": [1, 2, 3]}, r"\[1, 2, 3\]"),
         ({"camera__front__region": [-1, 0, 3, 3]}, "none negative"),
@@ -70,6 +73,17 @@ def test_an_empty_class_means_all() -> None:
 def test_what_cannot_be_is_refused_with_a_reason(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
         Settings.of(values(**changed))
+
+
+def test_whether_images_are_rectified_is_in_their_topics_name_unless_it_is_said() -> None:
+    for topic, told, rectified in (
+        ("front/image_rect", "auto", True),
+        ("front/image_raw", "auto", False),
+        ("front/image_rect", "no", False),
+        ("front/image_raw", "yes", True),
+    ):
+        changed = values(camera__front__topic=topic, camera__front__rectified=told)
+        assert Settings.of(changed).cameras[0].positions.rectified == rectified
 
 
 def test_a_policy_refuses_by_itself() -> None:

@@ -488,7 +488,11 @@ def test_the_sros2_policy_has_exactly_what_the_node_uses(robot: Robot) -> None:
         published = {topic for topic, _ in node.get_publisher_names_and_types_by_node(*own)}
         subscribed = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(*own)}
         served = {service for service, _ in node.get_service_names_and_types_by_node(*own)}
-        optional = {"/argus/detections_2d"} if find_spec("vision_msgs") is None else set()
+        optional = (
+            {"/argus/detections_2d", "/argus/detections_3d/vision"}
+            if find_spec("vision_msgs") is None
+            else set()
+        )
         assert published == allowed("topics[@publish='ALLOW']/topic") - optional
         assert subscribed - {"/parameter_events"} <= allowed("topics[@subscribe='ALLOW']/topic")
         assert served == allowed("services[@reply='ALLOW']/service")
@@ -512,7 +516,7 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
     assert topics
     documented = dict(re.findall(r"^\| `(\S+)` \| `(\S+)/(?:\S+)`", topics[1], re.MULTILINE))
     if find_spec("vision_msgs") is None:
-        del documented["~/detections_2d"]
+        del documented["~/detections_2d"], documented["~/detections_3d/vision"]
 
     def published() -> set[str]:
         names = {name for name, _ in robot.node.get_publisher_names_and_types_by_node("argus", "/")}

@@ -1,0 +1,241 @@
+"""Where a camera's detections are in space: finds the depth of each answer, and places it, in a thread.
+
+Answers are published before they come here. So nothing that happens here, no depth that is late and no
+transform that is missing, holds a detection back.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSPolicyKind, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+from argus_ros.core.image import Image, ImageError, decode_depth
+from argus_ros.core.lens import Lens, LensError
+from argus_ros.core.pairing import Recent
+from argus_ros.core.space import DepthError, Place, locate
+from argus_ros.msg import DetectionArray
+from argus_ros.ros.conversions import stamp_ns
+from argus_ros.ros.frames import Frames, FramesError
+from argus_ros.ros.intake import Intake
+from argus_ros.ros.parameters import CameraSettings
+
+#: Answers that may wait to be placed; more are placed without what they wait for.
+MOST_WAITING = 8
+#: Depth is kept for this many seconds more than an answer may take, as long as it is at most so many bytes.
+SPARE_SECONDS, MOST_BYTES = 0.5, 128 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One answer with its places, in the optical frame."""
+
+    detections: DetectionArray
+    places: list[Place]
+    depth_offset: float  #: seconds from the image's stamp to its depth's; NaN without depth
+    depth_trouble: str  #: why there is no depth, of a camera that has some; or why there are no places
+    frame_trouble: str  #: why it is not in the frame that is asked for
+    frame_id: str
+    transform: np.ndarray  #: (4, 4) from the optical frame into ``frame_id``
+
+
+OnPlaced = Callable[[Placed], None]
+
+
+@dataclass(frozen=True)
+class Aims:
+    """The node's side of it: into which frames, and how long to wait."""
+
+    target_frame: str = ""
+    ground_frame: str = ""
+    wait: float = 0.1
+    frames: Frames | None = None  #: None: no frame is asked for
+
+
+class Locator:
+    """Subscribes to one camera's depth and camera_info until it is stopped.
+
+    ``on_placed`` is called for every answer, in order, in a thread of this locator's. Raises IntakeError, and
+    RuntimeError (rcl's) for a topic that cannot be.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, settings: CameraSettings, aims: Aims, on_placed: OnPlaced
+    ) -> None:
+        wanted = settings.positions
+        self._name, self._aims, self._on_placed = settings.name, aims, on_placed
+        self._rectified = wanted.rectified
+        self._log = node.get_logger()
+        self._info: CameraInfo | None = None
+        self._lens: tuple[Any, Lens] | None = None  # with what it was made from
+        self._depth_topic = node.resolve_topic_name(wanted.depth_topic) if wanted.depth_topic else ""
+        self._info_topic = node.resolve_topic_name(wanted.camera_info_topic)
+        seconds = settings.policy.deadline + SPARE_SECONDS
+        self._depths: Recent[tuple[Header, Image]] = Recent(wanted.slop, seconds, MOST_BYTES)
+        self._mismatch = ""
+        self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with when each is to be placed
+        self._stopped = False
+        self._news = threading.Condition()
+        self._intakes = [self._take(node, "info", CameraInfo, self._info_topic, self._receive_info)]
+        if self._depth_topic:
+            compressed = self._depth_topic.endswith("/compressedDepth")
+            kind = CompressedImage if compressed else ImageMessage
+            self._intakes.append(self._take(node, "depth", kind, self._depth_topic, self._receive_depth))
+        self._thread = threading.Thread(target=self._run, name=f"locator {settings.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """What it subscribes to, by what it is, for diagnostics."""
+        depth = {"depth topic": self._depth_topic} if self._depth_topic else {}
+        return {**depth, "camera_info topic": self._info_topic}
+
+    @property
+    def has_depth(self) -> bool:
+        return bool(self._depth_topic)
+
+    def offer(self, detections: DetectionArray) -> None:
+        """Place this answer soon; returns at once."""
+        with self._news:
+            self._waiting.append((detections, time.monotonic() + self._aims.wait))
+            self._news.notify()
+
+    def stop(self) -> None:
+        """Return when nothing is placed any more."""
+        with self._news:
+            self._stopped = True
+            self._news.notify()
+        self._depths.close()
+        for intake in self._intakes:
+            intake.stop()
+        self._thread.join()
+
+    # --- what comes -----------------------------------------------------------------------------
+
+    def _take(
+        self, node: LifecycleNode, what: str, kind: type, topic: str, receive: Callable[[Any], None]
+    ) -> Intake:
+        def incompatible(event: Any) -> None:
+            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+            self._mismatch = f"a publisher on {topic} offers a QoS that does not fit, by its {policy}"
+            self._log.error(f"camera {self._name}: {self._mismatch}")
+
+        name = f"{what}_of_{self._name}"
+        return Intake(node, name, kind, topic, qos_profile_sensor_data, receive, incompatible)
+
+    def _receive_info(self, message: CameraInfo) -> None:
+        self._info = message
+
+    def _receive_depth(self, message: Any) -> None:
+        image = Image.of(message)
+        size = memoryview(image.data).nbytes
+        self._depths.add(stamp_ns(message.header), (message.header, image), size)
+
+    # --- placing, in a thread of its own --------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting or self._stopped)
+                if self._stopped:
+                    return
+                detections, until = self._waiting.popleft()
+                if len(self._waiting) >= MOST_WAITING:
+                    until = 0.0
+            try:
+                self._on_placed(self._place(detections, until))
+            except Exception as error:  # one answer must not end the thread
+                self._log.error(
+                    f"camera {self._name}: an answer could not be placed: {type(error).__name__}: {error}",
+                    throttle_duration_sec=5.0,
+                )
+
+    def _place(self, detections: DetectionArray, until: float) -> Placed:
+        """Raises nothing that a message can bring about."""
+        boxes = [(d.x_min, d.y_min, d.x_max, d.y_max) for d in detections.detections]
+        size = detections.image_width, detections.image_height
+        frame = detections.header.frame_id
+        placed = Placed(detections, [], math.nan, "", "", frame, np.eye(4))
+        try:
+            lens = self._lens_for(size)
+        except LensError as error:
+            return replace(placed, depth_trouble=str(error))
+        depth, offset, trouble = self._depth_for(detections.header, until)
+        placed = replace(placed, depth_trouble=trouble, depth_offset=offset)
+        ground, placed = self._ground(placed, until)
+        try:
+            places = locate(boxes, size, lens, depth, ground)
+        except DepthError as error:
+            placed = replace(placed, depth_trouble=str(error), depth_offset=math.nan)
+            places = locate(boxes, size, lens, None, ground)
+        return self._into_target(replace(placed, places=places), until)
+
+    def _lens_for(self, size: tuple[int, int]) -> Lens:
+        """Raises LensError."""
+        info = self._info
+        if info is None:
+            raise LensError(self._mismatch or f"no camera_info has come on {self._info_topic}")
+        roi = info.roi
+        numbers = (info.width, info.height, info.binning_x, info.binning_y, info.distortion_model)
+        numbers += (roi.x_offset, roi.y_offset, roi.width, roi.height, *info.k, *info.d, *info.p, *size)
+        if self._lens is None or self._lens[0] != numbers:
+            self._lens = numbers, Lens.of(info, size, rectified=self._rectified)
+        return self._lens[1]
+
+    def _depth_for(self, header: Header, until: float) -> tuple[np.ndarray | None, float, str]:
+        """Depth of an image, seconds from its stamp, and why there is none."""
+        if not self._depth_topic:
+            return None, math.nan, ""
+        match = self._depths.nearest(stamp_ns(header), until)
+        if match is None:
+            came = "its newest are too far off in time" if len(self._depths) else "nothing has come on it"
+            reason = self._mismatch or came
+            return None, math.nan, f"no depth on {self._depth_topic} within {self._depths.slop:g} s: {reason}"
+        depth_header, image = match.item
+        if depth_header.frame_id != header.frame_id:
+            return (
+                None,
+                math.nan,
+                (
+                    f"depth on {self._depth_topic} is of frame {depth_header.frame_id!r} and the image of "
+                    f"{header.frame_id!r}: have the driver register depth to the image (align_depth)"
+                ),
+            )
+        try:
+            return decode_depth(image), match.offset, ""
+        except ImageError as error:
+            return None, math.nan, f"depth on {self._depth_topic}: {error}"
+
+    def _ground(self, placed: Placed, until: float) -> tuple[np.ndarray | None, Placed]:
+        """The transform from the optical frame to that of the ground, and what is to be said of it."""
+        if not (self._aims.ground_frame and self._aims.frames):
+            return None, placed
+        try:
+            return self._lookup(self._aims.ground_frame, placed, until), placed
+        except FramesError as error:
+            return None, replace(placed, frame_trouble=str(error))
+
+    def _into_target(self, placed: Placed, until: float) -> Placed:
+        if not (self._aims.target_frame and self._aims.frames):
+            return placed
+        try:
+            moved = self._lookup(self._aims.target_frame, placed, until)
+        except FramesError as error:
+            return replace(placed, frame_trouble=str(error))
+        return replace(placed, transform=moved, frame_id=self._aims.target_frame)
+
+    def _lookup(self, target: str, placed: Placed, until: float) -> np.ndarray:
+        assert self._aims.frames is not None
+        header = placed.detections.header
+        return self._aims.frames.lookup(target, header.frame_id, stamp_ns(header), until)
