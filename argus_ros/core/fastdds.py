@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import re
 import time
 from collections.abc import Mapping
@@ -85,6 +86,29 @@ def left_behind(folder: Path = SHARED_MEMORY) -> str:
         f"Fast DDS's shared memory holds {segments} ({size / 1e6:.0f} MB) of processes that were killed; "
         "`fastdds shm clean` frees what nobody uses"
     )
+
+
+def other_users(domain: int, folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
+    """Users beside this process's own whose ports of a ROS domain lie in Fast DDS's shared memory, by name.
+
+    A port and a segment can be opened by the user alone who made them, so that processes of two users
+    discover one another and hear nothing. Ports of a process that was killed stay, and count.
+    """
+    owners = set()
+    with suppress(OSError):  # no such folder, or no descriptor left to look into it
+        for path in folder.iterdir():
+            port = re.fullmatch(r"fast(?:rtps|dds)_port(\d+)", path.name)
+            if port and (int(port[1]) - 7400) // 250 == domain:  # as RTPS counts them
+                with suppress(OSError):  # it has just gone
+                    owners.add(path.stat().st_uid)
+    return tuple(map(_user, sorted(owners - {os.geteuid()})))
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container's host, for one
+        return f"uid {number}"
 
 
 def short_of_memory(environment: Mapping[str, str] | None = None) -> str:

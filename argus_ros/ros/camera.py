@@ -18,6 +18,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
+from argus_ros.core import fastdds
 from argus_ros.core.clock import JUMP
 from argus_ros.core.image import Image
 from argus_ros.msg import DetectionArray
@@ -276,11 +277,23 @@ class Camera:
         if wanted != "auto" and wanted not in {_NAMES.get(kind) for kind in published}:
             kinds = ", ".join(sorted(published))
             return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
+        unheard = all(map(_nameless, self._fitting(self._source)))
+        if unheard and (users := fastdds.other_users(self._node.context.get_domain_id())):
+            return (
+                f"a process of user {' and '.join(users)} is in this ROS domain, and Fast DDS's shared "
+                "memory does not pass from one user to another: run driver and node as the same user, or set "
+                "FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both (not with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST)"
+            )
         return ""
+
+
+def _nameless(publisher: TopicEndpointInfo) -> bool:
+    """Whether nothing was heard from its node but that the publisher is there."""
+    return "UNKNOWN" in publisher.node_name
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
     """Of the node that publishes, of which is heard a moment after its publisher; from some, never."""
-    if "UNKNOWN" in publisher.node_name:
+    if _nameless(publisher):
         return "a node that does not say its name"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

@@ -688,12 +688,15 @@ def main(args: list[str] | None = None) -> int:
     if os.environ.get("NO_COLOR"):  # of which rcutils knows nothing
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
     node = None
+    words = sys.argv if args is None else args
     try:
-        check_words(sys.argv if args is None else args)
-        rclpy.init(args=args)
+        check_words(words)
+        rclpy.init(args=words)
         if told:
             return 0
         node = ArgusNode()
+        for complaint in parameters.unmeant_files(words, node.get_fully_qualified_name()):
+            node.get_logger().warning(complaint)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.start()

@@ -6,6 +6,7 @@ deserialised, with this program's own definitions, so that types it does not kno
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
 from collections import Counter
@@ -24,7 +25,7 @@ from rosbags.typesys.store import Typestore
 from argus_ros.core.image import Image
 from argus_ros.core.resources import share
 from argus_ros.tools import storage
-from argus_ros.tools.storage import CDR, ROS1, Channel, StorageError
+from argus_ros.tools.storage import CDR, ROS1, Channel, Storage, StorageError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -78,11 +79,17 @@ class Bag:
         #: Messages that a metadata.yaml promises, by topic; what it lists and is not there.
         self._promised: Counter[str] = Counter()
         self._missing: list[str] = []
+        #: The files, and what is wrong with those that cannot be opened: the others are read.
+        self._storages: list[Storage] = []
+        self._damaged: list[str] = []
         with ExitStack() as stack:
-            try:
-                self._storages = [storage.opened(file, stack) for file in self._files()]
-            except (StorageError, OSError) as error:
-                raise BagError(str(error)) from None
+            for file in self._files():
+                try:
+                    self._storages.append(storage.opened(file, stack))
+                except (StorageError, OSError) as error:
+                    self._damaged.append(str(error))
+            if not self._storages:
+                raise BagError("; ".join(self._damaged))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Bag:
@@ -131,25 +138,31 @@ class Bag:
         Raises BagError at damage, and at the end where there were fewer messages than the index promises.
         """
         found: Counter[str] = Counter()
-        for file in self._storages:
+
+        def messages(file: Storage) -> Iterator[tuple[Channel, int, bytes]]:
             chosen = {c for c in file.counts if c.topic in topics and self.readable(c)}
             try:
                 for channel, received, data in file.messages(chosen):
                     cdr = data if channel.encoding == CDR else self._store.ros1_to_cdr(data, channel.kind)
                     yield channel, received, bytes(cdr)
-                    found[channel.topic] += 1
             except Exception as error:  # what is damaged can make a reader fail in any way
                 raise BagError(
                     f"{self.path} is damaged after {found.total()} messages: {storage.reason(error)}; "
                     f"{file.remedy}"
                 ) from None
+
+        for files in self._in_order():
+            for channel, received, data in heapq.merge(*map(messages, files), key=lambda m: m[1]):
+                yield channel, received, data
+                found[channel.topic] += 1
         short = [
             f"{found[topic]} of {self._expected(topic)} on {topic}"
             for topic in sorted(topics)
             if found[topic] < self._expected(topic)
         ]
-        if short:
-            raise BagError(f"{self.path} is not whole: it has {', '.join(short)}; {self._why()}")
+        if short or self._damaged:
+            has = f"it has {', '.join(short)}; " if short else ""
+            raise BagError(f"{self.path} is not whole: {has}{self._why()}")
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
         """(topic, time of recording [ns], message), else as ``raw``."""
@@ -186,6 +199,18 @@ class Bag:
             image = Image.of(message)
             yield Frame(cameras[topic], topic, stamp, received, message.header.frame_id, image)
 
+    def _in_order(self) -> list[list[Storage]]:
+        """The files by time, those whose times overlap together; metadata.yaml may list them in any order."""
+        groups: list[list[Storage]] = []
+        end = -1
+        for file in sorted(self._storages, key=lambda file: file.span):
+            if groups and file.span[0] < end:
+                groups[-1].append(file)
+            else:
+                groups.append([file])
+            end = max(end, file.span[1])
+        return groups
+
     @property
     def _spans(self) -> list[tuple[int, int]]:
         return [file.span for file in self._storages if file.counts.total()]
@@ -196,6 +221,8 @@ class Bag:
         return max(self._promised[topic], indexed)
 
     def _why(self) -> str:
+        if self._damaged:
+            return "; ".join(self._damaged)
         if self._missing:
             return f"missing of the files in its metadata.yaml: {', '.join(self._missing)}"
         return "its index counts more than its files hold: they were copied or closed only in part"

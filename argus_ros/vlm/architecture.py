@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.families import Family
@@ -55,6 +55,7 @@ class TextShape:
     rope: Rope = field(default_factory=Rope)
     qkv_bias: bool = False
     qk_norm: bool = False  #: queries and keys are normed head by head
+    tied: bool = True  #: words are told by their embeddings, where the folder has no weights for that
 
 
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
@@ -66,7 +67,11 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
             f"{config.where}: sizes do not divide: image {vision.image}, patch {vision.patch}, "
             f"scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
         )
-    return vision, _text(config.section("text_config"))
+    text = config.section("text_config")
+    # Versions of transformers differ in where they write it: one that says so is enough.
+    said = [section for section in (config, text) if "tie_word_embeddings" in section]
+    tied = not said or any(section.flag("tie_word_embeddings", True) for section in said)
+    return vision, replace(_text(text), tied=tied)
 
 
 def _siglip(config: Section, family: Family) -> VisionShape:

@@ -52,8 +52,10 @@ class Decoder:
         prefixes = "model.text_model.", "model.language_model.", "language_model.model."
         prefix = next((p for p in prefixes if p + "norm.weight" in weights), prefixes[0])
         self.embedding = weights.take(prefix + "embed_tokens.weight", shape.vocabulary, d)
-        heads = [name for name in ("lm_head.weight", "language_model.lm_head.weight") if name in weights]
-        self.head = weights.take(heads[0], shape.vocabulary, d) if heads else self.embedding
+        names = "lm_head.weight", "language_model.lm_head.weight"
+        head = next((name for name in names if name in weights), names[0])
+        missing = head not in weights and shape.tied
+        self.head = self.embedding if missing else weights.take(head, shape.vocabulary, d)
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
         self.fused: Fused | None = None  #: runs passes of few tokens where it can

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_a_profile_that_was_chosen_stays_and_is_checked(memory: pytest.MonkeyPat
     assert "takes 64 MB" in fastdds.short_of_memory(chosen)
     assert not fastdds.short_of_memory(chosen | {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})
     assert not fastdds.short_of_memory({"FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere"})
+
+
+def test_ports_of_other_users_are_told_by_their_domain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fastrtps_port29411", "fastdds_port29413", "fastrtps_port29411_el", "fastrtps_8566fee48d"):
+        (tmp_path / name).touch()
+    assert fastdds.other_users(88, tmp_path) == ()
+    own = os.geteuid()
+    monkeypatch.setattr(fastdds.os, "geteuid", lambda: own + 1)
+    assert fastdds.other_users(88, tmp_path) == (fastdds._user(own),)
+    assert fastdds.other_users(87, tmp_path) == ()
+    assert fastdds.other_users(88, tmp_path / "none") == ()
+    assert fastdds._user(4_000_000_001) == "uid 4000000001"
 
 
 def test_the_profiles_differ_in_their_size_alone() -> None:

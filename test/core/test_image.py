@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import struct
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -216,6 +217,24 @@ def test_the_frame_header_of_a_jpeg_may_come_late() -> None:
     late = Image(whole[:2] + profile + whole[2:], "jpeg", compressed=True)
     assert late.size() == (WIDTH, HEIGHT)
     np.testing.assert_array_equal(decode(late).rgb(), decode(picture).rgb())
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_an_orientation_in_the_header_turns_nothing(orientation: int) -> None:
+    """Boxes are in pixels as they are stored, whoever else reads the picture."""
+    tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
+    pixels = np.zeros((40, 64, 3), np.uint8)
+    pixels[:20, :32] = 255
+    jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
+    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + jpeg[2:]
+    assert not np.array_equal(
+        cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR),
+        cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR),
+    ), "OpenCV would turn it"
+    assert np.array_equal(
+        decode(Image(turned, "jpeg", compressed=True)).rgb(),
+        decode(Image(jpeg, "jpeg", compressed=True)).rgb(),
+    )
 
 
 def test_a_large_jpeg_is_decoded_no_larger_than_needed() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from argus_ros.core.engine_client import EngineState
 from argus_ros.core.pipeline import Pipeline
 from argus_ros.ros import node as module
 from argus_ros.ros.camera import Camera
-from argus_ros.ros.diagnostics import ERROR
+from argus_ros.ros.diagnostics import ERROR, WARN
 from argus_ros.ros.node import ArgusNode
 
 
@@ -60,6 +62,19 @@ def test_an_exception_in_a_transition_is_an_error_with_its_reason(
     assert node._pipeline is None
     node._watch()  # diagnostics go on
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS  # from unconfigured
+
+
+@pytest.mark.slow
+def test_configuring_does_not_wait_for_the_model(node: ArgusNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lifecycle manager gives up on a transition after a few seconds; a model may take minutes to load."""
+    never = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    monkeypatch.setattr(module, "Pipeline", partial(Pipeline, command=never))
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert node._pipeline is not None
+    assert node._pipeline.engine.info is None  # it has not loaded
+    report = node._engine.report(None, {})
+    assert (node._engine.state, report.level) == (EngineState.STARTING, WARN)
 
 
 @pytest.mark.parametrize(

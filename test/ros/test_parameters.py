@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 import yaml
 
 from argus_ros.core.image import Region
@@ -150,6 +151,52 @@ def test_a_typing_error_is_told_the_nearest_name() -> None:
     assert "did you mean 'score_threshold'?" in said[0]
     assert "did you mean 'camera.front.topic'?" in said[1]
     assert said[2] == "camera.rear.topic has no effect until parameter cameras names 'rear'"
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "counts"),
+    [
+        ("argus", "/argus", True),
+        ("/argus", "/argus", True),
+        ("argus_node", "/argus", False),
+        ("argus", "/robot1/argus", False),
+        ("/robot1/argus", "/robot1/argus", True),
+        ("/*/argus", "/robot1/argus", True),
+        ("/*/argus", "/argus", False),
+        ("/**/argus", "/argus", True),
+        ("/**", "/a/b/argus", True),
+        ("/a/**", "/a/b/argus", True),
+        ("/a/**", "/b/argus", False),
+    ],
+)
+def test_a_parameter_file_for_another_node_is_told(
+    alone: None, name: str, node: str, counts: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "robot.yaml"
+    file.write_text(yaml.safe_dump({name: {"ros__parameters": {"score_threshold": 0.9}}}))
+    words = ["argus_node", "--ros-args", "--params-file", str(file)]
+    said = list(parameters.unmeant_files(words, node))
+    assert [f"none for {node}" in sentence for sentence in said] == ([] if counts else [True])
+    # rcl itself has the last word on what counts.
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    namespace, _, own = node.rpartition("/")
+    given = rclpy.create_node(own, context=context, namespace=namespace or "/", cli_args=words[1:])
+    assert bool(given._parameter_overrides) == counts
+    given.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_parameter_files_nest_namespaces_and_may_be_broken(tmp_path: Path) -> None:
+    file = tmp_path / "robot.yaml"
+    words = ["--params-file", str(file), "--params-file", str(tmp_path / "none.yaml")]
+    file.write_text("robot1: {argus: {ros__parameters: {threads: 1}}, other: {ros__parameters: {a: 1}}}")
+    assert not list(parameters.unmeant_files(words, "/robot1/argus"))
+    (said,) = parameters.unmeant_files(words, "/robot2/argus")
+    assert "has parameters for /robot1/argus, /robot1/other and none for /robot2/argus" in said
+    for broken in ("", "[1, 2", "7", "{a: {b: 3}}", "\xff"):
+        file.write_bytes(broken.encode("latin-1"))
+        assert not list(parameters.unmeant_files(words, "/argus"))
 
 
 def test_the_documents_are_those_of_the_table() -> None:

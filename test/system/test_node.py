@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import cv2
@@ -35,6 +37,7 @@ from sensor_msgs.msg import CompressedImage
 from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
+PUBLISHER = Path(__file__).with_name("image_publisher.py")
 POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
 
 
@@ -464,6 +467,31 @@ def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: C
     robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR and "reliability" in s.message)
 
 
+#: Starts a program as another user who may read what this one has, such as the environment.
+AS_ANOTHER = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not which("setpriv") or subprocess.run([*AS_ANOTHER, "true"]).returncode != 0,
+    reason="only root starts a program as another user",
+)
+def test_a_driver_of_another_user_is_named_as_the_cause(
+    robot: Robot, start: Callable[..., Any], ros: Any, tmp_path: Path
+) -> None:
+    logs = tmp_path / "of another"
+    logs.mkdir()
+    os.chown(logs, 65534, 65534)
+    start(camera__front__topic="/image", camera__front__transport="raw")
+    driver = [*AS_ANOTHER, sys.executable, PUBLISHER, "160", "120", "100000"]
+    ros.start("driver", *driver, environment={"ROS_LOG_DIR": str(logs)})
+    status = robot.status("camera front", lambda s: "shared memory does not pass" in s.message)
+    assert "a process of user nobody is in this ROS domain" in status.message
+    assert status.level == DiagnosticStatus.ERROR
+
+
 def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> None:
     start(autostart="false", score_treshold=0.5).wait_for("did you mean 'score_threshold'?")
     names = ["autostart", "score_threshold", "camera.front.region"]
@@ -547,6 +575,8 @@ def test_the_interface_is_the_documented_one(robot: Robot, start: Callable[..., 
         ({"score_threshold": 2.0}, "score_threshold"),
         ({"task": "sing"}, "detect, ground"),
         ({"threads": "many"}, "threads"),
+        ({"prompt": 123}, "prompt"),  # YAML's number, bool and date are no words
+        ({"classes": "[on, off]"}, "classes"),
         ({"cameras": "['a b']"}, "'a b'"),
         ({"classes": "[cone"}, "[cone"),  # rcl's to refuse
     ],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from mcap.writer import IndexType
+from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag1 import Writer as Writer1
@@ -161,6 +161,10 @@ def test_no_bag_at_all(tmp_path: Path) -> None:
     (tmp_path / "film.avi").write_bytes(b"RIFF")
     with pytest.raises(BagError, match=r"is no recording that is known here: it begins with b'RIFF'"):
         Bag(tmp_path / "film.avi")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / "drive.mcap").write_text(pointer)
+    with pytest.raises(BagError, match=r"a pointer of Git LFS, not the recording: 'git lfs pull'"):
+        Bag(tmp_path / "drive.mcap")
 
 
 def stamps(path: Path) -> list[int]:
@@ -251,6 +255,40 @@ def test_a_file_that_is_missing_is_counted(kind: str, tmp_path: Path) -> None:
         Bag(bag)
 
 
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_a_file_that_cannot_be_opened_leaves_the_others(kind: str, tmp_path: Path) -> None:
+    bag = KINDS[kind](tmp_path / "bag")
+    bad = next(f for f in bag.iterdir() if f.name.startswith("part_0"))
+    bad.write_bytes(bad.read_bytes()[:16] + bytes(50))
+    found = []
+    says = rf"has 4 of 8 on {TOPIC}; .*{bad.name} cannot be read: .*may save it"
+    with Bag(bag) as opened, pytest.raises(BagError, match=says):
+        found.extend(opened.frames(opened.cameras()))
+    assert [f.received for f in found] == [i * 1000 + 1 for i in range(COUNT // 2, COUNT)]
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_files_in_any_order_are_read_by_time(kind: str, tmp_path: Path) -> None:
+    bag = KINDS[kind](tmp_path / "bag")
+    edit(bag, lambda about: about["relative_file_paths"].reverse())
+    with Bag(bag) as opened:
+        assert [f.received for f in opened.frames(opened.cameras())] == [i * 1000 + 1 for i in range(COUNT)]
+
+
+def test_messages_of_files_that_overlap_are_read_by_time(tmp_path: Path) -> None:
+    """As a recorder leaves them whose messages come late, or one that was written by a program."""
+    bag = split(tmp_path / "bag", StoragePlugin.SQLITE3)
+    for number, file in enumerate(sorted(bag.glob("*.db3"))):
+        with closing(sqlite3.connect(file)) as database:  # 1, 3, 5 ... in one and 2, 4, 6 ... in the other
+            first = f"{number * COUNT // 2} * 1000"
+            database.execute(f"UPDATE messages SET timestamp = 2 * (timestamp - {first}) + {number} * 1000")
+            database.commit()
+    with Bag(bag) as opened:
+        times = [f.received for f in opened.frames(opened.cameras())]
+    assert times == sorted(times)
+    assert times[:3] == [2, 1002, 2002]
+
+
 def test_an_index_that_counts_more_than_there_is(tmp_path: Path) -> None:
     bag = write(tmp_path / "bag", StoragePlugin.SQLITE3)
     edit(bag, lambda about: about["topics_with_message_count"][0].update(message_count=9))
@@ -330,6 +368,8 @@ def mcap(path: Path, profile: str = "ros2", encoding: str = "cdr", **options: An
         {"profile": ""},
         {"encoding": "ros1", "profile": "ros1"},
         {"use_chunking": False},
+        {"compression": CompressionType.LZ4},
+        {"index_types": IndexType.CHUNK},
         {
             "index_types": IndexType.NONE,
             "use_statistics": False,

@@ -196,6 +196,22 @@ def with_tensor(name: str) -> Callable[[Path], None]:
     return change
 
 
+def without_head(**tied: bool) -> Callable[[Path], None]:
+    """No weights for the words, and ``tie_word_embeddings`` as given at the top and of the text model."""
+
+    def change(folder: Path) -> None:
+        def tell(config: dict[str, Any]) -> None:
+            for where, section in (("top", config), ("text", config["text_config"])):
+                section.pop("tie_word_embeddings", None)
+                section.update({"tie_word_embeddings": tied[where]} if where in tied else {})
+
+        layouts.edit(folder / "config.json", tell)
+        weights = load_file(folder / "model.safetensors")
+        save_file({k: v for k, v in weights.items() if "lm_head" not in k}, folder / "model.safetensors")
+
+    return change
+
+
 NOT_AS_THEY_WERE: dict[str, tuple[Callable[[Path], None], str]] = {
     "bitsandbytes": (lambda f: quantised(f, quant_method="bitsandbytes", load_in_8bit=True), "bitsandbytes"),
     "a text model's own": (
@@ -210,6 +226,8 @@ NOT_AS_THEY_WERE: dict[str, tuple[Callable[[Path], None], str]] = {
     "float8": (stored_as(torch.float8_e4m3fn), "stored as F8_E4M3"),
     "scales": (with_tensor("model.text_model.layers.0.mlp.down_proj.SCB"), r"nothing takes.*down_proj\.SCB"),
     "an adapter": (with_tensor("base_model.model.lora_A.weight"), "nothing takes"),
+    "no head": (without_head(top=False), "'lm_head.weight' is missing"),
+    "no head, said of the text model": (without_head(text=False), "'lm_head.weight' is missing"),
 }
 
 
@@ -220,6 +238,17 @@ def test_weights_that_would_be_read_wrongly_are_refused(what: str, tmp_path: Pat
     change(path)
     with pytest.raises(CheckpointError, match=message):
         Engine(EngineConfig(str(path)))
+
+
+@pytest.mark.parametrize(
+    "tied", [{"top": True}, {"top": True, "text": False}, {"top": False, "text": True}, {}]
+)
+def test_words_may_be_told_by_their_embeddings(tied: dict[str, bool], tmp_path: Path) -> None:
+    """Versions of transformers write that at the top, in the text model's part, or leave it out."""
+    path = layouts.idefics3(tmp_path)
+    without_head(**tied)(path)
+    decoder = Engine(EngineConfig(str(path), device="cpu"))._model.decoder  # type: ignore[attr-defined]
+    assert decoder.head is decoder.embedding
 
 
 @pytest.mark.parametrize("name", ["model.text_model.rotary_emb.inv_freq", "x.embeddings.position_ids"])
