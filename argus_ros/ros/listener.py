@@ -1,7 +1,7 @@
 """What a planner would do: subscribe to the node's output; here every message becomes a line of JSON.
 
 ``python -m argus_ros.ros.listener [NODE]`` writes ``{"topic": …, "message": …}`` lines to the standard
-output: detections, timing and diagnostics.
+output: detections, their places, timing and diagnostics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from argus_ros.msg import DetectionArray, FrameTiming
+from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
 
 #: Enough for bursts; a planner that cares for the newest answer alone takes 1.
 DEPTH = 100
@@ -42,6 +42,7 @@ class Listener(Node):
         super().__init__("argus_listener")
         for topic, kind in (
             (f"{target}/detections", DetectionArray),
+            (f"{target}/detections_3d", Detection3DArray),
             (f"{target}/timing", FrameTiming),
             ("/diagnostics", DiagnosticArray),
         ):

@@ -29,6 +29,8 @@ from argus_ros.tools.storage import CDR, ROS1, Channel, Storage, StorageError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
+#: End of a topic that carries depth, as image_transport names it, in messages of pictures' type.
+DEPTH = "/compressedDepth"
 #: Ends of a topic's name that say what kind of picture it has, not whose.
 _PLAIN = {
     "compressed",
@@ -179,7 +181,7 @@ class Bag:
     def cameras(self, topics: Collection[str] = ()) -> dict[str, str]:
         """Image topics, all or those given, and a name for each one's camera."""
         present = self.topics
-        images = [topic for topic, kind in present.items() if kind in (IMAGE, COMPRESSED)]
+        images = [t for t, kind in present.items() if kind in (IMAGE, COMPRESSED) and not t.endswith(DEPTH)]
         there = ", ".join(map(self._named, self.channels)) or "nothing at all"
         if wrong := [topic for topic in topics if topic not in images]:
             raise BagError(f"{self.path} has no images on {', '.join(wrong)}; it has {there}")

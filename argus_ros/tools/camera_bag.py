@@ -1,4 +1,4 @@
-"""Camera bags: a rendered film written as a rosbag2 bag, and read back with its truth."""
+"""Camera bags: a rendered film with depth and lens, written as a rosbag2 bag, and read with its truth."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
 from argus_ros.core.matching import Truth
+from argus_ros.core.space import Method
 from argus_ros.tools.bag import COMPRESSED, Bag, BagError, stamp_ns, type_store
-from argus_ros.training.walks import Seen, Walk, film
+from argus_ros.training.walks import FOCAL, Seen, Walk, film
 
 #: Stamp of the first frame: a fixed day, so that the same film makes the same bag.
 START_NS = 1_760_000_000 * 1_000_000_000
 JPEG_QUALITY = 90
-TRUTH = "argus_ros/msg/DetectionArray"
+TRUTH, PLACES = "argus_ros/msg/DetectionArray", "argus_ros/msg/Detection3DArray"
+INFO = "sensor_msgs/msg/CameraInfo"
+#: What is in a bag; a bag of another version is written anew.
+VERSION = 2
+#: What stands before the PNG of image_transport's compressedDepth; only inverse depth needs its numbers.
+DEPTH_HEADER = bytes(12)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Picture:
     jpeg: bytes
     truths: tuple[Truth, ...]  #: what has to be found
     ignored: tuple[Truth, ...]  #: what shows too little to be asked for
+    places: tuple[tuple[float, float, float], ...] = ()  #: of ``truths`` in the optical frame, metres
 
     def rgb(self) -> np.ndarray:
         """(height, width, 3) uint8."""
@@ -43,8 +50,20 @@ def image_topic(camera: str) -> str:
     return f"/{camera}/image_raw/compressed"
 
 
+def depth_topic(camera: str) -> str:
+    return f"/{camera}/depth/image_raw/compressedDepth"
+
+
+def info_topic(camera: str) -> str:
+    return f"/{camera}/camera_info"
+
+
 def truth_topic(camera: str) -> str:
     return f"/{camera}/truth"
+
+
+def places_topic(camera: str) -> str:
+    return f"/{camera}/truth_3d"
 
 
 def write(folder: Path, walks: dict[str, Walk], written: Callable[[], object] = lambda: None) -> int:
@@ -58,13 +77,19 @@ def write(folder: Path, walks: dict[str, Walk], written: Callable[[], object] = 
     count = 0
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
         topics = {
-            camera: (
-                bag.add_connection(image_topic(camera), COMPRESSED, typestore=store),
-                bag.add_connection(truth_topic(camera), TRUTH, typestore=store),
+            camera: tuple(
+                bag.add_connection(name(camera), kind, typestore=store)
+                for name, kind in (
+                    (info_topic, INFO),
+                    (depth_topic, COMPRESSED),
+                    (image_topic, COMPRESSED),
+                    (truth_topic, TRUTH),
+                    (places_topic, PLACES),
+                )
             )
             for camera in walks
         }
-        films = {camera: film(walk) for camera, walk in walks.items()}
+        films = {camera: film(walk, depth=True) for camera, walk in walks.items()}
         for shots in zip(*films.values(), strict=True):
             for camera, shot in zip(films, shots, strict=True):
                 stamp = START_NS + round(shot.seconds * 1e9)
@@ -72,8 +97,15 @@ def write(folder: Path, walks: dict[str, Walk], written: Callable[[], object] = 
                 bgr = cv2.cvtColor(shot.image, cv2.COLOR_RGB2BGR)
                 jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
                 image = store.types[COMPRESSED](header, "rgb8; jpeg compressed bgr8", jpeg.ravel())
-                truth = _truth(store, header, camera, shot.image.shape[:2], shot.seen)
-                for topic, message in zip(topics[camera], (image, truth), strict=True):
+                size = shot.image.shape[:2]
+                messages = (
+                    _info(store, header, size),
+                    _depth(store, header, shot.depth),
+                    image,
+                    _truth(store, header, camera, size, shot.seen),
+                    _places(store, header, camera, shot.seen),
+                )
+                for topic, message in zip(topics[camera], messages, strict=True):
                     bag.write(topic, stamp, store.serialize_cdr(message, topic.msgtype))
                 count += 1
                 written()
@@ -83,6 +115,48 @@ def write(folder: Path, walks: dict[str, Walk], written: Callable[[], object] = 
 def _header(store: Typestore, stamp: int, camera: str) -> Any:
     time = store.types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
     return store.types["std_msgs/msg/Header"](time, f"{camera}_optical_frame")
+
+
+def _info(store: Typestore, header: Any, size: tuple[int, int]) -> Any:
+    """The lens: the walk's pinhole; CameraInfo has the middle of the first pixel at (0, 0)."""
+    height, width = size
+    k = np.array([FOCAL * width, 0, width / 2 - 0.5, 0, FOCAL * width, height / 2 - 0.5, 0, 0, 1.0])
+    p = np.column_stack([k.reshape(3, 3), np.zeros(3)]).ravel()
+    region = store.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    turn = np.eye(3).ravel()
+    return store.types[INFO](header, height, width, "plumb_bob", np.zeros(5), k, turn, p, 0, 0, region)
+
+
+def _depth(store: Typestore, header: Any, depth: np.ndarray | None) -> Any:
+    assert depth is not None
+    png = cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
+    data = np.concatenate([np.frombuffer(DEPTH_HEADER, np.uint8), png.ravel()])
+    return store.types[COMPRESSED](header, "16UC1; compressedDepth png", data)
+
+
+def _places(store: Typestore, header: Any, camera: str, seen: tuple[Seen, ...]) -> Any:
+    """Where the things of ``_truth`` truly are, in the same order."""
+    point, vector = store.types["geometry_msgs/msg/Point"], store.types["geometry_msgs/msg/Vector3"]
+    pose, axes = (
+        store.types["geometry_msgs/msg/Pose"],
+        store.types["geometry_msgs/msg/Quaternion"](0, 0, 0, 1),
+    )
+    nothing = vector(0.0, 0.0, 0.0)
+    found = [
+        store.types["argus_ros/msg/Detection3D"](
+            s.label,
+            float(s.counts),
+            track_id="",
+            method=int(Method.DEPTH),
+            bearing=nothing,
+            pose=pose(point(*s.position), axes),
+            size=nothing,
+            covariance=np.zeros(9),
+            share=1.0,
+        )
+        for s in seen
+    ]
+    return store.types[PLACES](header, camera, point(0.0, 0.0, 0.0), 0.0, "", found)
 
 
 def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], seen: tuple[Seen, ...]) -> Any:
@@ -97,23 +171,27 @@ def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], se
 
 def read(folder: Path, camera: str) -> Iterator[Picture]:
     """Pictures of a camera with their truth, in the order of the bag. Raises BagError for another bag."""
-    topics = (image_topic(camera), truth_topic(camera))
-    pictures: dict[int, bytes] = {}
+    topics = (image_topic(camera), truth_topic(camera), places_topic(camera))
+    found: dict[int, dict[str, Any]] = {}  # messages by stamp and topic, until all of a picture are there
     with Bag(folder) as bag:
-        if not set(topics) <= bag.topics.keys():
-            raise BagError(f"{folder} lacks {topics[0]} or {topics[1]}: no demo bag")
+        if missing := set(topics) - bag.topics.keys():
+            raise BagError(f"{folder} lacks {', '.join(sorted(missing))}: no demo bag")
         for topic, _, message in bag.messages(topics):
             stamp = stamp_ns(message.header)
-            if topic == topics[0]:
-                pictures[stamp] = bytes(message.data)
+            found.setdefault(stamp, {})[topic] = message
+            if len(found[stamp]) < len(topics):
                 continue
+            image, truth, places = (found[stamp][topic] for topic in topics)
+            del found[stamp]
             truths = [
                 (d.score, Truth(d.label, (d.x_min, d.y_min, d.x_max, d.y_max), d.description))
-                for d in message.detections
+                for d in truth.detections
             ]
+            spots = [(d.score, d.pose.position) for d in places.detections]
             yield Picture(
                 stamp,
-                pictures.pop(stamp),
+                bytes(image.data),
                 tuple(t for counts, t in truths if counts),
                 tuple(t for counts, t in truths if not counts),
+                tuple((spot.x, spot.y, spot.z) for counts, spot in spots if counts),
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,14 @@ class Record:
     """What the planner heard of one camera."""
 
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)  #: detections by stamp, nanoseconds
+    places: dict[int, dict[str, Any]] = field(default_factory=dict)  #: where these are in space
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def hear(self, topic: str, message: dict[str, Any]) -> None:
         if topic == "detections":
             self.answers[topics.stamp(message)] = message
+        elif topic == "detections_3d":
+            self.places[topics.stamp(message)] = message
         else:
             self.outcomes[Outcome(message["outcome"]).name.lower()] += 1
 
@@ -124,7 +127,8 @@ def _play_film(options: argparse.Namespace, console: Console) -> int:
 def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
     """Film the bag, unless it lies there from a run with the same walks."""
     recipe = bag.with_suffix(".json")
-    wanted = json.dumps({camera: asdict(walk) for camera, walk in walks.items()})
+    recipes = {camera: asdict(walk) for camera, walk in walks.items()}
+    wanted = json.dumps({"version": camera_bag.VERSION, **recipes})
     if bag.exists() and recipe.exists() and recipe.read_text() == wanted:
         console.print(f"camera bag of an earlier run: {bag}")
         return
@@ -147,6 +151,8 @@ def _play(
         "model": options.model,
         "cameras": list(walks),
         **{f"camera.{camera}.deadline": options.deadline for camera in walks},
+        **{f"camera.{camera}.depth_topic": camera_bag.depth_topic(camera) for camera in walks},
+        **{f"camera.{camera}.camera_info_topic": camera_bag.info_topic(camera) for camera in walks},
     }
     with (
         topics.playing(bag, parameters, frames, console) as messages,
@@ -162,17 +168,25 @@ def _play(
 
 
 def summarise(bag: Path, records: dict[str, Record], sent: dict[str, int]) -> dict[str, Any]:
-    """Counts, seconds of latency, precision and recall over the frames answered; and of each camera."""
+    """Counts, seconds of latency, precision and recall over the frames answered; and of each camera.
+
+    ``position``: of what was found and placed, the distance to where it truly is, over that from the camera.
+    """
     counts = Tally()
+    errors: list[float] = []
     for camera, record in records.items():
         for picture in camera_bag.read(bag, camera):
             if picture.stamp_ns in record.answers:
-                counts += score(_detections(record.answers[picture.stamp_ns]), picture)
+                detections = _detections(record.answers[picture.stamp_ns])
+                counts += score(detections, picture)
+                if placed := record.places.get(picture.stamp_ns):
+                    errors += position_errors(detections, placed["detections"], picture)
     heard = {camera: records.get(camera, Record()) for camera in sent}
     return {
         **_account(list(heard.values()), sum(sent.values())),
         "precision": counts.precision,
         "recall": counts.recall,
+        "position": {"placed": len(errors), "error": float(np.median(errors)) if errors else None},
         "cameras": {
             camera: {
                 **_account([record], sent[camera]),
@@ -207,6 +221,20 @@ def score(detections: Sequence[Detection], picture: Picture) -> Tally:
     rest = [d for i, d in enumerate(detections) if i not in hit]
     false_alarms = sum(not _ignored(d, picture) for d in rest)
     return Tally(len(pairs), false_alarms, len(picture.truths) - len(pairs), sum(o for _, _, o in pairs))
+
+
+def position_errors(
+    detections: Sequence[Detection], places: Sequence[dict[str, Any]], picture: Picture
+) -> Iterator[float]:
+    """Of every hit that has a position: how far it is off, over its distance from the camera.
+
+    ``places``: one for each detection, as heard on ``~/detections_3d``.
+    """
+    for i, truth, _ in match(detections, picture.truths):
+        position = places[i]["pose"]["position"]
+        found, true = np.array([position[axis] for axis in "xyz"]), np.array(picture.places[truth])
+        if np.isfinite(found).all():
+            yield float(np.linalg.norm(found - true) / np.linalg.norm(true))
 
 
 def _ignored(detection: Detection, picture: Picture) -> bool:
@@ -282,6 +310,9 @@ def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
     table.add_row("oldest answer", *(f"{1e3 * age:.0f} ms" for age in ages))
     console.print(table)
     console.print(f"precision {summary['precision']:.2f}, recall {summary['recall']:.2f}")
+    if summary["position"]["placed"]:
+        placed, error = summary["position"]["placed"], summary["position"]["error"]
+        console.print(f"positions in space: {placed}, {error:.1%} of the distance off in the median")
     for reason in summary["dropped"]:
         if reason in MEANINGS:
             said = f"  {reason.replace('_', ' ')}: {MEANINGS[reason]}"

@@ -224,6 +224,8 @@ def _live(
         progress = stack.enter_context(_progress(console))
         bar = progress.add_task("images", total=count)
         for topic, message in messages:
+            if topic == "detections_3d":
+                continue
             heard = answers if topic == "detections" else timings
             heard.setdefault(
                 (message["camera"], topics.stamp(message)), message

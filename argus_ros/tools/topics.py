@@ -43,8 +43,8 @@ def playing(
 ) -> Iterator[Iterator[Message]]:
     """Play a bag to a node with these parameters.
 
-    Gives what the node says, as it comes: (``detections`` or ``timing``, message), until ``frames`` images
-    are accounted for. Raises ValueError where ROS is missing or the node does not come up.
+    Gives what the node says, as it comes: (``detections``, ``detections_3d`` or ``timing``, message), until
+    ``frames`` images are accounted for. Raises ValueError where ROS is missing or the node does not come up.
     """
     require_ros()
     given = {"use_sim_time": True, **parameters}
@@ -90,7 +90,7 @@ def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Itera
             topic, message = heard.get(timeout=0.5)
         except queue.Empty:
             topic, message = "", {}
-        if topic in ("detections", "timing"):
+        if topic in ("detections", "detections_3d", "timing"):
             last = time.monotonic()
             frames -= topic == "timing"  # which comes last
             yield topic, message

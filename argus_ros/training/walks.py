@@ -32,6 +32,9 @@ HEIGHTS = {
 }
 CAMERA_HEIGHT = 1.0  #: metres
 FOCAL = 0.75  #: focal length over picture width
+WALL = 7.0  #: metres from the camera's path
+#: A depth camera's error of depth over its square, in blocks of so many pixels; blocks without depth, a part.
+DEPTH_NOISE, DEPTH_BLOCK, DEPTH_HOLES = 0.003, 4, 0.05
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Seen:
     colour: str
     box: Box
     counts: bool
+    position: tuple[float, float, float]  #: of its middle in the camera's optical frame, metres
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class Shot:
     seconds: float  #: since the film began
     image: np.ndarray  #: (height, width, 3) uint8 RGB
     seen: tuple[Seen, ...]
+    depth: np.ndarray | None = (
+        None  #: (height, width) uint16 millimetres, 0 where there is none; if asked for
+    )
 
 
 @dataclass(frozen=True)
@@ -75,24 +82,30 @@ class _Placed:
     aspect: float
 
 
-def film(walk: Walk) -> Iterator[Shot]:
-    """The frames of a walk, in order."""
+def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
+    """The frames of a walk, in order; with ``depth`` as a depth camera beside would see it, too."""
     things = _place(walk)
     wall, floor = _surroundings(walk)
     noise = np.random.default_rng((walk.seed, 1))
+    empty, sensor = _empty_depth(walk), np.random.default_rng((walk.seed, 4))
     for i in range(round(walk.seconds * walk.rate)):
         at = walk.speed * i / walk.rate
         image = _room(walk, wall, floor, at)
+        metres = empty.copy() if depth else None
         seen: list[tuple[_Placed, Box]] = []
         for thing in things:  # far ones first
             box = _project(walk, thing, at)
             if box[2] > 1 and box[0] < walk.width - 1:
                 looks = np.random.default_rng((walk.seed, 2, thing.number))
+                before = image.copy() if depth else image
                 scenes.paint(image, looks, thing.label, thing.colour, box, "val")
+                if metres is not None:
+                    metres[(image != before).any(axis=2)] = thing.depth
                 seen.append((thing, box))
         grain = noise.normal(0, 3, image.shape[:2])[..., None]
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
-        yield Shot(i / walk.rate, image, tuple(_truth(walk, seen)))
+        sensed = None if metres is None else _sensed(metres, sensor)
+        yield Shot(i / walk.rate, image, tuple(_truth(walk, seen, at)), sensed)
 
 
 def _place(walk: Walk) -> list[_Placed]:
@@ -122,14 +135,32 @@ def _horizon(walk: Walk) -> float:
     return 0.5 * walk.height
 
 
-def _truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]]) -> Iterator[Seen]:
+def _empty_depth(walk: Walk) -> np.ndarray:
+    """(height, width) metres of wall and floor along the view."""
+    below = np.arange(walk.height) + 0.5 - _horizon(walk)
+    floor = CAMERA_HEIGHT * FOCAL * walk.width / np.maximum(below, 1e-3)
+    return np.repeat(np.minimum(floor, WALL)[:, None], walk.width, axis=1)
+
+
+def _sensed(metres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(height, width) uint16 millimetres: noise that grows with the square of depth, and holes."""
+    height, width = metres.shape
+    blocks = -(-height // DEPTH_BLOCK), -(-width // DEPTH_BLOCK)
+    error = rng.normal(0.0, DEPTH_NOISE, blocks)
+    error[rng.random(blocks) < DEPTH_HOLES] = np.nan
+    spread = np.repeat(np.repeat(error, DEPTH_BLOCK, 0), DEPTH_BLOCK, 1)[:height, :width]
+    return np.nan_to_num(1e3 * metres * (1.0 + spread * metres)).round().astype(np.uint16)
+
+
+def _truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]], at: float) -> Iterator[Seen]:
     """Boxes cut to the picture; a thing counts while two thirds of it show."""
     for i, (thing, box) in enumerate(seen):
         shown = scenes.clip(box, walk.width, walk.height)
         area = (box[2] - box[0]) * (box[3] - box[1])
         hidden = sum(scenes.overlap(shown, front) for _, front in seen[i + 1 :])
         visible = scenes.overlap(shown, shown) - hidden
-        yield Seen(thing.label, thing.colour, shown, visible > 0.67 * area)
+        middle = (thing.x - at, CAMERA_HEIGHT - HEIGHTS[thing.label] / 2, thing.depth)
+        yield Seen(thing.label, thing.colour, shown, visible > 0.67 * area, middle)
 
 
 def _surroundings(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
@@ -142,16 +173,16 @@ def _room(walk: Walk, wall: np.ndarray, floor: np.ndarray, at: float) -> np.ndar
     """Wall and boarded floor as seen from ``at`` metres along the path."""
     image = np.empty((walk.height, walk.width, 3), np.uint8)
     horizon = int(_horizon(walk))
-    foot = horizon + int(CAMERA_HEIGHT * FOCAL * walk.width / 7)  # the wall stands 7 m off
+    foot = horizon + int(CAMERA_HEIGHT * FOCAL * walk.width / WALL)
     image[:foot] = wall
     image[foot:] = floor
     line = tuple(int(v) for v in floor * 0.85)
     focal = FOCAL * walk.width
     for metre in range(math.floor(at) - 12, math.ceil(at) + 12):
-        far, near = ((metre - at) * focal / depth + walk.width / 2 for depth in (7.0, 1.0))
+        far, near = ((metre - at) * focal / depth + walk.width / 2 for depth in (WALL, 1.0))
         cv2.line(image, (int(far), foot), (int(near), int(horizon + focal)), line, 1, cv2.LINE_AA)
     seam = tuple(int(v) for v in wall * 0.93)
     for metre in range((math.floor(at) - 12) // 3 * 3, math.ceil(at) + 12, 3):
-        x = int((metre - at) * focal / 7 + walk.width / 2)
+        x = int((metre - at) * focal / WALL + walk.width / 2)
         cv2.line(image, (x, 0), (x, foot), seam, 2)
     return image

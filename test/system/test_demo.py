@@ -27,6 +27,8 @@ def test_three_cameras(ros: Any, tmp_path: Path) -> None:
         assert figures["frames_processed"] > 0
         assert figures["frames_processed"] + sum(figures["dropped"].values()) == figures["frames_sent"]
     assert summary["frames_sent"] == 30
+    assert summary["position"]["placed"] > 10
+    assert summary["position"]["error"] < 0.05
     for camera in CAMERAS:
         assert camera in demo.output
         assert (tmp_path / f"{camera}.mp4").stat().st_size > 0

@@ -1,15 +1,21 @@
 """What the demo makes of answers: the bag keeps the truth, and the summary counts by it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from argus_ros.core.image import Image, decode_depth
+from argus_ros.core.lens import Lens
 from argus_ros.core.matching import Truth
+from argus_ros.core.space import locate
 from argus_ros.core.types import Detection
 from argus_ros.tools import camera_bag, demo
+from argus_ros.tools.bag import Bag, stamp_ns
 from argus_ros.tools.camera_bag import Picture
-from argus_ros.tools.demo import Record, score, summarise
+from argus_ros.tools.demo import Record, position_errors, score, summarise
 from argus_ros.training.walks import Walk, film
 
 WALK = Walk(seed=3, seconds=1.0, rate=5.0, width=160, height=120)
@@ -35,7 +41,37 @@ def test_the_bag_holds_the_film_and_its_truth(bag: Path) -> None:
             f"{s.colour} {s.label}" for s in shot.seen if s.counts
         ]
         assert len(picture.ignored) == sum(not s.counts for s in shot.seen)
+        assert picture.places == tuple(s.position for s in shot.seen if s.counts)
     assert [p.stamp_ns - camera_bag.START_NS for p in pictures] == [i * 200_000_000 for i in range(5)]
+
+
+def test_depth_and_the_lens_say_where_things_are(bag: Path) -> None:
+    """As the node makes positions of them, with the true boxes."""
+    topics = (camera_bag.depth_topic("front"), camera_bag.info_topic("front"))
+    with Bag(bag) as opened:
+        assert list(opened.cameras()) == [camera_bag.image_topic("front")], "depth is no camera"
+        heard = {(topic, stamp_ns(m.header)): m for topic, _, m in opened.messages(topics)}
+    errors = []
+    for picture in camera_bag.read(bag, "front"):
+        depth, info = (heard[topic, picture.stamp_ns] for topic in topics)
+        assert depth.header.frame_id == info.header.frame_id == "front_optical_frame"
+        lens = Lens.of(info, (160, 120))
+        boxes = [truth.box for truth in picture.truths]
+        found = locate(boxes, (160, 120), lens, decode_depth(Image.of(depth)))
+        detections = [Detection(t.label, 0.9, *t.box) for t in picture.truths]
+        places = [{"pose": {"position": dict(zip("xyz", p.position, strict=True))}} for p in found]
+        errors += position_errors(detections, places, picture)
+    assert len(errors) >= 5
+    assert np.median(errors) < 0.05
+
+
+def test_a_find_without_a_position_counts_for_none() -> None:
+    picture = replace(PICTURE, places=((0.0, 0.0, 4.0),))
+    car = [Detection("car", 0.9, *CAR.box)]
+    (error,) = position_errors(car, [{"pose": {"position": {"x": 0.0, "y": 0.3, "z": 4.4}}}], picture)
+    assert error == pytest.approx(0.125)
+    assert not list(position_errors(car, [{"pose": {"position": dict.fromkeys("xyz", np.nan)}}], picture))
+    assert not list(position_errors([], [], picture))
 
 
 def test_the_same_film_makes_the_same_bag(bag: Path, tmp_path: Path) -> None:
@@ -84,6 +120,7 @@ def test_the_summary_counts_answers_drops_and_what_was_lost(bag: Path) -> None:
     assert summary["dropped"] == {"superseded": 1, "lost": 6}
     assert summary["latency"]["max"] == 0.3
     assert summary["precision"] == 1.0
+    assert summary["position"] == {"placed": 0, "error": None}
     expected = len(pictures[0].truths) / (len(pictures[0].truths) + len(pictures[2].truths))
     assert summary["recall"] == pytest.approx(expected)
 
