@@ -301,6 +301,8 @@ TINY_TEXT = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
 }
+#: Room for as many visual tokens as published processors make.
+LONG_TEXT = {**TINY_TEXT, "max_position_embeddings": 32768}
 TINY_SIGHT = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -327,12 +329,12 @@ def folder_of(
     return folder
 
 
-def qwen_vl(folder: Path, kind: str) -> Path:
-    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
+def qwen_vl(folder: Path, kind: str, most: int = 28 * 28 * 16) -> Path:
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL; ``most`` pixels."""
     tokenizer = byte_level(QWEN_SPECIAL, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     ids = tokenizer.convert_tokens_to_ids
     text = {
-        **TINY_TEXT,
+        **(LONG_TEXT if most > 1 << 14 else TINY_TEXT),
         "vocab_size": len(tokenizer),
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
         "tie_word_embeddings": False,
@@ -356,14 +358,14 @@ def qwen_vl(folder: Path, kind: str) -> Path:
         "patch_size": sight["patch_size"],
         "temporal_patch_size": 2,
         "merge_size": 2,
-        "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 16},
+        "size": {"shortest_edge": 56 * 56, "longest_edge": most},
         **NORMAL,
     }
     processor = {"processor_class": f"{kind}Processor"}
     return folder_of(folder, model, tokenizer, images | processor, processor, QWEN_CHAT)
 
 
-def paligemma(folder: Path) -> Path:
+def paligemma(folder: Path, side: int = 28) -> Path:
     special = ["<pad>", "<eos>", "<bos>", "<image>", *(f"<loc{i:04d}>" for i in range(1024))]
     special += [f"<seg{i:03d}>" for i in range(128)]
     tokenizer = byte_level(
@@ -374,7 +376,7 @@ def paligemma(folder: Path) -> Path:
         extra_special_tokens={"image_token": "<image>"},
     )
     text = {**TINY_TEXT, "model_type": "gemma", "head_dim": 8, "vocab_size": len(tokenizer)}
-    sight = {**TINY_SIGHT, "model_type": "siglip_vision_model", "projection_dim": 32}
+    sight = {**TINY_SIGHT, "model_type": "siglip_vision_model", "projection_dim": 32, "image_size": side}
     config = transformers.PaliGemmaConfig(
         text_config=text,
         vision_config=sight,
@@ -384,8 +386,9 @@ def paligemma(folder: Path) -> Path:
     )
     images = {
         "image_processor_type": "SiglipImageProcessor",
-        "size": {"height": 28, "width": 28},
-        "image_seq_length": 4,
+        "size": {"height": side, "width": side},
+        "resample": 3,
+        "image_seq_length": (side // 14) ** 2,
         "processor_class": "PaliGemmaProcessor",
         **NORMAL,
     }
@@ -393,7 +396,7 @@ def paligemma(folder: Path) -> Path:
     return folder_of(folder, model, tokenizer, images, {"processor_class": "PaliGemmaProcessor"}, end="<eos>")
 
 
-def florence2(folder: Path) -> Path:
+def florence2(folder: Path, side: int = 64, stride: int = 4) -> Path:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<od>", "</od>", "<image>"]
     special += [f"<loc_{i}>" for i in range(1000)]
     tokenizer = byte_level(
@@ -428,7 +431,7 @@ def florence2(folder: Path) -> Path:
         "num_heads": [2, 2],
         "num_groups": [2, 2],
         "patch_size": [7, 3],
-        "patch_stride": [4, 2],
+        "patch_stride": [stride, 2],
         "patch_padding": [3, 1],
         "patch_prenorm": [False, True],
         "window_size": 4,
@@ -441,11 +444,11 @@ def florence2(folder: Path) -> Path:
     )
     images = {
         "image_processor_type": "CLIPImageProcessor",
-        "size": {"height": 64, "width": 64},
-        "crop_size": {"height": 64, "width": 64},
+        "size": {"height": side, "width": side},
+        "crop_size": {"height": side, "width": side},
         "do_center_crop": False,
         "resample": 3,
-        "image_seq_length": 65,
+        "image_seq_length": (side // stride // 2) ** 2 + 1,
         "processor_class": "Florence2Processor",
         **NORMAL,
     }
@@ -471,7 +474,7 @@ def florence2(folder: Path) -> Path:
     return folder
 
 
-def kosmos2(folder: Path) -> Path:
+def kosmos2(folder: Path, side: int = 28) -> Path:
     tags = ["</doc>", "<image>", "</image>", "</chunk>", "</line>", "<phrase>", "</phrase>", "<object>"]
     tags += ["</object>", "</delimiter_of_multi_objects/>", "<grounding>"]
     special = ["<s>", "<pad>", "</s>", "<unk>", *tags, *(f"<patch_index_{i:04d}>" for i in range(1024))]
@@ -490,13 +493,13 @@ def kosmos2(folder: Path) -> Path:
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        vision_config=TINY_SIGHT,
+        vision_config={**TINY_SIGHT, "image_size": side},
         latent_query_num=64,
     )
     images = {
         "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": 28},
-        "crop_size": {"height": 28, "width": 28},
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
         "processor_class": "Kosmos2Processor",
         **NORMAL,
     }
@@ -511,19 +514,24 @@ def kosmos2(folder: Path) -> Path:
     )
 
 
-def llava(folder: Path) -> Path:
+def llava(folder: Path, side: int = 28) -> Path:
     tokenizer = byte_level(
         ["<pad>", "<|im_start|>", "<|im_end|>", "<image>"], pad_token="<pad>", eos_token="<|im_end|>"
     )
     config = transformers.LlavaConfig(
         text_config={**TINY_TEXT, "model_type": "llama", "vocab_size": len(tokenizer)},
-        vision_config={**TINY_SIGHT, "model_type": "clip_vision_model", "projection_dim": 32},
+        vision_config={
+            **TINY_SIGHT,
+            "model_type": "clip_vision_model",
+            "projection_dim": 32,
+            "image_size": side,
+        },
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
     images = {
         "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": 28},
-        "crop_size": {"height": 28, "width": 28},
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
         **NORMAL,
     }
     processor = {
@@ -538,26 +546,28 @@ def llava(folder: Path) -> Path:
     )
 
 
-def llava_onevision(folder: Path) -> Path:
+def llava_onevision(folder: Path, side: int = 28, most: int = 2) -> Path:
+    """Up to ``most`` tiles of ``side`` along an edge."""
+    pinpoints = [[side * i, side * j] for i in range(1, most + 1) for j in range(1, most + 1)]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
     tokenizer = byte_level(special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     ids = tokenizer.convert_tokens_to_ids
     config = transformers.LlavaOnevisionConfig(
-        text_config={**TINY_TEXT, "model_type": "qwen2", "vocab_size": len(tokenizer)},
-        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model"},
+        text_config={**LONG_TEXT, "model_type": "qwen2", "vocab_size": len(tokenizer)},
+        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model", "image_size": side},
         image_token_index=ids("<image>"),
         video_token_index=ids("<video>"),
-        image_grid_pinpoints=[[28, 28], [28, 56], [56, 28], [56, 56]],
+        image_grid_pinpoints=pinpoints,
     )
     images = {
         "image_processor_type": "LlavaOnevisionImageProcessor",
-        "size": {"height": 28, "width": 28},
-        "image_grid_pinpoints": [[28, 28], [28, 56], [56, 28], [56, 56]],
+        "size": {"height": side, "width": side},
+        "image_grid_pinpoints": pinpoints,
         **NORMAL,
     }
     processor = {
         "processor_class": "LlavaOnevisionProcessor",
-        "num_image_tokens": 4,
+        "num_image_tokens": (side // 14) ** 2,
         "vision_feature_select_strategy": "full",
         "image_token": "<image>",
         "video_token": "<video>",
@@ -567,7 +577,7 @@ def llava_onevision(folder: Path) -> Path:
     return folder_of(folder, model, tokenizer, images, processor, LLAVA_CHAT)
 
 
-def gemma3(folder: Path) -> Path:
+def gemma3(folder: Path, side: int = 28) -> Path:
     special = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
     special += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
     names = {
@@ -581,24 +591,28 @@ def gemma3(folder: Path) -> Path:
     ids = tokenizer.convert_tokens_to_ids
     config = transformers.Gemma3Config(
         text_config={**TINY_TEXT, "head_dim": 8, "vocab_size": len(tokenizer), "sliding_window": 64},
-        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model"},
-        mm_tokens_per_image=4,
+        vision_config={**TINY_SIGHT, "model_type": "siglip_vision_model", "image_size": side},
+        mm_tokens_per_image=min((side // 14) ** 2, 256),
         boi_token_index=ids("<start_of_image>"),
         eoi_token_index=ids("<end_of_image>"),
         image_token_index=ids("<image_soft_token>"),
     )
-    images = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}, **NORMAL}
-    processor = {"processor_class": "Gemma3Processor", "image_seq_length": 4}
+    images = {
+        "image_processor_type": "Gemma3ImageProcessor",
+        "size": {"height": side, "width": side},
+        **NORMAL,
+    }
+    processor = {"processor_class": "Gemma3Processor", "image_seq_length": min((side // 14) ** 2, 256)}
     model = transformers.Gemma3ForConditionalGeneration(config)
     return folder_of(folder, model, tokenizer, images, processor, GEMMA_CHAT, end="<end_of_turn>")
 
 
-def idefics2(folder: Path) -> Path:
+def idefics2(folder: Path, least: int = 14, most: int = 28) -> Path:
     special = ["<pad>", "<s>", "</s>", "<fake_token_around_image>", "<image>", "<end_of_utterance>"]
     tokenizer = byte_level(special, "<s>", pad_token="<pad>", eos_token="</s>", bos_token="<s>")
     config = transformers.Idefics2Config(
         text_config={**TINY_TEXT, "model_type": "mistral", "vocab_size": len(tokenizer)},
-        vision_config=TINY_SIGHT,
+        vision_config={**TINY_SIGHT, "image_size": most},
         perceiver_config={
             "hidden_size": 32,
             "resampler_n_latents": 4,
@@ -612,7 +626,7 @@ def idefics2(folder: Path) -> Path:
     images = {
         "image_processor_type": "Idefics2ImageProcessor",
         "do_image_splitting": False,
-        "size": {"shortest_edge": 14, "longest_edge": 28},
+        "size": {"shortest_edge": least, "longest_edge": most},
         **NORMAL,
     }
     processor = {"processor_class": "Idefics2Processor", "image_seq_len": 4}
@@ -632,4 +646,17 @@ GENERIC: dict[str, Callable[[Path], Path]] = {
     "LLaVA-OneVision": llava_onevision,
     "Gemma 3": gemma3,
     "Idefics2": idefics2,
+}
+#: The same with their image processors' published sizes, for measurements: models as small, as many patches.
+PUBLISHED: dict[str, Callable[[Path], Path]] = {
+    "Qwen2-VL": lambda folder: qwen_vl(folder, "Qwen2VL", 12845056),
+    "Qwen2.5-VL": lambda folder: qwen_vl(folder, "Qwen2_5_VL", 12845056),
+    "Qwen3-VL": lambda folder: qwen_vl(folder, "Qwen3VL", 12845056),
+    "PaliGemma": lambda folder: paligemma(folder, 448),
+    "Florence-2": lambda folder: florence2(folder, 768, 16),
+    "Kosmos-2": lambda folder: kosmos2(folder, 224),
+    "LLaVA-1.5": lambda folder: llava(folder, 336),
+    "LLaVA-OneVision": lambda folder: llava_onevision(folder, 384, 6),
+    "Gemma 3": lambda folder: gemma3(folder, 896),
+    "Idefics2": lambda folder: idefics2(folder, 378, 980),
 }

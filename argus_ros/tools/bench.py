@@ -114,7 +114,7 @@ def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) ->
 def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All presets, and the ladder and ablation where they are wanted."""
     from argus_ros.tools import workload
-    from argus_ros.tools.workload import EngineRunner, Setting, StockRunner
+    from argus_ros.tools.workload import EngineRunner, GenericRunner, Setting, StockRunner
 
     presets = list(dict.fromkeys(["stock", *filter(None, options.presets.split(","))]))
     threads = engine_threads(options.threads)
@@ -123,8 +123,9 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stock = everyone["stock"]
     ladder, ablation = [], []
     if options.ladder or options.ablation:
-        best = next((r for r in everyone.values() if isinstance(r, EngineRunner)), None)
-        usable = in_force(best or EngineRunner(setting, "realtime"))
+        ours = [r for r in everyone.values() if isinstance(r, (EngineRunner, GenericRunner))]
+        best = max(ours, key=lambda runner: len(runner.recipes.names), default=None)
+        usable = in_force(best if best and best.recipes.names else EngineRunner(setting, "realtime"))
         ladder = steps(usable) if options.ladder else []
         ablation = [f"realtime-{name}" for name in usable] if options.ablation else []
         missing = [name for name in (*ladder, *ablation) if name not in everyone]
@@ -148,7 +149,7 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rounds": options.rounds,
         "device": str(stock.device),
         "dtype": stock.dtype,
-        "stock_processor": stock.processor_name if isinstance(stock, StockRunner) else "",
+        "stock_processor": stock.processor_name if isinstance(stock, (StockRunner, GenericRunner)) else "",
         "presets": {name: figures[name] for name in presets},
         "ladder": [{"adds": name.rpartition("+")[2] or "stock", **figures[name]} for name in ladder],
         "ablation": [{"removes": name.rpartition("-")[2], **figures[name]} for name in ablation],
@@ -229,7 +230,7 @@ def interleave(
     return samples
 
 
-def in_force(best: EngineRunner) -> list[str]:
+def in_force(best: Runner) -> list[str]:
     """Recipes that this device and model can have, in the ladder's order."""
     return [name for name in ORDER if name in best.recipes.names]
 

@@ -296,7 +296,7 @@ def agrees(ours: Sequence[int], theirs: Sequence[int], logits: np.ndarray) -> bo
 def _check_generic(path: Path, row: Row) -> Checked:
     from argus_ros.vlm import engines
 
-    config = EngineConfig(str(path), backend="transformers", device="cpu", dtype="float32")
+    config = EngineConfig(str(path), "transformers", device="cpu", dtype="float32", preset="stock")
     engine: GenericEngine = engines.load(config)  # type: ignore[assignment]
     same = count = 0
     for image in pictures():

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -27,6 +28,7 @@ from argus_ros.core.types import Task
 from argus_ros.vlm import answers, architecture, chat, fused
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Frame, Limits
+from argus_ros.vlm.generic import GenericEngine
 from argus_ros.vlm.grammar import FULL, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.reference import TransformersModel
@@ -215,6 +217,62 @@ class EngineRunner:
         return prepared.tiles, len(prompt.ids), len(grammar.tokens)
 
 
+class GenericRunner:
+    """A model in transformers' own modules: the engine or, without any recipe, plain ``generate``."""
+
+    def __init__(self, setting: Setting, preset: str) -> None:
+        config = EngineConfig(
+            str(setting.checkpoint),
+            "transformers",
+            device=setting.device,
+            dtype=setting.dtype,
+            preset=preset,
+            threads=setting.threads,
+        )
+        self.engine = GenericEngine(config)
+        self.model, self.recipes, self.task = self.engine._model, self.engine.recipes, Task("caption")
+        self.device, self.dtype = self.model.device, self.engine.info.dtype
+        self.checkpoint = self.engine.checkpoint
+        self.weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        self.processor_name = type(self.engine._processor.image_processor).__name__
+        self.model.generation_config.eos_token_id = None  # answers of one length
+        self._length = setting.tokens
+
+    def __call__(self, frame: np.ndarray) -> Sample:
+        return self._stream(frame) if self.recipes.names else self._plain(frame)
+
+    def _stream(self, frame: np.ndarray) -> Sample:
+        height, width = frame.shape[:2]
+        request = FrameRequest(
+            0, 0, 0, 0, width, height, self.task, max_new_tokens=self._length, frame=(width, height)
+        )
+        started = time.perf_counter()
+        ((_, answer),) = self.engine.stream([request], [frame])
+        total, times, made = time.perf_counter() - started, answer.times, answer.generated_tokens
+        return Sample(times.transfer, times.first_token, total, made, made - 1)
+
+    @torch.inference_mode()
+    def _plain(self, frame: np.ndarray) -> Sample:
+        first = FirstToken(self.device)
+        started = time.perf_counter()
+        question = self.engine._format.questions(self.task)[0]
+        inputs = self.engine._moved(self.engine.inputs(question, PIL.Image.fromarray(frame)))
+        ready = time.perf_counter()
+        output = self.model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            early_stopping=False,
+            max_new_tokens=self._length,
+            logits_processor=LogitsProcessorList([first]),
+        )
+        before = 1 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        new = output[0, before:].tolist()
+        self.engine._words.shown(new)
+        total = time.perf_counter() - started
+        return Sample(ready - started, first.seconds(), total, len(new), len(new) - 1)
+
+
 class StockRunner:
     """transformers: its processor or prepared tiles, and plain ``generate``, without any grammar."""
 
@@ -326,6 +384,8 @@ class FirstToken(LogitsProcessor):
 def runners(setting: Setting, presets: Sequence[str]) -> dict[str, Runner]:
     """A runner for each preset; those on transformers' modules share one model."""
     wanted = {name: recipes.preset(name) for name in presets}
+    if checkpoints.read(setting.checkpoint, "transformers").family is None:
+        return {name: GenericRunner(setting, name) for name in presets}
     made: dict[str, Runner] = {
         name: EngineRunner(setting, name) for name, of in wanted.items() if of.lean_modules
     }

@@ -34,13 +34,16 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core import recipes
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
+from argus_ros.core.recipes import Recipes
 from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, StageTimes, Status, Task
 from argus_ros.vlm import answers, chat, formats, prompts
 from argus_ros.vlm.formats.reading import Constraint, Question, Sizes
 from argus_ros.vlm.generation import FLOOR, Stopwatch
 from argus_ros.vlm.machine import device_of, dtype_of, is_full
+from argus_ros.vlm.processors import fast_processor
 from argus_ros.vlm.prompts import TaskError
 from argus_ros.vlm.weights import check_loaded, check_stored
 
@@ -50,6 +53,8 @@ log = logging.getLogger(__name__)
 MAX_NEW_TOKENS, MAX_BOX_TOKENS = 64, 256
 #: Most objects of an answer under an automaton, unless a request says otherwise.
 MAX_OBJECTS = 32
+#: Questions, for sizes of pictures, of which the text is kept.
+KEPT = 64
 #: Nothing is fetched and no code of a folder's is run.
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
@@ -68,6 +73,9 @@ class GenericEngine:
         check_stored(checkpoint.path)
         self._model = _load(checkpoint, dtype).to(device).eval()
         self._processor = processor_of(checkpoint)
+        self._stock, self.recipes = self._processor, Recipes()
+        self._use(recipes.preset(config.preset))
+        self._prompts: dict[tuple[str, tuple[int, int]], dict[str, Any] | None] = {}
         self._format = formats.of(checkpoint.format)
         self._words = _Words(self._processor.tokenizer, self._model, checkpoint)
         if self._format.chat and not (
@@ -86,7 +94,18 @@ class GenericEngine:
             parameters=sum(p.numel() for p in self._model.parameters()),
             load_seconds=time.monotonic() - started,
             whole_frames=True,
+            recipes=self.recipes.names,
         )
+
+    def _use(self, wanted: Recipes) -> None:
+        """Have the recipes in force that carry over to models in transformers' own modules."""
+        fast = wanted.direct_resize
+        if fast:
+            try:
+                self._processor = fast_processor(self._stock)
+            except TypeError:  # of this one there is no fast stand-in
+                fast = False
+        self.recipes = Recipes(direct_resize=fast, prompt_cache=wanted.prompt_cache)
 
     def warm_up(self) -> None:
         """Run on a grey picture, so that the first frame does not pay for what is lazy; and time it."""
@@ -159,17 +178,46 @@ class GenericEngine:
             dropped=dropped,
         )
 
-    def inputs(self, task: Task, question: Question, picture: PIL.Image.Image) -> Any:
-        """What the processor makes of a question about a picture."""
+    def inputs(self, question: Question, picture: PIL.Image.Image) -> dict[str, Any]:
+        """What the model takes of a question about a picture: text is made once a size (``prompt_cache``)."""
+        key = question.text, picture.size
+        if not self.recipes.prompt_cache:
+            return self._asked(self._processor, question, picture)
+        if key not in self._prompts:
+            whole = self._asked(self._processor, question, picture)
+            if len(self._prompts) >= KEPT:
+                del self._prompts[next(iter(self._prompts))]
+            self._prompts[key] = self._text_of(whole, picture)
+            return whole
+        kept = self._prompts[key]
+        if kept is None:
+            return self._asked(self._processor, question, picture)
+        own = self._processor.image_processor(picture, return_tensors="pt")
+        return kept | {name: value for name, value in own.items() if name in kept}
+
+    def _text_of(self, whole: dict[str, Any], picture: PIL.Image.Image) -> dict[str, Any] | None:
+        """What is not the picture's, and names for what is; None where the image processor by itself would
+        make something else.
+        """
+        own = self._processor.image_processor(picture, return_tensors="pt")
+        shared = [name for name in own if name in whole]
+        for name in shared:
+            a, b = own[name], whole[name]
+            if not (isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)):
+                return None
+        return whole | dict.fromkeys(shared) if shared else None
+
+    def _asked(self, processor: Any, question: Question, picture: PIL.Image.Image) -> dict[str, Any]:
+        """By the whole processor."""
         if not self._format.chat:
-            return self._processor(text=question.text, images=picture, return_tensors="pt")
-        return chat.inputs(self._processor, picture, question.text)
+            return dict(processor(text=question.text, images=picture, return_tensors="pt"))
+        return dict(chat.inputs(processor, picture, question.text))
 
     @torch.inference_mode()
     def plain(self, image: np.ndarray, task: Task, max_new_tokens: int) -> str:
-        """What plain ``generate`` says of an RGB image (height, width, 3): for comparison."""
+        """What plain ``generate`` says of an RGB image (height, width, 3) that is made ready alike."""
         question = self._format.questions(task)[0]
-        given = self.inputs(task, question, PIL.Image.fromarray(image)).to(self._device)
+        given = self._moved(self._asked(self._processor, question, PIL.Image.fromarray(image)))
         output = self._model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens)[0]
         skip = 0 if self._model.config.is_encoder_decoder else given["input_ids"].shape[1]
         return self._words.shown(output[skip:].tolist())
@@ -177,13 +225,9 @@ class GenericEngine:
     @torch.inference_mode()
     def _generate(self, request: FrameRequest, question: Question, picture: PIL.Image.Image) -> _Made:
         watch = Stopwatch(self._device)
-        given = self.inputs(request.task, question, picture)
+        given = self.inputs(question, picture)
         seen = self._seen(given)
-        moved = {
-            name: value.to(self._device, self._model.dtype if value.is_floating_point() else None)
-            for name, value in given.items()
-            if isinstance(value, Tensor)
-        }
+        moved = self._moved(given)
         watch.mark("transfer")
         watch.mark("vision")
         before = moved["input_ids"].shape[1]
@@ -205,7 +249,7 @@ class GenericEngine:
                 "shorten the prompt, or name fewer classes"
             )
         constraint = self._format.constraint(request.task, self._words, request.max_detections or MAX_OBJECTS)
-        steps = _Steps(constraint, before, watch)
+        steps = _Steps(constraint, before, watch, scored=structured)
         output = self._model.generate(
             **moved,
             **asked,
@@ -227,6 +271,14 @@ class GenericEngine:
             visual_tokens=self._words.visual_tokens(moved["input_ids"]),
             seen=seen,
         )
+
+    def _moved(self, given: dict[str, Any]) -> dict[str, Tensor]:
+        """On the device, and floats in the model's precision."""
+        return {
+            name: value.to(self._device, self._model.dtype if value.is_floating_point() else None)
+            for name, value in given.items()
+            if isinstance(value, Tensor)
+        }
 
     def _seen(self, given: Any) -> tuple[int, int]:
         """Width and height of the resized picture, where the processor says so."""
@@ -325,10 +377,10 @@ class _Words:
 
 
 class _Steps(LogitsProcessor):
-    """Keeps generation to a constraint, and the probability of every choice; forbids by -inf."""
+    """Keeps generation to a constraint, and the probability of every choice where it is ``scored``."""
 
-    def __init__(self, constraint: Constraint | None, before: int, watch: Stopwatch) -> None:
-        self._constraint, self._before, self._watch = constraint, before, watch
+    def __init__(self, constraint: Constraint | None, before: int, watch: Stopwatch, *, scored: bool) -> None:
+        self._constraint, self._before, self._watch, self._scored = constraint, before, watch, scored
         self.probabilities: list[float] = []
         self._last: Tensor | None = None
         self._columns = None if constraint is None else torch.from_numpy(constraint.tokens)
@@ -344,7 +396,7 @@ class _Steps(LogitsProcessor):
             masked = torch.full_like(scores, -torch.inf, dtype=torch.float32)
             masked[0, columns] = torch.where(allowed, row, -torch.inf)
             scores = masked
-        self._last = scores[0].float()
+        self._last = scores[0].float() if self._scored else None
         return scores
 
     def follow(self, ids: Tensor) -> None:

@@ -2,14 +2,18 @@
 
     processor = fast_processor(AutoProcessor.from_pretrained("HuggingFaceTB/SmolVLM-256M-Instruct"))
 
-Same keys, shapes and dtypes. Pixels are scaled once by OpenCV instead of up to three times by PIL, and go
-from uint8 to normalised planes through a table. Whatever the stock processor is asked beyond that (float
-pictures, other filters, no normalisation) it does itself.
+Same keys, shapes and dtypes. Of SmolVLM, Idefics3 and InternVL, whose pictures are cut into tiles, pixels are
+scaled once by OpenCV instead of up to three times by PIL. Of the other families each step stays where it is,
+and is done faster: PIL's filters by torch's kernels for uint8, which differ from them by a level here and
+there; rescaling and normalising in one pass through a table. Whatever the stock processor is asked beyond
+that (float pictures, other filters, no normalisation) it does itself.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -24,6 +28,9 @@ from transformers import (
     InternVLProcessor,
 )
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_transforms import get_resize_output_image_size, get_size_with_aspect_ratio
+from transformers.image_utils import get_image_size_for_max_height_width
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -42,18 +49,28 @@ LONGEST = 4096
 
 
 def fast_processor(processor: Processor) -> Processor:
-    """A copy of a SmolVLM, Idefics3 or InternVL processor (or of its image processor) that prepares fast.
+    """A copy of a processor (or of its image processor) that prepares fast.
 
-    It keeps its class and settings, and saves as the stock one. Raises TypeError for other processors.
+    It keeps its settings, saves as the stock one, and is of its class; but of torchvision's, whose steps are
+    torchvision's, it is of the one with PIL. Raises TypeError for processors of which there is no fast one.
     """
     if hasattr(processor, "image_processor"):
         fast = copy.copy(processor)
         fast.image_processor = fast_processor(processor.image_processor)
         return fast
-    fast = copy.copy(processor)
-    stock: Any = type(processor)
+    fast = copy.copy(_with_pil(processor))
+    stock: Any = type(fast)
     fast.__class__ = _fast_class(stock)
     return fast
+
+
+def _with_pil(processor: Any) -> Any:
+    """Of an image processor on torchvision, whose steps have a fast stand-in on PIL, the sibling there."""
+    kind = type(processor)
+    if kind.__name__ not in STEPS or isinstance(processor, PilBackend):
+        return processor
+    module = importlib.import_module(kind.__module__.replace("image_processing_", "image_processing_pil_"))
+    return getattr(module, f"{kind.__name__}Pil").from_dict(json.loads(processor.to_json_string()))
 
 
 class ImagesOnly(InternVLProcessor):
@@ -97,7 +114,10 @@ def _fast_class(stock: Any) -> type:
     for mixin in (_FastIdefics3, _FastInternVL):
         if names & set(mixin.NAMES) and hasattr(stock, "_preprocess"):
             return type(stock.__name__, (mixin, stock), {"__module__": stock.__module__, "stock": stock})
-    known = ", ".join((*_FastIdefics3.NAMES, *_FastInternVL.NAMES))
+    if names & set(STEPS) and issubclass(stock, PilBackend):
+        members = {"__module__": stock.__module__, "stock": stock}
+        return type(stock.__name__, (_FastSteps, stock, _Steps), members)
+    known = ", ".join((*_FastIdefics3.NAMES, *_FastInternVL.NAMES, *STEPS))
     raise TypeError(f"no fast stand-in for {stock.__name__}; there is one for {known} of transformers 5")
 
 
@@ -174,6 +194,87 @@ class _FastInternVL(_Fast):
         pixels = np.concatenate(planes)
         data = {"pixel_values": pixels if settings["return_tensors"] else list(pixels), "num_patches": counts}
         return BatchFeature(data, tensor_type=settings["return_tensors"])
+
+
+#: Processors whose steps are those of transformers' PIL backend; each is held to its stock one in the tests.
+STEPS = (
+    "CLIPImageProcessor",
+    "Gemma3ImageProcessor",
+    "Idefics2ImageProcessor",
+    "LlavaImageProcessor",
+    "LlavaNextImageProcessor",
+    "LlavaOnevisionImageProcessor",
+    "Qwen2VLImageProcessor",
+    "SiglipImageProcessor",
+)
+
+
+class _FastSteps:
+    """Comes before a stock image processor among the bases: leaves rescaling to the step that normalises."""
+
+    stock: type
+    factor: float | None = None  #: that pictures still have to be multiplied by
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.stock, self.__dict__)
+
+    def _preprocess(self, *images: Any, **settings: Any) -> BatchFeature:
+        working = copy.copy(self)  # others may be preparing with this one
+        if settings.get("do_rescale") and settings.get("do_normalize"):
+            working.factor, settings["do_rescale"] = settings["rescale_factor"], False
+        return super(_FastSteps, working)._preprocess(*images, **settings)  # type: ignore[misc]
+
+
+class _Steps(PilBackend):
+    """Comes behind a stock image processor among the bases, in place of transformers' own steps."""
+
+    factor: float | None = None
+
+    def resize(self, image: Any, size: Any, resample: Any = None, **more: Any) -> Any:
+        """(3, height, width) uint8, bilinear or bicubic; the rest is transformers'."""
+        name = FILTER_NAMES.get(int(getattr(resample, "value", resample if resample is not None else 2)))
+        if not (_usual_picture(image) and name and isinstance(image, np.ndarray)) or more.get("reducing_gap"):
+            return super().resize(image, size, resample, **more)
+        height, width = _resized(image, size)
+        if (height, width) == image.shape[1:]:
+            return image
+        import torch
+
+        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(1, 2, 0))).permute(2, 0, 1)
+        scaled = torch.nn.functional.interpolate(planes[None], (height, width), mode=name, antialias=True)
+        return scaled[0].numpy()
+
+    def normalize(self, image: Any, mean: Any, std: Any, **more: Any) -> Any:
+        """(3, height, width) uint8 to float32; with the rescaling that was left to this step."""
+        factor = self.factor if self.factor is not None else 1.0
+        if not (_usual_picture(image) and isinstance(image, np.ndarray)):
+            image = image if self.factor is None else self.rescale(image, factor)
+            return super().normalize(image, mean, std, **more)
+        table = _table({"rescale_factor": factor, "image_mean": mean, "image_std": std})
+        out: np.ndarray = np.empty(image.shape, np.float32)
+        for channel, levels in enumerate(table):
+            cv2.LUT(np.ascontiguousarray(image[channel]), levels, dst=out[channel])
+        return out
+
+
+#: PIL's filters that torch has for uint8.
+FILTER_NAMES = {2: "bilinear", 3: "bicubic"}
+
+
+def _resized(image: np.ndarray, size: Any) -> tuple[int, int]:
+    """Height and width that a size asks for. Raises ValueError."""
+    if size.shortest_edge and size.longest_edge:
+        return get_size_with_aspect_ratio(image.shape[1:], size.shortest_edge, size.longest_edge)
+    if size.shortest_edge:
+        height, width = get_resize_output_image_size(
+            image, size.shortest_edge, default_to_square=False, input_data_format="channels_first"
+        )
+        return height, width
+    if size.max_height and size.max_width:
+        return get_image_size_for_max_height_width(image.shape[1:], size.max_height, size.max_width)
+    if size.height and size.width:
+        return size.height, size.width
+    raise ValueError(f"a size has to have height and width, or a shortest edge; it is {size}")
 
 
 def _usual(settings: dict[str, Any]) -> bool:

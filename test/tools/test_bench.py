@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import cv2
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -114,6 +115,24 @@ def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
         assert runner(frame).tokens == 5
     lengths = {r.inputs(frame)["input_ids"].shape[1] for n, r in runners.items() if n != "realtime"}
     assert lengths == {runners["realtime"].work(frame)[1]}
+
+
+def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_path: Path) -> None:
+    folder = layouts.GENERIC["Qwen2.5-VL"](tmp_path / "qwen")
+    assert main(["bench", "--checkpoint", str(folder), *QUICK, "--json", str(tmp_path / "x.json")]) == 0
+    presets = read(tmp_path / "x.json")["presets"]
+    assert presets["stock"]["recipes"] == []
+    assert presets["realtime"]["recipes"] == ["direct_resize", "prompt_cache"]
+    assert all(0 < p["preprocess_ms"]["p50"] < p["ttft_ms"]["p50"] for p in presets.values())
+    assert (
+        main(["bench", "--checkpoint", str(folder), *QUICK, "--ladder", "--json", str(tmp_path / "y.json")])
+        == 0
+    )
+    assert [s["adds"] for s in read(tmp_path / "y.json")["ladder"]] == [
+        "stock",
+        "direct_resize",
+        "prompt_cache",
+    ]
 
 
 def test_bench_of_preprocessing_alone(results: Path) -> None:

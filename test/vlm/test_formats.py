@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -215,12 +216,22 @@ SIGNS = {
 }
 
 
+def sampled(rng: np.random.Generator, logits: np.ndarray, temperature: float = 2.0) -> int:
+    """A column by logits (columns,), of which -inf is never chosen."""
+    return int((logits / temperature + rng.gumbel(size=len(logits))).argmax())
+
+
+#: Answers that the tests sample of each format at temperature 2; so many are drawn by the slow one.
+FEW, MANY = 300, 10_000
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SIGNS)
-def test_whatever_is_chosen_under_an_automaton_parses(name: str) -> None:
-    """Random weights at a high temperature: every complete answer is valid boxes, none of them dropped."""
+def test_whatever_is_chosen_under_an_automaton_parses(name: str, count: int) -> None:
+    """Random logits at temperature 2: every complete answer is valid boxes, none of them dropped."""
     words, rng, format = Known(SIGNS[name]), np.random.default_rng(0), formats.of(name)
     counts = set()
-    for _ in range(400):
+    for _ in range(count):
         task = DETECT if rng.random() < 0.7 else Task("ground", prompt="a b")
         question = format.questions(task)[0]
         most = int(rng.integers(1, 5))
@@ -230,8 +241,7 @@ def test_whatever_is_chosen_under_an_automaton_parses(name: str) -> None:
         while not constraint.done:
             allowed = constraint.allowed()
             assert allowed.any()
-            logits = np.where(allowed, rng.normal(0, 3, len(allowed)), -np.inf)
-            column = int(logits.argmax())
+            column = sampled(rng, np.where(allowed, rng.standard_normal(len(allowed)), -np.inf))
             assert constraint.column[int(constraint.tokens[column])] == column
             said.append(int(constraint.tokens[column]))
             constraint.advance(column)
@@ -242,3 +252,57 @@ def test_whatever_is_chosen_under_an_automaton_parses(name: str) -> None:
         assert len(reading.things) <= most
         counts.add(len(reading.things))
     assert len(counts) > 1
+
+
+#: What the answers of the formats that are text are made of, beside digits and what is asked for.
+PIECES_OF = {
+    "internvl": ["<ref>cone</ref>", "<ref>", "</ref>", "<box>", "</box>", "[[", "]]", "[", "]", ", ", "."],
+    "qwen2_vl": [
+        "<|object_ref_start|>",
+        "<|object_ref_end|>",
+        "<|box_start|>",
+        "<|box_end|>",
+        "(",
+        "),(",
+        ")",
+        ",",
+    ],
+    "qwen2_5_vl": ['{"bbox_2d": [', '], "label": "', '"}', "[", "]", ", ", '"', "```json\n", "}", "-", "."],
+    "qwen3_vl": ['{"bbox_2d": [', '], "label": "', '"}', "[", "]", ", ", '"', "}", "-", "."],
+    "lfm2_5_vl": ['{"label": "', '", "bbox": [', "]}", "[", "]", ", ", "0.", "1.0", "-", '"', "}"],
+}
+
+
+def scrambled(text: str, pieces: list[str], rng: np.random.Generator) -> str:
+    """A right answer in which some places are other numbers, and some characters other pieces."""
+    text = (
+        re.sub(r"\d+", lambda n: str(rng.integers(0, 10 ** len(n[0]))), text) if rng.random() < 0.7 else text
+    )
+    rate = rng.choice([0.0, 0.02, 0.1])
+    return "".join(pieces[rng.integers(len(pieces))] if rng.random() < rate else letter for letter in text)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", PIECES_OF)
+def test_whatever_is_written_as_text_gives_only_boxes_in_the_picture(name: str, count: int) -> None:
+    """Half of the answers by random logits at temperature 2, by pieces; half right ones, scrambled."""
+    rng, format, kept, dropped = np.random.default_rng(0), formats.of(name), 0, 0
+    pieces = [*PIECES_OF[name], "cone", "traffic light", " ", *map(str, range(10)), "25", "500", "<end>"]
+    for turn in range(count):
+        if turn % 2:
+            logits = rng.normal(0, 6, (len(pieces), len(pieces)))
+            said = [0]
+            while len(said) < 120 and pieces[said[-1]] != "<end>":
+                said.append(sampled(rng, logits[said[-1]]))
+            text = "".join(pieces[i] for i in said)
+        else:
+            text = scrambled(SAID[name][0], pieces, rng)
+        width, height = int(rng.integers(1, 4000)), int(rng.integers(1, 4000))
+        reading = read(format, DETECT, Question("", "cone"), text, Sizes(width, height, 1280, 960))
+        for thing in reading.things:
+            x0, y0, x1, y1 = thing.box
+            assert 0 <= x0 < x1 <= width
+            assert 0 <= y0 < y1 <= height
+        kept, dropped = kept + len(reading.things), dropped + reading.dropped
+    assert kept > count // 20
+    assert dropped > count // 20

@@ -89,6 +89,36 @@ def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine)
             assert answer.dropped <= 2  # where each of two answers was cut off
 
 
+def test_text_is_made_once_a_size_and_pictures_by_the_fast_processor(engine: GenericEngine) -> None:
+    """What the model takes is what the whole processor makes; of a stock preset, the stock one."""
+    assert engine.info.recipes == ("direct_resize", "prompt_cache")
+    question = engine._format.questions(Task("caption"))[0]
+    engine._prompts.clear()
+    for turn, size in enumerate([SIZE, (60, 90), SIZE, (60, 90), (200, 120)]):
+        picture = PIL.Image.fromarray(photograph(size, turn))
+        made = engine.inputs(question, picture)
+        whole = engine._asked(engine._processor, question, picture)
+        stock = engine._asked(engine._stock, question, picture)
+        assert set(made) == set(whole) == set(stock)
+        for name, value in whole.items():
+            assert torch.equal(made[name], value)
+            if not value.is_floating_point():
+                assert torch.equal(stock[name], value)
+    assert len(engine._prompts) == 3
+    assert None not in engine._prompts.values(), "the text is made anew for every frame"
+
+
+def test_preset_stock_has_the_stock_processor(root: Path) -> None:
+    path = layouts.GENERIC["LLaVA-1.5"](root / "stock")
+    config = EngineConfig(str(path), backend="transformers", device="cpu", preset="stock")
+    plain = engines.load(config)
+    assert isinstance(plain, GenericEngine)
+    assert plain.info.recipes == ()
+    assert plain._processor is plain._stock
+    list(plain.stream([asked(Task("caption"), max_new_tokens=3)], [photograph(SIZE)]))
+    assert not plain._prompts
+
+
 def test_info(engine: GenericEngine) -> None:
     assert engine.info.whole_frames
     assert engine.info.slot_bytes == 1920 * 1080 * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    CLIPImageProcessorPil,
+    ViTImageProcessorPil,
 )
 
 # from where they are, because some versions hide them at the top where torchvision is missing
@@ -164,8 +165,53 @@ def test_saved_pickled_and_made_fast_twice_it_is_the_same(chat: Path, tmp_path: 
 
 
 def test_another_processor_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(TypeError, match=r"no fast stand-in for CLIP.*Idefics3.*SmolVLM.*GotOcr2"):
-        fast_processor(CLIPImageProcessorPil())
+    with pytest.raises(TypeError, match=r"no fast stand-in for ViT.*Idefics3.*SmolVLM.*GotOcr2.*Qwen2VL"):
+        fast_processor(ViTImageProcessorPil())
+
+
+#: Image processors made of transformers' steps, as models of their families are published.
+STEPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "LLaVA-1.5": ("clip.CLIP", {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}),
+    "Florence-2": ("clip.CLIP", {"size": {"height": 768, "width": 768}, "do_center_crop": False}),
+    "LLaVA, padded": ("llava.Llava", {"do_pad": True}),
+    "LLaVA-NeXT": ("llava_next.LlavaNext", {}),
+    "LLaVA-OneVision": ("llava_onevision.LlavaOnevision", {}),
+    "Qwen-VL": ("qwen2_vl.Qwen2VL", {"size": {"shortest_edge": 3136, "longest_edge": 12845056}}),
+    "Qwen3-VL": ("qwen2_vl.Qwen2VL", {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
+    "PaliGemma": ("siglip.Siglip", {"size": {"height": 448, "width": 448}, "resample": 3}),
+    "Gemma 3": ("gemma3.Gemma3", {"size": {"height": 896, "width": 896}, "do_pan_and_scan": None}),
+    "Idefics2": ("idefics2.Idefics2", {"do_image_splitting": True}),
+}
+
+
+def stepped(name: str) -> Any:
+    (place, settings), module = STEPPED[name], "transformers.models.{0}.image_processing_pil_{0}"
+    folder, kind = place.split(".")
+    return getattr(importlib.import_module(module.format(folder)), f"{kind}ImageProcessorPil")(**settings)
+
+
+@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("size", [(1280, 720), (300, 620), (90, 60)])
+def test_steps_of_transformers_are_done_faster_and_come_out_the_same(
+    name: str, size: tuple[int, int]
+) -> None:
+    """PIL's filters and torch's for uint8 round otherwise here and there."""
+    stock = stepped(name)
+    assert compare(stock, photograph(size)) <= 0.25
+    assert compare(stock, PIL.Image.fromarray(photograph(size)), return_tensors="np") <= 0.25
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_of_steps_what_is_asked_beyond_is_left_to_the_stock_processor(name: str) -> None:
+    stock = stepped(name)
+    floats = photograph((90, 70)) / np.float32(255)
+    if "padded" not in name:  # the stock one pads floats with levels, and then refuses them
+        assert compare(stock, floats.transpose(2, 0, 1), do_rescale=False) == 0
+    assert compare(stock, photograph((90, 70)), resample=PIL.Image.Resampling.LANCZOS) < 1e-4
+    assert compare(stock, photograph((90, 70)), do_normalize=False) * 255 <= 15
+    again = pickle.loads(pickle.dumps(fast_processor(stock)))
+    assert type(again) is type(fast_processor(stock))
+    assert type(stock) is not type(again)
 
 
 def write_internvl(folder: Path) -> Path:

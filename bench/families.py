@@ -1,0 +1,158 @@
+"""What the recipes gain for models in transformers' own modules, as a table: `python3 bench/families.py`.
+
+Each family's image processor has its published sizes; the model is as small as those of the tests, so that
+what is compared is the host's part. Beside PIL stands torchvision, where it is installed; of a wheel whose
+compiled operators do not load, as PyPI's beside a torch for the CPU, its transforms are used, which are plain
+torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:1] = [str(ROOT), str(ROOT / "test")]
+
+
+@contextmanager
+def operators_declared() -> Iterator[None]:
+    """Let torchvision load without its compiled operators, of which image processors use none."""
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        yield
+    except RuntimeError:  # "operator torchvision::nms does not exist"
+        import torch
+
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        yield
+        del library
+    else:
+        yield
+
+
+def milliseconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Medians, the ways in turn within each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(-2, rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+
+
+def image_processors(folder: Path) -> dict[str, Any]:
+    """Those of a checkpoint: transformers' with PIL, with torchvision where it is there, and ours."""
+    from argus_ros.core import checkpoint as checkpoints
+    from argus_ros.vlm import fast_processor
+    from argus_ros.vlm.generic import processor_of
+
+    found = processor_of(checkpoints.read(folder, "transformers")).image_processor
+    name = type(found).__name__.removesuffix("Pil")
+    place, _, module = type(found).__module__.rpartition(".")
+    module = module.replace("_pil_", "_")
+    settings = json.loads(found.to_json_string())
+    pil = importlib.import_module(f"{place}.{module.replace('processing_', 'processing_pil_')}")
+    made = {"PIL": getattr(pil, f"{name}Pil").from_dict(settings)}
+    made["ours"] = fast_processor(made["PIL"])
+    if importlib.util.find_spec("torchvision"):
+        made["torchvision"] = getattr(importlib.import_module(f"{place}.{module}"), name).from_dict(settings)
+    return made
+
+
+def frames(folder: Path, frame: Any, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Milliseconds of a frame until the model can begin and to the first token, stock and with recipes."""
+    from argus_ros.tools.bench import interleave
+    from argus_ros.tools.workload import Setting, runners
+
+    setting = Setting(folder, 2, options.device, "float32", options.threads)
+    samples = interleave(runners(setting, ["stock", "realtime"]), [frame], options.rounds)
+    return {
+        name: {
+            part: 1e3 * statistics.median(getattr(s, part) for s in each) for part in ("preprocess", "ttft")
+        }
+        for name, each in samples.items()
+    }
+
+
+def row(name: str, alone: dict[str, float], whole: dict[str, dict[str, float]]) -> str:
+    vision = alone.get("torchvision")
+    cells = [
+        name,
+        f"{alone['PIL']:.1f}",
+        f"{vision:.1f}" if vision else "-",
+        f"{alone['ours']:.1f}",
+        f"{alone['PIL'] / alone['ours']:.1f}",
+        f"{vision / alone['ours']:.1f}" if vision else "-",
+    ]
+    for part in ("preprocess", "ttft"):
+        stock, ours = whole["stock"][part], whole["realtime"][part]
+        cells += [f"{stock:.1f}", f"{ours:.1f}", f"{stock / ours:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", default="1280x720", metavar="WxH")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", help="a family's name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    layouts: Any = importlib.import_module("layouts")  # of the tests
+    with operators_declared():
+        import cv2
+        import PIL.Image
+        import torch
+        from transformers.utils import logging
+
+        from argus_ros.tools import machine
+        from argus_ros.tools.workload import photograph
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+        frame, figures = photograph((width, height)), {}
+        heads = ["PIL ms", "torchvision ms", "ours ms", "x PIL", "x torchvision"]
+        heads += ["host stock ms", "ours ms", "x", "TTFT stock ms", "ours ms", "x"]
+        print(f"| {options.size} | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
+        for name, write in layouts.PUBLISHED.items():
+            if options.only not in (None, name):
+                continue
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = write(Path(temporary) / name)
+                picture, made = PIL.Image.fromarray(frame), image_processors(folder)
+                ways = {way: partial(p, picture, return_tensors="pt") for way, p in made.items()}
+                alone = milliseconds(ways, options.rounds)
+                whole = frames(folder, frame, options)
+            figures[name] = {"processor_ms": alone, "frame_ms": whole}
+            print(row(name, alone, whole), flush=True)
+    if options.json:
+        measured = {**machine.describe(), "size": options.size, "families": figures}
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
