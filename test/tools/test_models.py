@@ -105,7 +105,7 @@ def test_a_hub_id_that_is_not_here_says_how_to_fetch_it(
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL", "PaliGemma", "Florence-2", "LLaVA-OneVision"])
-@pytest.mark.parametrize("command", [["bench", "--only", "preprocess"], ["bench"], ["profile"], ["evaluate"]])
+@pytest.mark.parametrize("command", [["bench", "--only", "preprocess"], ["profile"], ["evaluate"]])
 def test_tools_for_our_own_modules_refuse_others_in_a_sentence(
     name: str, command: list[str], root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
