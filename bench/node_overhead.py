@@ -124,9 +124,7 @@ def argus(model: str, **parameters: object) -> Iterator[subprocess.Popen[str]]:
     program = str(Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node"))
     given = {"model": model, "camera.front.deadline": 60.0, "threads": 1} | parameters
     options = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
-    with process(
-        sys.executable, program, "--ros-args", "--log-level", "warn", *options, last=signal.SIGTERM
-    ) as running:
+    with process(program, "--ros-args", "--log-level", "warn", *options, last=signal.SIGTERM) as running:
         yield running
 
 

@@ -6,7 +6,6 @@ import array
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -373,7 +372,7 @@ def start_node(ros: Any, checkpoint: Path, **parameters: object) -> Any:
     given = [f"{name.replace('__', '.')}:={value}" for name, value in values.items()]
     program = Path(get_package_prefix("argus_ros"), "lib", "argus_ros", "argus_node")
     arguments = [part for one in given for part in ("-p", one)]
-    return ros.start("argus", sys.executable, program, "--ros-args", *arguments)
+    return ros.start("argus", program, "--ros-args", *arguments)
 
 
 def picture(width: int = 160, height: int = 120) -> Image:

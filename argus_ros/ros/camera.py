@@ -200,6 +200,7 @@ class Camera:
                 self._receive,
                 self._incompatible,
                 self._malformed,
+                self._lost,
                 self._overrides,
             )
         except IntakeError as error:  # which is not to take the other cameras, or the node, with it
@@ -226,6 +227,9 @@ class Camera:
 
     def _malformed(self) -> None:
         self.health.malformed(time.monotonic())
+
+    def _lost(self, count: int) -> None:
+        self.health.lost(count, time.monotonic())
 
     # --- trouble --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ LATE_TOLERATED = 0.1  #: likewise of those that come too late
 UNPLACED_TOLERATED = 0.1  #: likewise of the answers that find no depth, or no transform
 LOST_REMEDY = (
     "give camera driver and node the Fast DDS profile config/fastdds_large_images.xml, "
-    "or publish compressed images"
+    "or publish compressed images (raw ones above 60 MB, such as 8K, get lost with it as well)"
 )
 
 
@@ -106,7 +106,8 @@ class CameraHealth:
         self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
         self._ages: deque[tuple[float, float]] = deque()
         self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
-        self._gap = 0  # messages since the last image that were malformed
+        self._gap = 0  # messages since the last image that are told of already, malformed or lost
+        self._guessed = 0  # messages that the last image's stamp says were lost
         self._lock = threading.Lock()
 
     def activate(self, now: float | None) -> None:
@@ -125,7 +126,7 @@ class CameraHealth:
             self._recent.append((now, "in"))
             missing = self.gaps.arrive(stamp_ns, arrived=self._gap)
             self._recent.extend((now, "lost") for _ in range(missing))
-            self._gap = 0
+            self._gap, self._guessed = 0, missing
 
     def malformed(self, now: float) -> None:
         """A message came that is no image: it cannot be deserialised, so that its header is not known."""
@@ -134,6 +135,15 @@ class CameraHealth:
             self._last_image = now
             self._recent.append((now, "malformed"))
             self._gap += 1
+
+    def lost(self, count: int, now: float) -> None:
+        """The middleware says that messages were lost; of an image's stamp that may be known already."""
+        with self._lock:
+            new = max(count - self._guessed, 0)
+            self._guessed = max(self._guessed - count, 0)
+            self.gaps.lost += new
+            self._recent.extend((now, "lost") for _ in range(new))
+            self._gap += new
 
     def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
         """``answer``: of a frame that ran."""
@@ -211,7 +221,9 @@ class CameraHealth:
             return OK, "inactive"
         if silent := self._silence(now):
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
-            return ERROR, f"{never} on {topic}: {self.mismatch or why_silent or 'its publisher is silent'}"
+            lost = recent["lost"] and f"{recent['lost']} were lost between camera and node; {LOST_REMEDY}"
+            why = self.mismatch or why_silent or lost or "its publisher is silent"
+            return ERROR, f"{never} on {topic}: {why}"
         if malformed := recent["malformed"]:
             count = "1 message" if malformed == 1 else f"{malformed} messages"
             return (

@@ -44,8 +44,9 @@ class _Executor(SingleThreadedExecutor):
 class Intake:
     """Calls back for what comes on ``topic``, given in full, until stopped; ``qos_overrides`` apply.
 
-    ``on_malformed`` is called for each message that cannot be deserialised. Raises IntakeError where the
-    topic or an override cannot be.
+    ``on_malformed`` is called for each message that cannot be deserialised, ``on_lost`` with how many the
+    middleware says were lost on the way, as publishers number theirs. Raises IntakeError where the topic or
+    an override cannot be.
 
     rclpy's executor waits for all that its node has, and gathers that anew, in Python, twice for each
     message: about a millisecond for a node with parameters and a lifecycle. So the subscription is that of a
@@ -63,6 +64,7 @@ class Intake:
         on_message: Callable[[Any], None],
         on_incompatible: Callable[[Any], None],
         on_malformed: Callable[[], None] = lambda: None,
+        on_lost: Callable[[int], None] = lambda count: None,
         overrides: Sequence[Parameter] = (),
     ) -> None:
         self._logger = node.get_logger()
@@ -81,7 +83,10 @@ class Intake:
                 topic,
                 on_message,
                 qos,
-                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=on_incompatible,
+                    message_lost=lambda event: on_lost(event.total_count_change),
+                ),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
         except Exception as error:  # rclpy raises many kinds

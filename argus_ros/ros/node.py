@@ -735,7 +735,9 @@ def _end_on_hangup() -> None:
     """Have SIGHUP, of a terminal that closes, do what SIGTERM does; rclpy knows nothing of it."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # in all threads, which come after this
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # in all threads that come after this
+    # Of those before, which argus_node does not let get it, the main thread hears within a second.
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     def end() -> None:
         signal.sigwait([signal.SIGHUP])

@@ -17,6 +17,7 @@ from rclpy.qos import qos_profile_sensor_data
 from robot import Robot, jpeg, picture
 from sensor_msgs.msg import CompressedImage, Image
 
+from argus_ros.core.types import Outcome
 from argus_ros.ros.conversions import stamp_ns
 
 HERTZ = 10.0
@@ -25,15 +26,8 @@ TOPICS: dict[str, tuple[type, str]] = {
     "rear": (Image, "/rear/image_raw"),
     "squeezed": (CompressedImage, "/squeezed/compressed"),
 }
-OUTCOMES = (
-    "published",
-    "superseded",
-    "stale",
-    "rate limited",
-    "undecodable",
-    "withheld",
-    "engine down",
-)
+#: As the cameras' diagnostics name them.
+OUTCOMES = tuple(outcome.name.lower().replace("_", " ") for outcome in Outcome)
 
 
 @dataclass(frozen=True)

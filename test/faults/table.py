@@ -133,6 +133,17 @@ def encodings(site: Site) -> Iterator[None]:
     site.feeds["front"].message = rgb(160, 120)
 
 
+@fault("camera", "camera front", "lost between camera and node")
+def huge(site: Site) -> Iterator[None]:
+    """it publishes raw images of 8K (99.5 MB each), which the middleware loses"""
+    site.feeds["front"].message, image = None, rgb(7680, 4320)
+    publisher = site.feeds["front"].publisher
+    timer = site.robot.node.create_timer(1.0, lambda: publisher.publish(site.stamped(image)))
+    yield
+    site.robot.node.destroy_timer(timer)
+    site.feeds["front"].message = rgb(160, 120)
+
+
 @fault("camera", "camera front", "offers a QoS that does not fit")
 def reliability(site: Site) -> Iterator[None]:
     """it publishes best effort, and reliable is asked for"""

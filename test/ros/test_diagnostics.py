@@ -191,6 +191,34 @@ def test_malformed_messages_are_not_lost_on_the_way() -> None:
     assert camera.report("/image", 2.0).level == WARN
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+def test_an_image_that_stamps_and_middleware_tell_of_is_lost_once(told_first: bool) -> None:
+    camera = CameraHealth(0.5)
+    camera.activate(0.0)
+    for number in range(20):
+        now = number / 10
+        if number in (12, 13):
+            continue
+        if number == 14 and told_first:
+            camera.lost(2, now)
+        camera.arrived(int(now * 1e9), now)
+        if number == 14 and not told_first:
+            camera.lost(2, now)
+    assert camera.report("/image", 2.0).values["lost on the way"] == 2
+
+
+def test_a_camera_whose_images_all_get_lost_is_not_called_silent() -> None:
+    """Raw images of 8K: the middleware says that they are lost, and no stamp ever comes."""
+    camera = CameraHealth(0.5)
+    camera.activate(0.0)
+    for number in range(6):
+        camera.lost(1, float(number))
+    report = camera.report("/image", 6.0)
+    assert (report.level, report.values["lost on the way"]) == (ERROR, 6)
+    assert "no image yet on /image: 6 were lost between camera and node" in report.message
+    assert "nobody publishes it" in camera.report("/image", 6.0, "nobody publishes it").message
+
+
 def test_the_engine_from_start_to_death_to_recovery() -> None:
     engine = EngineHealth()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import os
 import re
+import select
 import signal
 import statistics
 import subprocess
@@ -294,10 +295,11 @@ def test_an_engine_that_dies_or_hangs_is_reported_and_replaced(
     robot.show(camera, image, lambda: robot.heard("/argus/detections"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
     robot: Robot, start: Callable[..., Any], number: signal.Signals
 ) -> None:
+    """And its engine with it, which is stopped and can do nothing about it."""
     process = start()
     engine = engine_pid(robot)
     camera, image = robot.camera(), picture()
@@ -307,10 +309,36 @@ def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
     robot.show(  # one is with the engine now, so others are superseded
         camera, image, lambda: any(t.outcome == FrameTiming.SUPERSEDED for t in robot.heard("/argus/timing"))
     )
+    watch = os.pidfd_open(engine)
     process.signal(number)
-    assert process.wait(2.0 * crowding()) == 0
-    assert gone(engine)
+    assert process.wait(2.0 * crowding()) == (-number if number is signal.SIGKILL else 0)
+    assert select.select([watch], [], [], WAIT)[0]  # readable once the engine's process has ended
+    os.close(watch)
     assert "Traceback" not in process.output
+    if number is not signal.SIGKILL:  # it has taken leave; of a process that was killed others hear in 20 s
+        for _ in range(100):
+            if "argus" not in robot.node.get_node_names():
+                break
+            threading.Event().wait(0.1)
+        assert "argus" not in robot.node.get_node_names()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts_ends_it_in_order(
+    ros: Any, start: Callable[..., Any], number: signal.Signals
+) -> None:
+    """From Python's first instruction on: while it imports, makes the node, and while the engine loads."""
+    for moment in (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 1.5, 3.0):
+        process = start()
+        wait = threading.Event().wait
+        command = Path(f"/proc/{process.pid}/cmdline")  # first a shell's, then env's
+        while not re.match(r"[^\0]*python3\0[^\0]*argus_node\.py\0", command.read_text()):
+            wait(0.001)
+        wait(moment)
+        process.signal(number)
+        assert process.wait() == 0, moment
+        assert "Traceback" not in process.output
+        assert "not valid" not in process.output
 
 
 def test_cameras_come_and_go_while_it_runs(robot: Robot, start: Callable[..., Any]) -> None:
