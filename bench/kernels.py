@@ -289,7 +289,7 @@ def singly(
             def run() -> None:
                 for one, launch, arguments in planned:  # noqa: B023
                     if one == name:  # noqa: B023
-                        kernels._run(launch, *arguments)  # noqa: B023
+                        kernels.launch(launch, *arguments)  # noqa: B023
 
             took = replayed(run, device) * 1e3 / len(decoder.layers)
             found.setdefault(name, {})[label(tuning)] = round(took, 3)

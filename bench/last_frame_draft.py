@@ -53,8 +53,8 @@ def main() -> None:
         Engine(EngineConfig(given.checkpoint, device=given.device, preset=preset, threads=given.threads))
         for preset in ("realtime-last_frame_draft", "realtime")
     )
-    if given.gpu_drafts and isinstance(drafting._model, NativeModel):
-        drafting._model._costs = ON_DEVICE
+    if given.gpu_drafts and isinstance(drafting.model, NativeModel):
+        drafting.model.pass_costs = ON_DEVICE
     films = {}
     for name, speed in SPEEDS.items():
         walk = Walk(seed=given.seed, seconds=given.seconds, speed=speed)

@@ -63,8 +63,8 @@ def main() -> None:
             found = engine.run([replace(asks, id=number)], [pixels])[0].detections
             counts[way, number] = len(match(found, truths)), len(found), len(truths)
         layout = request.rows, request.columns
-        assert isinstance(device._model, NativeModel)
-        cut = device._model.upload.cut(torch.from_numpy(scene.image).to(device._model.device), *layout)
+        assert isinstance(device.model, NativeModel)
+        cut = device.model.upload.cut(torch.from_numpy(scene.image).to(device.model.device), *layout)
         for way, ours in ((1, tiles), (2, cut.cpu().numpy())):
             difference[way] += np.abs(ours.astype(int) - stock).mean() / given.scenes
 

@@ -51,7 +51,7 @@ def main() -> None:
     alike = 0
     for sample in from_scenes(given.scenes, 0, given.split):
         request, tiles = prepared(engine, sample.image, task)
-        prompt, grammar = engine._prepare(request)
+        prompt, grammar = engine.prompt_and_grammar(request)
         said = []
         for way in range(len(WAYS)):
             decoding = Decoding(learner, grammar, whole=way > 0, checked=way == 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -45,3 +46,72 @@ def test_layers_load_nothing_that_is_not_theirs(layers: str) -> None:
     assert "argus_ros" in blame
     loaded = {name: f"by {blame[name]}" for name in LAYERS[layers] if name in blame}
     assert not loaded
+
+
+def test_the_model_needs_nothing_of_its_training() -> None:
+    arrows = [
+        f"{file.relative_to(PACKAGE.parent)}:{number}"
+        for layer in ("core", "vlm", "ros")
+        for file in sorted((PACKAGE / layer).rglob("*.py"))
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if "import" in line and "argus_ros.training" in line
+    ]
+    assert not arrows
+
+
+#: Names with an underscore that belong to Python or to rclpy, and have no other name.
+FOREIGN = {"_exit", "_ArgumentGroup", "_parameter_overrides"}
+#: Still to get a public name.
+FOREIGN |= {"_chances", "_whole_boxes_loss"}
+#: Calls that take the name of an attribute as a string.
+BY_NAME = {"getattr", "setattr", "delattr", "hasattr", "put", "around"}
+
+
+def foreign_private_names(source: str) -> list[tuple[int, str]]:
+    """Where a module uses a name with one leading underscore that it does not define, with the line."""
+    tree = ast.parse(source)
+    defined, used = set(FOREIGN), []
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                defined.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                defined.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                defined.add(name)
+            case ast.Attribute(attr=name):
+                used.append((node.lineno, name))
+            case ast.ImportFrom(names=names):
+                used += [(node.lineno, alias.name) for alias in names]
+            case ast.Call(func=ast.Name(id=call) | ast.Attribute(attr=call), args=[_, argument, *_]):
+                if call in BY_NAME and isinstance(argument, ast.Constant):
+                    used.append((node.lineno, str(argument.value)))
+    private = [(line, name) for line, name in used if name.startswith("_") and not name.startswith("__")]
+    return [(line, name) for line, name in private if name not in defined]
+
+
+def test_no_module_uses_the_private_names_of_another() -> None:
+    folders = ("argus_ros", "bench", "docs", "launch", "scripts", "test")
+    files = [file for folder in folders for file in sorted((PACKAGE.parent / folder).rglob("*.py"))]
+    found = [
+        f"{file.relative_to(PACKAGE.parent)}:{line}: {name}"
+        for file in files
+        for line, name in foreign_private_names(file.read_text())
+    ]
+    assert files
+    assert not found, "give what is needed a public name"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("engine._model", ["_model"]),
+        ("self._of_a_base_class", ["_of_a_base_class"]),
+        ("from argus_ros.vlm.engine import _in_force", ["_in_force"]),
+        ("monkeypatch.setattr(video, '_encoder', None)", ["_encoder"]),
+        ("self._mine = 1\nother._mine", []),
+        ("engine.__class__", []),
+    ],
+)
+def test_private_names_of_another_module_are_found(source: str, names: list[str]) -> None:
+    assert [name for _, name in foreign_private_names(source)] == names

@@ -126,7 +126,7 @@ class EngineClient:
         self._wants_spare = spare
         self._spare: _Worker | None = None
         self._spare_at = 0.0  # when to start one
-        self._on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
+        self.on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
         self._command = command
         self._changed = threading.Condition()  # guards what follows
         self._state = EngineState.STOPPED
@@ -152,6 +152,17 @@ class EngineClient:
         """Process id of the engine, while there is one."""
         worker = self._worker
         return worker.process.pid if worker else None
+
+    @property
+    def spare_pid(self) -> int | None:
+        """Process id of the spare process, while there is one."""
+        spare = self._spare
+        return spare.process.pid if spare else None
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their answer."""
+        return len(self._pending)
 
     @property
     def spare(self) -> str:
@@ -334,7 +345,7 @@ class EngineClient:
                 self._enter(EngineState.RUNNING, f"{self.info.name} on {self.info.device}")
         with self._changed:
             del self._pending[answered.id]
-        self._call(self._on_answer, answered)
+        self._call(self.on_answer, answered)
         if self._failing >= FAILURES_TOLERATED:
             raise _Lost(f"{self._failing} inferences in a row failed: {answered.error}")
 
@@ -411,7 +422,7 @@ class EngineClient:
         with self._changed:
             outstanding, self._pending = list(self._pending), {}
         for request in outstanding:
-            self._call(self._on_answer, Answered(request, error=error or "the engine was stopped"))
+            self._call(self.on_answer, Answered(request, error=error or "the engine was stopped"))
 
     def _enter(self, state: EngineState, text: str) -> None:
         with self._changed:

@@ -38,7 +38,7 @@ def with_large_images(
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in _CHOSEN):
         files = [share("config", name) for name in PROFILES]
-        fitting = [file for file in files if processes * _segment(file) <= _free()]
+        fitting = [file for file in files if processes * _segment(file) <= free_memory()]
         profile = str((fitting or files[-1:])[0])
         result |= dict.fromkeys(_read_here(result), profile)
     return result
@@ -101,10 +101,10 @@ def other_users(domain: int, folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
             if port and (int(port[1]) - 7400) // 250 == domain:  # as RTPS counts them
                 with suppress(OSError):  # it has just gone
                     owners.add(path.stat().st_uid)
-    return tuple(map(_user, sorted(owners - {os.geteuid()})))
+    return tuple(map(user_name, sorted(owners - {os.geteuid()})))
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:  # of a container's host, for one
@@ -120,7 +120,7 @@ def short_of_memory(environment: Mapping[str, str] | None = None) -> str:
     if "fastrtps" not in given.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
         return ""
     named = next((given[name] for name in PROFILE_VARIABLES if given.get(name)), "")
-    wanted, free = _segment(Path(named)) if named else 0, _free()
+    wanted, free = _segment(Path(named)) if named else 0, free_memory()
     if wanted <= free:
         return ""
     return (
@@ -139,7 +139,7 @@ def _segment(profile: Path) -> int:
     return sum(map(int, sizes))
 
 
-def _free() -> int:
+def free_memory() -> int:
     """Bytes free in /dev/shm."""
     try:
         found = os.statvfs(SHARED_MEMORY)

@@ -173,7 +173,7 @@ class Pipeline:
             on_event=self._engine_event,
             **engine_options,
         )
-        self._on_result, self._on_report = on_result, on_report
+        self.on_result, self._on_report = on_result, on_report
         self._on_event, self._on_warning = on_event, on_warning
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # guards what follows
@@ -181,7 +181,7 @@ class Pipeline:
         self._cameras = dict(cameras)
         self._newest: dict[str, _Newest] = {}  # by camera
         self._free = list(QUESTIONS)
-        self._scheduler = FrameScheduler(
+        self.scheduler = FrameScheduler(
             {name: camera.policy for name, camera in cameras.items()},
             levels,
             LatencyModel(),
@@ -222,9 +222,9 @@ class Pipeline:
             if thread.ident is not None:
                 thread.join(max(end - time.monotonic(), 0.0))
         with self._changed:
-            self._scheduler.engine_down("the pipeline was stopped")
+            self.scheduler.engine_down("the pipeline was stopped")
             for frame in self._preparing:  # still decoding, and not to be waited for
-                self._scheduler.drop(frame, Outcome.ENGINE_DOWN, "the pipeline was stopped", end)
+                self.scheduler.drop(frame, Outcome.ENGINE_DOWN, "the pipeline was stopped", end)
             ended = self._take_ended()
         self._report(ended)
 
@@ -233,7 +233,7 @@ class Pipeline:
     def set_camera(self, name: str, camera: Camera) -> None:
         """Add a camera or change one; frames already begun keep what they began with. Raises PolicyError."""
         with self._changed:
-            self._scheduler.set_policy(name, camera.policy)
+            self.scheduler.set_policy(name, camera.policy)
             self._cameras[name] = camera
             self._forget(name)
 
@@ -245,7 +245,7 @@ class Pipeline:
             for name, camera in changed.items():
                 known = self._cameras.get(name)
                 if known is None or known.policy.deadline != camera.policy.deadline:
-                    warnings.append(self._scheduler.check_deadline(name, camera.policy))
+                    warnings.append(self.scheduler.check_deadline(name, camera.policy))
             for name in self._cameras.keys() - cameras.keys():
                 self.remove_camera(name)
             for name, camera in changed.items():
@@ -255,7 +255,7 @@ class Pipeline:
 
     def remove_camera(self, name: str) -> None:
         with self._changed:
-            self._scheduler.remove_camera(name)
+            self.scheduler.remove_camera(name)
             self._clock.forget(name)
             self._forget(name)
             self._newest.pop(name, None)
@@ -285,11 +285,11 @@ class Pipeline:
             job = _Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
             stamped = self._clock.arrive(camera, stamp, ros_now, now, shared=shared)
             for cleared in stamped.clear:
-                self._scheduler.clear("time went back", cleared)
+                self.scheduler.clear("time went back", cleared)
                 self._forget(cleared)
                 self._newest.pop(cleared, None)
             self._newest[camera] = _Newest(header, image, stamped.born, now)
-            frame = self._scheduler.offer(camera, stamped.born, now, job)
+            frame = self.scheduler.offer(camera, stamped.born, now, job)
             nobody = self._stopping or self._thread.ident is None
             if nobody or frame.state is State.ENDED:  # above its rate cap, say: no need to wake a thread
                 ended = self._take_ended()
@@ -324,14 +324,14 @@ class Pipeline:
                 raise AskError(f"{len(QUESTIONS)} questions are being answered already; ask again later")
             try:
                 policy = CameraPolicy(deadline or known.policy.deadline, work=task.name, probed=False)
-                self._scheduler.check_deadline(camera, policy)
+                self.scheduler.check_deadline(camera, policy)
             except PolicyError as error:
                 raise AskError(str(error)) from None
             question = self._free.pop()
             asked = _Question(camera, newest.born, on_end)
             job = _Job(newest.header, newest.image, task, known.region, question=asked)
-            self._scheduler.set_policy(question, policy)
-            self._scheduler.offer(question, now, now, job)
+            self.scheduler.set_policy(question, policy)
+            self.scheduler.offer(question, now, now, job)
             self._wake(question)
             nobody = self._stopping or self._thread.ident is None
             ended = self._take_ended() if nobody else []
@@ -340,7 +340,7 @@ class Pipeline:
     def clear(self, reason: str) -> None:
         """Drop what is held, for a camera's time that is gone."""
         with self._changed:
-            self._scheduler.clear(reason)
+            self.scheduler.clear(reason)
             self._newest.clear()
             for camera in self._cameras:
                 self._forget(camera)
@@ -353,7 +353,7 @@ class Pipeline:
         """
         with self._changed:
             self._enabled = enabled
-            self._scheduler.set_enabled(enabled)
+            self.scheduler.set_enabled(enabled)
             ended = self._take_ended()
             self._changed.notify_all()
         self._report(ended)  # waits for a publication that has begun
@@ -365,12 +365,12 @@ class Pipeline:
 
     def load(self) -> Load:
         with self._changed:
-            return self._scheduler.load()
+            return self.scheduler.load()
 
     def shortest_deadline(self) -> float:
         """Seconds that the cheapest frame is predicted to take; 0 while that is unknown."""
         with self._changed:
-            return self._scheduler.shortest_deadline()
+            return self.scheduler.shortest_deadline()
 
     # --- the preparation's thread ---------------------------------------------------------------
 
@@ -407,7 +407,7 @@ class Pipeline:
         if slow_at is not None and now >= slow_at:
             self._preparing[0].slow = True
         self._run_next(now)
-        frame = self._scheduler.next_prepare(now)
+        frame = self.scheduler.next_prepare(now)
         ended = self._take_ended()  # frees the slot of a frame that this one replaces
         ended += self._overdue(now)
         if frame:
@@ -418,7 +418,7 @@ class Pipeline:
         """From when on the picture that is prepared counts as slow. The lock is held."""
         if not self._preparing:
             return None
-        predicted = self._scheduler.latency.predict("prepare", self._preparing[0].level)
+        predicted = self.scheduler.latency.predict("prepare", self._preparing[0].level)
         return self._preparing[0].prepare_started + max(SLOW_SECONDS, SLOW_FACTOR * predicted)
 
     def _until(self, when: float | None) -> float | None:
@@ -435,7 +435,7 @@ class Pipeline:
         due = [frame.due for frame in self._running_questions()]
         if self._preparing and not self._preparing[0].slow and (slow_at := self._slow_at()):
             due.append(slow_at)
-        scheduled = self._scheduler.next_wakeup()
+        scheduled = self.scheduler.next_wakeup()
         return min(due if scheduled is None else [*due, scheduled], default=None)
 
     def _overdue(self, now: float) -> list[Ended]:
@@ -461,7 +461,7 @@ class Pipeline:
         job: _Job = frame.payload
         assert job.image is not None
         assert job.slot is not None
-        most = self._scheduler.levels[frame.level].max_tiles
+        most = self.scheduler.levels[frame.level].max_tiles
         tiling = self.tiling.within(most) if most else self.tiling
         error = ""
         try:
@@ -484,9 +484,9 @@ class Pipeline:
         with self._changed:
             self._preparing.remove(frame)
             if error:
-                self._scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
+                self.scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
             else:
-                self._scheduler.prepared(frame, now)
+                self.scheduler.prepared(frame, now)
                 if job.look:
                     self._prepared[frame.camera] = frame
                     self._reuse(frame.camera, now)
@@ -502,7 +502,7 @@ class Pipeline:
         assert job.look is not None
         job.answer = self._gate.recall(camera, job.look)
         if job.answer:
-            self._scheduler.answered(frame, now)
+            self.scheduler.answered(frame, now)
             self._answers.append(frame)
             self._release(job)
 
@@ -514,19 +514,19 @@ class Pipeline:
 
     def _run_next(self, now: float) -> None:
         """Give the engine what is prepared, if it is free. The lock is held."""
-        frames = self._scheduler.next_run(now)
+        frames = self.scheduler.next_run(now)
         if not frames:
             return
         requests = tuple(self._request(frame) for frame in frames)
         work, level = frames[0].work, frames[0].level
-        predicted = self._scheduler.latency.predict(work, level, len(frames))
+        predicted = self.scheduler.latency.predict(work, level, len(frames))
         known = (work, level) in self._tried
         patience = max(self.hang_seconds, self.hang_factor * predicted) if known else FIRST_PATIENCE
         try:
             self.engine.submit(requests, patience)
         except EngineDownError as error:
             for frame in frames:
-                self._scheduler.drop(frame, Outcome.ENGINE_DOWN, str(error), now)
+                self.scheduler.drop(frame, Outcome.ENGINE_DOWN, str(error), now)
         else:
             self._running.update({frame.id: frame for frame in frames})
 
@@ -538,7 +538,7 @@ class Pipeline:
             _request(frame.id, job.slot, job.prepared, job.task),
             camera="" if job.question else frame.camera,
             taken=frame.born,
-            max_detections=self._scheduler.levels[frame.level].max_detections,
+            max_detections=self.scheduler.levels[frame.level].max_detections,
             deadline=None if frame.probe else frame.due - PUBLISH_MARGIN,
         )
 
@@ -550,12 +550,12 @@ class Pipeline:
             frame = self._running.pop(answered.id)
             job: _Job = frame.payload
             if answered.error:
-                self._scheduler.drop(frame, Outcome.ENGINE_DOWN, answered.error, now)
+                self.scheduler.drop(frame, Outcome.ENGINE_DOWN, answered.error, now)
             elif job.prepared:
                 job.answer = _moved(answered.answer, job.prepared.region)
                 truncated = answered.answer.status is Status.TRUNCATED
                 at_deadline = truncated and now >= frame.due - PUBLISH_MARGIN  # else by the limit of tokens
-                self._scheduler.answered(frame, now, truncated=at_deadline)
+                self.scheduler.answered(frame, now, truncated=at_deadline)
                 self._answers.append(frame)
                 self._tried.add((frame.work, frame.level))
                 if self._gate and job.look and not frame.doom:
@@ -577,7 +577,7 @@ class Pipeline:
                 self._up = True
             else:
                 self._up = False
-                self._scheduler.engine_down(f"the engine is {state.value}" + (f": {text}" if text else ""))
+                self.scheduler.engine_down(f"the engine is {state.value}" + (f": {text}" if text else ""))
             self._changed.notify_all()
         self._on_event(state, text)
         for complaint in complaints:
@@ -585,7 +585,7 @@ class Pipeline:
 
     def _ready(self) -> list[str]:
         """Take up what the engine says of itself: why deadlines cannot be met. The lock is held."""
-        info, scheduler = self.engine.info, self._scheduler
+        info, scheduler = self.engine.info, self.scheduler
         assert info is not None
         if info.frame_seconds and not self._tried:
             scheduler.latency = LatencyModel({("run", 0, 1): info.frame_seconds})
@@ -604,10 +604,10 @@ class Pipeline:
 
     def _take_ended(self) -> list[Ended]:
         """What has ended, its memory free again. The lock is held."""
-        ended = self._scheduler.take_ended()
+        ended = self.scheduler.take_ended()
         for end in ended:
             if end.frame.payload.question:
-                self._scheduler.remove_camera(end.frame.camera)
+                self.scheduler.remove_camera(end.frame.camera)
                 self._free.append(end.frame.camera)
             if end.frame.id not in self._running:  # else it is free once the engine lets go of it
                 self._release(end.frame.payload)
@@ -626,7 +626,7 @@ class Pipeline:
                     if not self._answers:
                         return
                     now = time.monotonic()
-                    self._scheduler.finished(self._answers.popleft(), now)
+                    self.scheduler.finished(self._answers.popleft(), now)
                     ended = self._take_ended()
                 ended.sort(key=lambda end: end.outcome is not Outcome.PUBLISHED)  # the others can wait
                 self._report(ended, now)
@@ -653,7 +653,7 @@ class Pipeline:
                     report = replace(report, outcome=Outcome.PUBLISHED, answer=late)
                 self._counts.setdefault(report.camera, Counter())[report.outcome] += 1
                 if report.outcome is Outcome.PUBLISHED:
-                    self._call(self._on_result, report)
+                    self._call(self.on_result, report)
                     done = time.monotonic()
                     times = replace(report.times, publish=done - started, total=done - end.frame.arrived)
                     report = replace(report, times=times, age=done - end.frame.born)
@@ -682,7 +682,7 @@ class Pipeline:
             age=now - (question.born if question else frame.born),
             width=job.size[0],
             height=job.size[1],
-            level=len(self._scheduler.levels) - 1 - frame.level if frame.prepare_started else 0,
+            level=len(self.scheduler.levels) - 1 - frame.level if frame.prepare_started else 0,
         )
 
     @staticmethod

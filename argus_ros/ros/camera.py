@@ -85,7 +85,7 @@ class Camera:
         self._sources = sources(node, settings)
         for topic in (settings.positions.depth_topic, settings.positions.camera_info_topic):
             node.resolve_topic_name(topic or "~")  # for whoever asks to hear at once of one that cannot be
-        self._source = self._sources[0]  # the one subscribed to, or to be
+        self.source = self._sources[0]  # the one subscribed to, or to be
         self._intake: Intake | None = None
         self._on_placed, self._aims = on_placed, aims
         self._locator: Locator | None = None
@@ -99,7 +99,12 @@ class Camera:
     @property
     def topic(self) -> str:
         """The one subscribed to, remapped and in full; before that the one to be."""
-        return self._source.topic
+        return self.source.topic
+
+    @property
+    def searching(self) -> bool:
+        """Whether it still looks for a topic on which images are published."""
+        return self._look is not None
 
     @property
     def shared(self) -> bool:
@@ -123,7 +128,7 @@ class Camera:
         if self._locator:
             self._locator.stop()
             self._locator = None
-        self._source = self._sources[0]
+        self.source = self._sources[0]
 
     def place(self, detections: DetectionArray) -> None:
         """Have an answer placed in space, where that is asked for; returns at once."""
@@ -167,10 +172,10 @@ class Camera:
         A publisher that has sent nothing yet is left for another once patience is at an end: drivers
         advertise kinds that they do not send.
         """
-        published = [source for source in self._sources if self._fitting(source)]
+        published = [source for source in self._sources if self.publishers(source)]
         waited = time.monotonic() - self._since
-        here = self._source in published and (self._delivered or waited < PATIENCE)
-        at = self._sources.index(self._source)
+        here = self.source in published and (self._delivered or waited < PATIENCE)
+        at = self._sources.index(self.source)
         others = [s for s in self._sources[at + 1 :] + self._sources[:at] if s in published]
         if others and not here:
             self._subscribe(others[0])
@@ -188,7 +193,7 @@ class Camera:
         qos = copy(qos_profile_sensor_data)
         if self.settings.reliability == "reliable":
             qos.reliability = ReliabilityPolicy.RELIABLE
-        self._source, self._since, self._delivered = source, time.monotonic(), False
+        self.source, self._since, self._delivered = source, time.monotonic(), False
         self.health.mismatch, self.health.publishers = "", ()
         try:
             self._intake = Intake(
@@ -197,7 +202,7 @@ class Camera:
                 _TYPES[source.transport],
                 source.topic,
                 qos,
-                self._receive,
+                self.receive,
                 self._incompatible,
                 self._malformed,
                 self._lost,
@@ -211,12 +216,12 @@ class Camera:
             self._intake.stop()
             self._intake = None
 
-    def _receive(self, message: Any) -> None:
+    def receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
         if self._silent or not self._delivered:
             again = "come again " if self._delivered else ""
             self._silent, self._delivered = False, True
-            images = f"{self._source.transport} images {again}from {self.topic}"
+            images = f"{self.source.transport} images {again}from {self.topic}"
             self._log().info(f"camera {self.settings.name}: {images}")
         if (self._newest - stamp) * 1e-9 > JUMP and not self.shared:  # time goes back, or is another's
             self._know_publishers()
@@ -257,7 +262,7 @@ class Camera:
     def _published(self, topic: str) -> list[TopicEndpointInfo]:
         return self._intake.publishers(topic) if self._intake else []
 
-    def _fitting(self, source: Source) -> list[TopicEndpointInfo]:
+    def publishers(self, source: Source) -> list[TopicEndpointInfo]:
         """Publishers of the source's kind of image."""
         return [p for p in self._published(source.topic) if _NAMES.get(p.topic_type) == source.transport]
 
@@ -265,7 +270,7 @@ class Camera:
         """Who sends images: several are told of, and one whose QoS did not fit may be gone."""
         if not self._intake:
             return
-        fitting = self._fitting(self._source)
+        fitting = self.publishers(self.source)
         if self.health.mismatch and all(map(self._intake.fits, fitting)):
             self.health.mismatch = ""
         self.health.publishers = tuple(sorted(map(full_name, filter(self._intake.fits, fitting))))
@@ -281,7 +286,7 @@ class Camera:
         if wanted != "auto" and wanted not in {_NAMES.get(kind) for kind in published}:
             kinds = ", ".join(sorted(published))
             return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
-        unheard = all(map(_nameless, self._fitting(self._source)))
+        unheard = all(map(_nameless, self.publishers(self.source)))
         if unheard and (users := fastdds.other_users(self._node.context.get_domain_id())):
             return (
                 f"a process of user {' and '.join(users)} is in this ROS domain, and Fast DDS's shared "

@@ -96,8 +96,8 @@ class Intake:
         self._stopping = False
         self._executor = _Executor(node.context, on_malformed)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._run, name=f"intake {name}", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name=f"intake {name}", daemon=True)
+        self.thread.start()
 
     def publishers(self, topic: str) -> list[TopicEndpointInfo]:
         """Who publishes on a topic, given in full: it is not remapped, as the node's own would be."""
@@ -112,7 +112,7 @@ class Intake:
         """Return when no callback runs any more."""
         self._stopping = True
         self._executor.create_task(lambda: None)  # merely woken up, it would go on waiting
-        self._thread.join()
+        self.thread.join()
         self._executor.shutdown()
         self._node.destroy_node()
 

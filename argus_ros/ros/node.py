@@ -93,7 +93,7 @@ def _told(transition: Transition) -> Transition:
             node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
             with suppress(Exception):  # what failed may fail again
                 node.close()  # before it is said, for the engine's end is told as well
-            node._engine.changed(EngineState.FAILED, reason)
+            node.engine_health.changed(EngineState.FAILED, reason)
             raise
 
     return wrapper
@@ -107,7 +107,7 @@ class ArgusNode(LifecycleNode):
         super().__init__("argus", **options)
         if self._short:
             self.get_logger().error(self._short)
-        self._pipeline: Pipeline | None = None
+        self.pipeline: Pipeline | None = None
         self._annotator: Annotator | None = None
         self._cameras: dict[str, Camera] = {}  # replaced, not changed: several threads look at it
         self._active = False
@@ -117,7 +117,7 @@ class ArgusNode(LifecycleNode):
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
         self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
-        self._engine = diagnostics.EngineHealth()
+        self.engine_health = diagnostics.EngineHealth()
         self._settings = self._declare_all()
         self.add_pre_set_parameters_callback(self._coerce)
         self.add_on_set_parameters_callback(self._change)
@@ -130,7 +130,7 @@ class ArgusNode(LifecycleNode):
         self.create_service(Ask, "~/ask", self._ask, qos_profile=every, callback_group=group)
         self.create_service(SetBool, "~/enable", self._enable)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
-        self.create_timer(DIAGNOSTICS_INTERVAL, self._watch, clock=steady)
+        self.create_timer(DIAGNOSTICS_INTERVAL, self.watch, clock=steady)
 
     def start(self) -> None:
         """Configure and activate, where parameter ``autostart`` says so."""
@@ -148,13 +148,13 @@ class ArgusNode(LifecycleNode):
                 ends.callback(self._annotator.close)
             if self._aims.frames:
                 ends.callback(self._aims.frames.stop)
-            if self._pipeline:
-                ends.callback(self._pipeline.stop, STOP_SECONDS)
+            if self.pipeline:
+                ends.callback(self.pipeline.stop, STOP_SECONDS)
             for camera in self._cameras.values():
                 ends.callback(camera.deactivate)
 
     def _forget(self) -> None:
-        self._pipeline, self._annotator, self._aims = None, None, Aims()
+        self.pipeline, self._annotator, self._aims = None, None, Aims()
         self._cameras, self._outputs, self._mismatches = {}, {}, {}
 
     # --- lifecycle ------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class ArgusNode(LifecycleNode):
             return FAILURE
         self._annotator = Annotator(self._publish_annotated)
         self._cameras = cameras
-        self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             settings.engine,
             model.tiling,
             promises(settings),
@@ -190,8 +190,8 @@ class ArgusNode(LifecycleNode):
             hang_seconds=settings.engine_hang_seconds,
             spare=settings.spare_engine,
         )
-        self._pipeline.set_enabled(self._enabled)
-        self._pipeline.start()
+        self.pipeline.set_enabled(self._enabled)
+        self.pipeline.start()
         return super().on_configure(state)
 
     @_told
@@ -207,8 +207,8 @@ class ArgusNode(LifecycleNode):
         self._active = False
         for camera in self._cameras.values():
             camera.deactivate()
-        if self._pipeline:
-            self._pipeline.clear("the node was deactivated")
+        if self.pipeline:
+            self.pipeline.clear("the node was deactivated")
         return super().on_deactivate(state)
 
     @_told
@@ -311,7 +311,7 @@ class ArgusNode(LifecycleNode):
         if not specs.keys() & changed.keys():  # one of rclpy's own
             return
         settings = Settings.of(values)
-        if not self._pipeline:
+        if not self.pipeline:
             if "model" in changed:
                 checkpoint.read_for(settings.engine)
             self._settings = settings
@@ -325,8 +325,8 @@ class ArgusNode(LifecycleNode):
         if settings.task != self._settings.task:
             settings.check_task()
         cameras = self._cameras_of(settings)
-        self._pipeline.set_cameras(promises(settings))
-        self._pipeline.publish_late = settings.publish_late
+        self.pipeline.set_cameras(promises(settings))
+        self.pipeline.publish_late = settings.publish_late
         self._subscribe(cameras, settings)
         self._settings = settings
 
@@ -375,7 +375,7 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if (pipeline := self._pipeline) and (known := self._cameras.get(camera)):
+        if (pipeline := self.pipeline) and (known := self._cameras.get(camera)):
             ticket = Ticket(header, image if self._watched() else None)
             now = self.get_clock().now().nanoseconds
             with suppress(KeyError):  # the camera has just been taken away
@@ -536,7 +536,7 @@ class ArgusNode(LifecycleNode):
 
     def _put(self, request: Ask.Request, report_to: Callable[[Report], None]) -> None:
         """Hand a question to the pipeline. Raises AskError and ParameterError."""
-        if not self._pipeline:
+        if not self.pipeline:
             raise AskError("the node is not configured")
         if not request.camera and len(self._cameras) > 1:
             raise AskError(f"say which camera: {', '.join(self._cameras)}")
@@ -544,15 +544,15 @@ class ArgusNode(LifecycleNode):
         name = request.task or ("ask" if request.prompt else "detect")
         task = Task(name, tuple(c for c in request.classes if c.strip()), request.prompt)
         replace(self._settings, task=task).check_task()
-        self._pipeline.ask(camera, task, request.deadline, report_to)
+        self.pipeline.ask(camera, task, request.deadline, report_to)
 
     # --- pausing --------------------------------------------------------------------------------
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Service ``~/enable``: pause or resume work. The lifecycle's state is not touched."""
         self._enabled = request.data
-        if self._pipeline:
-            self._pipeline.set_enabled(request.data)
+        if self.pipeline:
+            self.pipeline.set_enabled(request.data)
         response.success = True
         response.message = "enabled" if request.data else "paused: images that come end as DISABLED"
         self.get_logger().info(f"{response.message} (service ~/enable)")
@@ -561,8 +561,8 @@ class ArgusNode(LifecycleNode):
     # --- diagnostics ----------------------------------------------------------------------------
 
     def _engine_event(self, state: EngineState, text: str) -> None:
-        self._engine.changed(state, text)
-        waiting = bool(self._pipeline and self._pipeline.engine.next_try)
+        self.engine_health.changed(state, text)
+        waiting = bool(self.pipeline and self.pipeline.engine.next_try)
         if not self.context.ok():  # a signal came: nobody hears any more
             return
         if state in (EngineState.DEGRADED, EngineState.FAILED) or waiting:
@@ -572,16 +572,16 @@ class ArgusNode(LifecycleNode):
         with self._until_shutdown():
             self._publish_diagnostics()
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         for camera in self._cameras.values():
             camera.watch()
         self._publish_diagnostics()
 
     def _publish_diagnostics(self) -> None:
-        engine = self._pipeline.engine if self._pipeline else None
+        engine = self.pipeline.engine if self.pipeline else None
         values: dict[str, object] = {"enabled": self._enabled}
-        if self._pipeline and engine:
-            load = self._pipeline.load()
+        if self.pipeline and engine:
+            load = self.pipeline.load()
             values |= {
                 "process": engine.pid or "none",
                 "spare process": engine.spare,
@@ -589,11 +589,11 @@ class ArgusNode(LifecycleNode):
                 "last error": engine.last_error,
                 "load": f"{load.load:.2f}",
                 "overloaded": load.overloaded,
-                "shortest deadline [s]": f"{self._pipeline.shortest_deadline():.3f}",
+                "shortest deadline [s]": f"{self.pipeline.shortest_deadline():.3f}",
             }
         next_try = engine.next_try - time.monotonic() if engine and engine.next_try else None
         cause = engine.last_error if engine else ""
-        report = self._engine.report(engine.info if engine else None, values, cause, next_try)
+        report = self.engine_health.report(engine.info if engine else None, values, cause, next_try)
         name = self.get_fully_qualified_name().lstrip("/")
         statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
         statuses.append(self._outputs_report().status(f"{name}: outputs"))

@@ -113,7 +113,7 @@ def _play_film(options: argparse.Namespace, console: Console) -> int:
     sent = {camera: sum(1 for _ in camera_bag.read(bag, camera)) for camera in walks}
     records = _play(bag, walks, options, console, sum(sent.values()))
     summary = summarise(bag, records, sent)
-    _write(options.out, bag, records, summary, options.rate)
+    write(options.out, bag, records, summary, options.rate)
     _show(console, summary, options.out)
     if not summary["frames_processed"]:
         console.print("[red]nothing arrived: see the node's log above[/red]")
@@ -246,7 +246,7 @@ def _detections(message: dict[str, Any]) -> list[Detection]:
     return [Detection(**detection) for detection in message["detections"]]
 
 
-def _write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any], rate: float) -> None:
+def write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any], rate: float) -> None:
     """``summary.json``, ``detections.jsonl``, and an annotated video and picture of every camera."""
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     with (out / "detections.jsonl").open("w") as log:

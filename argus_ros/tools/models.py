@@ -234,7 +234,7 @@ def _check_native(path: Path, row: Row) -> Checked:
         for task in tasks:
             inputs = stock.stock_inputs(image, task)
             request = FrameRequest(0, 0, rows, columns, width, height, task, max_new_tokens=NEW)
-            prompt, grammar = engine._prepare(request)
+            prompt, grammar = engine.prompt_and_grammar(request)
             same_prompts += list(prompt.ids) == inputs["input_ids"][0].tolist()
             tiles = stock_tiles(inputs["pixel_values"], engine.checkpoint)
             made = engine.generate(request, tiles)

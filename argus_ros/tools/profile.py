@@ -271,9 +271,9 @@ def _stock(patches: Patches, runner: StockRunner) -> None:
         patches.around(images, name, stage)
     patches.put(runner.processor, "tokenizer", _Tokenizer(runner.processor.tokenizer, patches.trace))
     patches.around(runner.processor, "get_text_with_replacements", "tokenise")
-    patches.around(runner, "_encode", "tokenise")
-    patches.around(type(runner.reference._normalisation), "apply", "normalise")
-    patches.around(runner, "_move", "copy")
+    patches.around(runner, "encode", "tokenise")
+    patches.around(type(runner.reference.normalisation), "apply", "normalise")
+    patches.around(runner, "move", "copy")
     patches.around(runner.processor, "decode", "parse")
     steps: list[None] = []
 
@@ -321,17 +321,17 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
         with trace.span("prefill" if len(steps) == 1 else "decode"):
             return call(head, hidden)
 
-    patches.around(runner, "_question", "tokenise")
+    patches.around(runner, "question", "tokenise")
     patches.around(model.upload, "cut", "resize")
     patches.put(model, "upload", trace.wrap("copy", model.upload))
     tower = vision.function  # whose parts are not seen where it is replayed from a recording
     patches.put(model, "vision", trace.wrap("vision", vision))
     patches.put(tower, "parts", replace(tower.parts, project=trace.wrap("project", tower.parts.project)))
-    patches.around(model, "_prefill", "prefill")
-    patches.around(model, "_append", "decode")
+    patches.around(model, "prefill", "prefill")
+    patches.around(model, "append", "decode")
     patches.around(loop.DeviceLoop, "launch", "decode")
     patches.around(loop.Landing, "read", "decode")
-    kind = type(model._head(runner.grammar))
+    kind = type(model.head(runner.grammar))
     call = kind.__call__
     patches.put(kind, "__call__", logits)
     patches.around(answers, "detections", "parse")

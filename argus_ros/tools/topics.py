@@ -62,7 +62,7 @@ def playing(
         def start(module: str, *words: str) -> subprocess.Popen[str]:
             return stack.enter_context(_process(module, *words, environment=environment, console=console))
 
-        heard = _listen(start("listener", NODE), console)
+        heard = listen(start("listener", NODE), console)
         node = start("node", "--ros-args", *arguments)
         with console.status("starting the node and loading the model"):
             _wait_for_engine(heard, node)
@@ -138,7 +138,7 @@ def _process(
         saying.join(1.0)
 
 
-def _listen(listener: subprocess.Popen[str], console: Console) -> Heard:
+def listen(listener: subprocess.Popen[str], console: Console) -> Heard:
     """The listener's messages (topic, message), as they come.
 
     The middleware writes to the same output: what is no message goes to the console.

@@ -28,7 +28,7 @@ ENCODERS = {
 
 def missing() -> str:
     """Why videos will not play in a browser; empty where they will."""
-    return "" if _encoder() else "the videos play in no browser without PyAV: pip install av"
+    return "" if find_encoder() else "the videos play in no browser without PyAV: pip install av"
 
 
 class Video:
@@ -84,7 +84,7 @@ class Video:
 
     def _open(self, width: int, height: int) -> None:
         self._size = width, height
-        encoder = _encoder()
+        encoder = find_encoder()
         if not encoder:
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._plain = cv2.VideoWriter(str(self._path), code, self._rate, self._size)
@@ -101,7 +101,7 @@ class Video:
         self._stream = stream
 
 
-def _encoder() -> str:
+def find_encoder() -> str:
     """The first of ``ENCODERS`` that PyAV has; empty without PyAV."""
     try:
         import av

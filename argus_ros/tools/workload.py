@@ -26,7 +26,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
 from argus_ros.vlm import answers, architecture, chat, fused
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine import Engine, recipes_in_force
 from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.generic import GenericEngine
 from argus_ros.vlm.grammar import FULL, Grammar
@@ -153,7 +153,7 @@ class EngineRunner:
             threads=setting.threads,
         )
         self.engine = Engine(config)
-        self.model = self.engine._model
+        self.model = self.engine.model
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
@@ -166,7 +166,7 @@ class EngineRunner:
         started = time.perf_counter()
         prepared, pixels = self._prepare(frame)
         height, width = frame.shape[:2]
-        prompt, grammar = self._question(prepared, width, height)
+        prompt, grammar = self.question(prepared, width, height)
         ready = time.perf_counter()
         taken = Frame(pixels, prepared.rows, prepared.columns) if any(prepared.frame) else pixels
         draft = self.engine.box_draft(grammar)
@@ -197,9 +197,9 @@ class EngineRunner:
             stages={"prepare": ready - started, **stages, "parse": ended - decoded},
         )
 
-    def _question(self, prepared: Prepared, width: int, height: int) -> tuple[Prompt, Grammar]:
+    def question(self, prepared: Prepared, width: int, height: int) -> tuple[Prompt, Grammar]:
         request = FrameRequest(0, 0, prepared.rows, prepared.columns, width, height, self.task)
-        prompt, grammar = self.engine._prepare(request)
+        prompt, grammar = self.engine.prompt_and_grammar(request)
         if self._grammar is None:
             self._grammar = endless(grammar)
         return prompt, self._grammar
@@ -213,7 +213,7 @@ class EngineRunner:
     def work(self, frame: np.ndarray) -> tuple[int, int, int]:
         """Tiles of a frame, tokens of its prompt, and rows of the output layer that its grammar can use."""
         prepared, _ = self._prepare(frame)
-        prompt, grammar = self._question(prepared, *frame.shape[1::-1])
+        prompt, grammar = self.question(prepared, *frame.shape[1::-1])
         return prepared.tiles, len(prompt.ids), len(grammar.tokens)
 
 
@@ -230,11 +230,11 @@ class GenericRunner:
             threads=setting.threads,
         )
         self.engine = GenericEngine(config)
-        self.model, self.recipes, self.task = self.engine._model, self.engine.recipes, Task("caption")
+        self.model, self.recipes, self.task = self.engine.model, self.engine.recipes, Task("caption")
         self.device, self.dtype = self.model.device, self.engine.info.dtype
         self.checkpoint = self.engine.checkpoint
         self.weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        self.processor_name = type(self.engine._processor.image_processor).__name__
+        self.processor_name = type(self.engine.processor.image_processor).__name__
         self.model.generation_config.eos_token_id = None  # answers of one length
         self._length = setting.tokens
 
@@ -255,8 +255,8 @@ class GenericRunner:
     def _plain(self, frame: np.ndarray) -> Sample:
         first = FirstToken(self.device)
         started = time.perf_counter()
-        question = self.engine._format.questions(self.task)[0]
-        inputs = self.engine._moved(self.engine.inputs(question, PIL.Image.fromarray(frame)))
+        question = self.engine.format.questions(self.task)[0]
+        inputs = self.engine.to_device(self.engine.inputs(question, PIL.Image.fromarray(frame)))
         ready = time.perf_counter()
         output = self.model.generate(
             **inputs,
@@ -268,7 +268,7 @@ class GenericRunner:
         )
         before = 1 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         new = output[0, before:].tolist()
-        self.engine._words.shown(new)
+        self.engine.words.shown(new)
         total = time.perf_counter() - started
         return Sample(ready - started, first.seconds(), total, len(new), len(new) - 1)
 
@@ -299,7 +299,7 @@ class StockRunner:
         started = time.perf_counter()
         inputs = self.inputs(frame)
         ready = time.perf_counter()
-        moved = {name: self._move(value) for name, value in inputs.items()}
+        moved = {name: self.move(value) for name, value in inputs.items()}
         output = self.model.generate(
             **moved,
             do_sample=False,
@@ -327,7 +327,7 @@ class StockRunner:
         if self.recipes.direct_resize:
             prepared, tiles = self._prepare(frame)
             layout = prepared.rows, prepared.columns
-            pixels = self.reference._normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
+            pixels = self.reference.normalisation.apply(torch.from_numpy(tiles)).permute(0, 3, 1, 2)
             pixels = pixels[None] if self.checkpoint.native.nested else pixels
         else:
             options = picture_options(self.checkpoint)
@@ -335,11 +335,11 @@ class StockRunner:
             height, width = frame.shape[:2]
             layout, pixels = plan(width, height, self.checkpoint.tiling), made["pixel_values"]
         if layout not in self._prompts or not self.recipes.prompt_cache:
-            self._prompts[layout] = self._encode(layout)
+            self._prompts[layout] = self.encode(layout)
         ids = self._prompts[layout]
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
-    def _encode(self, layout: tuple[int, int]) -> torch.Tensor:
+    def encode(self, layout: tuple[int, int]) -> torch.Tensor:
         family = self.checkpoint.native
         picture = family.placeholder
         tiles = family.picture(*layout).replace(picture, picture * self._tile_tokens)
@@ -348,7 +348,7 @@ class StockRunner:
             "input_ids"
         ]
 
-    def _move(self, value: torch.Tensor) -> torch.Tensor:
+    def move(self, value: torch.Tensor) -> torch.Tensor:
         if self.recipes.pinned_async:
             return value.pin_memory().to(self.device, non_blocking=True)
         return value.to(self.device)
@@ -397,11 +397,9 @@ def runners(setting: Setting, presets: Sequence[str]) -> dict[str, Runner]:
 
 def usable(runner: Runner) -> Recipes:
     """All recipes that there are for its device."""
-    from argus_ros.vlm.engine import _in_force
-
     no_kernels = fused.unavailable(runner.device, architecture.read(runner.checkpoint)[1])
     dtype = getattr(torch, runner.dtype)
-    return _in_force(recipes.PRESETS["edge"], runner.device, dtype, no_kernels, named="edge")
+    return recipes_in_force(recipes.PRESETS["edge"], runner.device, dtype, no_kernels, named="edge")
 
 
 def reference(setting: Setting) -> TransformersModel:

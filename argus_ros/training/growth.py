@@ -13,8 +13,7 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTr
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
 from argus_ros.core.families import IDEFICS3
-from argus_ros.training import blank
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 from argus_ros.vlm.vision import position_ids
 
 EMBEDDINGS = ("model.text_model.embed_tokens.weight", "lm_head.weight")

@@ -180,11 +180,11 @@ def place(
         _wear(drawn, pixels[..., 3] == 255, rng, (0, 0, w, h))
         pixels = np.dstack([drawn, pixels[..., 3]])
     if rng.random() < 0.5:
-        _shadow(image, (x + w / 2, y + h), w / 2, rng.uniform(0.2, 0.6))
+        draw_shadow(image, (x + w / 2, y + h), w / 2, rng.uniform(0.2, 0.6))
     return sprites.paste(image, pixels, (x, y), rng.uniform(0.75, 1.2))
 
 
-def _shadow(image: np.ndarray, foot: tuple[float, float], half: float, depth: float) -> None:
+def draw_shadow(image: np.ndarray, foot: tuple[float, float], half: float, depth: float) -> None:
     """A soft dark ellipse on the floor about a point, ``half`` as wide as given; ``depth`` 1 is black."""
     height, width = image.shape[:2]
     x0, x1 = max(math.floor(foot[0] - 1.3 * half), 0), min(math.ceil(foot[0] + 1.3 * half), width)

@@ -84,7 +84,7 @@ class _Placed:
 
 def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
     """The frames of a walk, in order; with ``depth`` as a depth camera beside would see it, too."""
-    things = _place(walk)
+    things = place(walk)
     wall, floor = _surroundings(walk)
     noise = np.random.default_rng((walk.seed, 1))
     empty, sensor = _empty_depth(walk), np.random.default_rng((walk.seed, 4))
@@ -94,7 +94,7 @@ def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
         metres = empty.copy() if depth else None
         seen: list[tuple[_Placed, Box]] = []
         for thing in things:  # far ones first
-            box = _project(walk, thing, at)
+            box = project(walk, thing, at)
             if box[2] > 1 and box[0] < walk.width - 1:
                 looks = np.random.default_rng((walk.seed, 2, thing.number))
                 before = image.copy() if depth else image
@@ -105,10 +105,10 @@ def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
         grain = noise.normal(0, 3, image.shape[:2])[..., None]
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
         sensed = None if metres is None else _sensed(metres, sensor)
-        yield Shot(i / walk.rate, image, tuple(_truth(walk, seen, at)), sensed)
+        yield Shot(i / walk.rate, image, tuple(truth(walk, seen, at)), sensed)
 
 
-def _place(walk: Walk) -> list[_Placed]:
+def place(walk: Walk) -> list[_Placed]:
     """Things along the whole path, no two of which stand on one spot, farthest first."""
     rng = np.random.default_rng((walk.seed, 0))
     placed: list[_Placed] = []
@@ -122,7 +122,7 @@ def _place(walk: Walk) -> list[_Placed]:
     return sorted(placed, key=lambda t: -t.depth)
 
 
-def _project(walk: Walk, thing: _Placed, at: float) -> Box:
+def project(walk: Walk, thing: _Placed, at: float) -> Box:
     scale = FOCAL * walk.width / thing.depth  # pixels per metre
     middle = walk.width / 2 + (thing.x - at) * scale
     foot = _horizon(walk) + CAMERA_HEIGHT * scale
@@ -152,7 +152,7 @@ def _sensed(metres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.nan_to_num(1e3 * metres * (1.0 + spread * metres)).round().astype(np.uint16)
 
 
-def _truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]], at: float) -> Iterator[Seen]:
+def truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]], at: float) -> Iterator[Seen]:
     """Boxes cut to the picture; a thing counts while two thirds of it show."""
     for i, (thing, box) in enumerate(seen):
         shown = scenes.clip(box, walk.width, walk.height)

@@ -34,8 +34,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
-from argus_ros.training import blank
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 from argus_ros.vlm.processors import ImagesOnly
 
 #: SmolLM2's sizes.

@@ -101,6 +101,9 @@ class Memories:
     def __init__(self) -> None:
         self._memories: dict[str, tuple[Hashable, Memory]] = {}
 
+    def __len__(self) -> int:
+        return len(self._memories)
+
     def of(self, camera: str, question: Hashable, moment: float | None = None) -> Memory:
         """The memory of a camera whose answers were to ``question``, or a new one for a new beginning."""
         asked, memory = self._memories.pop(camera, (question, Memory()))

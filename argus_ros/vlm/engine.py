@@ -80,15 +80,15 @@ class Engine:
             torch.set_num_threads(config.threads)
         if config.backend == "transformers":
             wanted = Recipes()
-        self._vision, self._text = architecture.read(self.checkpoint)
-        kernels = fused.unavailable(device, self._text)
+        self.vision_shape, self.text_shape = architecture.read(self.checkpoint)
+        kernels = fused.unavailable(device, self.text_shape)
         if not boxes.there(self.checkpoint.path):
             wanted = wanted.without(["box_draft"])  # most checkpoints have no such head, which is no loss
-        self.recipes = _in_force(wanted, device, dtype, kernels, named=config.preset)
-        self.tokens = Tokens(self.checkpoint, self._text.vocabulary)
-        self._model = self._load(device, dtype)
+        self.recipes = recipes_in_force(wanted, device, dtype, kernels, named=config.preset)
+        self.tokens = Tokens(self.checkpoint, self.text_shape.vocabulary)
+        self.model = self._load(device, dtype)
         self._questions: dict[Task, _Question] = {}
-        self._memories = Memories()
+        self.memories = Memories()
         self._chances = Memory().chances  #: that guesses are right where no camera is named
         self.info = self._describe(device, dtype, time.monotonic() - started)
 
@@ -110,8 +110,8 @@ class Engine:
             classes=vocabulary.classes if vocabulary else (),
             tile=tiling.tile,
             max_tiles=tiling.most,
-            tokens_per_tile=self._vision.tokens,
-            parameters=self._model.parameters,
+            tokens_per_tile=self.vision_shape.tokens,
+            parameters=self.model.parameters,
             recipes=self.recipes.names,
             load_seconds=seconds,
             whole_frames=self.recipes.device_resize,
@@ -134,7 +134,7 @@ class Engine:
 
     def pin(self, memory: np.ndarray) -> None:
         """Register memory in which frames will lie with the device, for good (recipe ``pinned_async``)."""
-        if self.recipes.pinned_async and (refused := pin(memory, self._model.device)):
+        if self.recipes.pinned_async and (refused := pin(memory, self.model.device)):
             log.warning("recipe pinned_async is off: %s", refused)
             self.recipes = self.recipes.without(["pinned_async"])
             self.info = replace(self.info, recipes=self.recipes.names)
@@ -150,11 +150,11 @@ class Engine:
             raise TaskError(f"{request.tiles} tiles; {self.info.name} takes {self.info.max_tiles} at most")
         if request.width < 1 or request.height < 1 or min(shape) < 1:
             raise TaskError(f"the picture is {request.width}x{request.height} pixels")
-        prompt, grammar = self._prepare(request)
-        room = self._text.context - len(prompt.ids) - self._limit(request, grammar)
+        prompt, grammar = self.prompt_and_grammar(request)
+        room = self.text_shape.context - len(prompt.ids) - self.token_limit(request, grammar)
         if room < 0:
             raise TaskError(
-                f"prompt and answer take {-room} tokens more than the context of {self._text.context}; "
+                f"prompt and answer take {-room} tokens more than the context of {self.text_shape.context}; "
                 "shorten the prompt, or ask for fewer tiles or tokens"
             )
 
@@ -181,7 +181,7 @@ class Engine:
             part = slice(first, first + most)
             waiting, full = dict(enumerate(requests[part], first)), ""
             try:
-                for index, made in self._generate(requests[part], pixels[part]):
+                for index, made in self.generate_all(requests[part], pixels[part]):
                     del waiting[first + index]
                     yield first + index, self._answer(requests[first + index], made)
             except Exception as error:
@@ -195,7 +195,7 @@ class Engine:
     def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
         """Answer at the lowest budget, with all freed that can be had again. Raises MemoryError."""
         request = replace(request, rows=0, columns=0, max_detections=FEW[0])
-        self._model.free()
+        self.model.free()
         try:
             made = self.generate(request, pixels if any(request.frame) else pixels[-1:])
             return replace(self._answer(request, made), status=Status.TRUNCATED)
@@ -203,7 +203,7 @@ class Engine:
             if not is_full(error):
                 raise
             full = str(error)
-        self._model.free()
+        self.model.free()
         raise MemoryError(
             f"{self.info.device} has no memory for a frame, not even for one tile of it: free the device, "
             f"or use dtype bfloat16 or a smaller checkpoint ({full})"
@@ -211,27 +211,27 @@ class Engine:
 
     def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
         """What the model says, before it is made an answer: for tests and measurements."""
-        ((_, made),) = self._generate([request], [pixels], logits=True)
+        ((_, made),) = self.generate_all([request], [pixels], logits=True)
         return made
 
-    def _generate(
+    def generate_all(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray], logits: bool = False
     ) -> Iterator[tuple[int, Generated]]:
         jobs: list[Job] = []
         memories: list[Memory | None] = []
         for request, picture in zip(requests, pixels, strict=True):
-            prompt, grammar = self._prepare(request)
+            prompt, grammar = self.prompt_and_grammar(request)
             tiles = Frame(picture, request.rows, request.columns) if any(request.frame) else picture
-            limits = Limits(self._limit(request, grammar), request.max_detections, request.deadline)
+            limits = Limits(self.token_limit(request, grammar), request.max_detections, request.deadline)
             memory = draft = None
             if self.recipes.last_frame_draft and request.camera:
                 question = request.task, request.width, request.height
-                memory = self._memories.of(request.camera, question, request.taken)
+                memory = self.memories.of(request.camera, question, request.taken)
                 draft = memory.draft(grammar, request.taken)
             draft = draft or self.box_draft(grammar)
             jobs.append(Job(prompt, grammar, tiles, limits, draft, logits or bool(grammar.bins)))
             memories.append(memory)
-        for index, made in self._model.generate_all(jobs):
+        for index, made in self.model.generate_all(jobs):
             memory, draft = memories[index], jobs[index].draft
             if memory and draft:
                 memory.learn(draft, made.truncated)
@@ -248,7 +248,7 @@ class Engine:
                 f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
                 "weights are broken, or the precision or the device is; try dtype float32, or device cpu"
             )
-        grammar, dropped = self._prepare(request)[1], 0
+        grammar, dropped = self.prompt_and_grammar(request)[1], 0
         structured = request.task.name in STRUCTURED_TASKS
         found: tuple[Detection, ...] = ()
         if grammar.bins:
@@ -275,7 +275,7 @@ class Engine:
         vocabulary = self.checkpoint.vocabulary
         assert vocabulary is not None  # only these have structured tasks
         size, temperature = (request.width, request.height), temperature or vocabulary.temperature
-        grammar = self._prepare(request)[1]
+        grammar = self.prompt_and_grammar(request)[1]
         return answers.detections(grammar, made.columns, made.logits, self.tokens, temperature, size)
 
     def _written(
@@ -298,11 +298,11 @@ class Engine:
         return found[: request.max_detections or None], dropped
 
     @staticmethod
-    def _limit(request: FrameRequest, grammar: Grammar) -> int:
+    def token_limit(request: FrameRequest, grammar: Grammar) -> int:
         longest = grammar.longest(request.max_new_tokens, request.max_detections)
         return longest or (MAX_BOX_TOKENS if request.task.name in STRUCTURED_TASKS else MAX_NEW_TOKENS)
 
-    def _prepare(self, request: FrameRequest) -> tuple[Prompt, Grammar]:
+    def prompt_and_grammar(self, request: FrameRequest) -> tuple[Prompt, Grammar]:
         """Prompt and grammar of a request, made once per task and layout (recipe ``prompt_cache``)."""
         task, layout = request.task, (request.rows, request.columns)
         if task not in self._questions:
@@ -312,11 +312,11 @@ class Engine:
             self._questions[task] = _Question(grammar.build(task, self.tokens), {})
         question = self._questions[task]
         if layout not in question.prompts or not self.recipes.prompt_cache:
-            question.prompts[layout] = self.tokens.prompt(task, *layout, self._vision.tokens)
+            question.prompts[layout] = self.tokens.prompt(task, *layout, self.vision_shape.tokens)
         return question.prompts[layout], question.grammar
 
 
-def _in_force(
+def recipes_in_force(
     wanted: Recipes, device: torch.device, dtype: torch.dtype, no_kernels: str, named: str
 ) -> Recipes:
     """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off.

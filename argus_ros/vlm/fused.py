@@ -235,7 +235,7 @@ class Fused:
             for layer in decoder.layers
         ]
         # How many blocks of those that share a result have ended; each kernel leaves zeros.
-        self._arrived = torch.zeros(decoder.shape.width, dtype=torch.int32, device=decoder.embedding.device)
+        self.arrived = torch.zeros(decoder.shape.width, dtype=torch.int32, device=decoder.embedding.device)
 
     def takes(self, rows: int, count: int) -> bool:
         return not self.broken and rows <= MOST_ROWS and count <= MOST_TOKENS
@@ -274,7 +274,7 @@ class Fused:
         """The same before the last norm."""
         x = x.clone(memory_format=torch.contiguous_format)
         for _, launch, arguments in self.launches(x, places, reach, first):
-            self._run(launch, *arguments)
+            self.launch(launch, *arguments)
         return x
 
     def launches(
@@ -304,9 +304,9 @@ class Fused:
                     count, first, d.capacity, s.head_dim**-0.5,
                 ),
                 "combine": (acc, peak, total, attended),
-                "out": (attended, out, x, sums, self._arrived, tokens),
+                "out": (attended, out, x, sums, self.arrived, tokens),
                 "gate_up": (x, of.norm2, gate_up, y, tokens, s.eps),
-                "down": (y, down, x, sums, self._arrived, tokens),
+                "down": (y, down, x, sums, self.arrived, tokens),
             }  # fmt: skip
             for name, launch in kernels.items():
                 yield name, launch, given[name]
@@ -316,7 +316,7 @@ class Fused:
         d, (rows, count, _) = self.decoder, states.shape
         made = states.new_empty(rows, len(tokens), dtype=torch.float32)
         kernel = head(d.shape, rows, len(tokens), self.tuning, states.element_size())
-        self._run(
+        self.launch(
             kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made, rows, count, len(tokens),
             d.shape.eps, registers.stride(0),
         )  # fmt: skip
@@ -329,10 +329,10 @@ class Fused:
         rows, columns = logits.shape
         following, chosen = torch.empty_like(registers), registers.new_empty(rows, longest)
         kernel = choice(rows, columns, longest)
-        self._run(kernel, registers, logits, *tables, following, chosen, columns, float(FLOOR))
+        self.launch(kernel, registers, logits, *tables, following, chosen, columns, float(FLOOR))
         return following, chosen
 
-    def _run(self, launch: Launch, *arguments: Tensor | float) -> None:
+    def launch(self, launch: Launch, *arguments: Tensor | float) -> None:
         early = self.tuning.launch_early
         options: dict[str, Any] = {"num_warps": self.tuning.warps, "num_stages": 2, "PDL": early}
         if early:

@@ -149,16 +149,16 @@ class Decoding:
         for at, (raw, expected) in enumerate(zip(logits, [*self.guess, -1], strict=True)):
             self.chosen_by = at
             row = np.where(self.cursor.allowed(), np.maximum(raw, FLOOR), -np.inf).astype(np.float32)
-            self._add(int(row.argmax()), row)
+            self.add(int(row.argmax()), row)
             if self.columns[-1] != expected or self.cursor.done or len(self.columns) == limits.max_tokens:
                 break
         self.length += len(self.pending) + len(self.columns) - first - 1
         self.pending = self.columns[-1:]
         self.begins_box = self.cursor.state == Y_MIN
         while self._jump and len(self.columns) < limits.max_tokens and (forced := self.cursor.forced()) >= 0:
-            self._add(forced)
+            self.add(forced)
             self.pending.append(forced)
-        self._look(self.columns[first:])
+        self.check_end(self.columns[first:])
 
     def accept(self, chosen: np.ndarray, logits: np.ndarray) -> None:
         """Take what the device has chosen: columns (steps, n) filled up with -1; logits (steps, columns).
@@ -175,11 +175,11 @@ class Decoding:
             for column in columns[: most - len(self.columns)]:
                 if column < 0:
                     break
-                self._add(column, None if self.pending else row)
+                self.add(column, None if self.pending else row)
                 self.pending.append(column)
-        self._look(self.columns[first:])
+        self.check_end(self.columns[first:])
 
-    def _add(self, column: int, logits: np.ndarray | None = None) -> None:
+    def add(self, column: int, logits: np.ndarray | None = None) -> None:
         """Take a column that was chosen by masked logits, or without any one that was forced."""
         if self.job.logits:
             if logits is None:
@@ -191,7 +191,7 @@ class Decoding:
         self.columns.append(column)
         self.cursor.advance(column)
 
-    def _look(self, new: list[int]) -> None:
+    def check_end(self, new: list[int]) -> None:
         """Whether the answer ends here."""
         limits = self.job.limits
         if self.job.draft:

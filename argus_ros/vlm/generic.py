@@ -71,15 +71,15 @@ class GenericEngine:
             torch.set_num_threads(config.threads)
         transformers_logging.disable_progress_bar()
         check_stored(checkpoint.path)
-        self._model = _load(checkpoint, dtype).to(device).eval()
-        self._processor = processor_of(checkpoint)
-        self._stock, self.recipes = self._processor, Recipes()
+        self.model = _load(checkpoint, dtype).to(device).eval()
+        self.processor = processor_of(checkpoint)
+        self.stock, self.recipes = self.processor, Recipes()
         self._use(recipes.preset(config.preset))
-        self._prompts: dict[tuple[str, tuple[int, int]], dict[str, Any] | None] = {}
-        self._format = formats.of(checkpoint.format)
-        self._words = _Words(self._processor.tokenizer, self._model, checkpoint)
-        if self._format.chat and not (
-            getattr(self._processor, "chat_template", None) or self._processor.tokenizer.chat_template
+        self.prompts: dict[tuple[str, tuple[int, int]], dict[str, Any] | None] = {}
+        self.format = formats.of(checkpoint.format)
+        self.words = _Words(self.processor.tokenizer, self.model, checkpoint)
+        if self.format.chat and not (
+            getattr(self.processor, "chat_template", None) or self.processor.tokenizer.chat_template
         ):
             raise CheckpointError(f"{checkpoint.path} has no chat template, without which it cannot be asked")
         self.info = ModelInfo(
@@ -91,7 +91,7 @@ class GenericEngine:
             tile=checkpoint.tiling.tile,
             max_tiles=1,
             tokens_per_tile=0,
-            parameters=sum(p.numel() for p in self._model.parameters()),
+            parameters=sum(p.numel() for p in self.model.parameters()),
             load_seconds=time.monotonic() - started,
             whole_frames=True,
             recipes=self.recipes.names,
@@ -102,7 +102,7 @@ class GenericEngine:
         fast = wanted.direct_resize
         if fast:
             try:
-                self._processor = fast_processor(self._stock)
+                self.processor = fast_processor(self.stock)
             except TypeError:  # of this one there is no fast stand-in
                 fast = False
         self.recipes = Recipes(direct_resize=fast, prompt_cache=wanted.prompt_cache)
@@ -132,7 +132,7 @@ class GenericEngine:
         if request.width < 1 or request.height < 1:
             raise TaskError(f"the picture is {request.width}x{request.height} pixels")
         prompts.check(request.task, self.checkpoint)
-        self._words.check(request.task)
+        self.words.check(request.task)
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
@@ -149,7 +149,7 @@ class GenericEngine:
 
     def _answer(self, request: FrameRequest, picture: PIL.Image.Image) -> Answer:
         task, answer = request.task, Answer()
-        for question in self._format.questions(task):
+        for question in self.format.questions(task):
             made = self._generate(request, question, picture)
             answer = _joined(answer, self._read(request, question, made))
             if request.deadline is not None and time.monotonic() >= request.deadline:
@@ -158,18 +158,18 @@ class GenericEngine:
         return replace(answer, detections=answer.detections[:most]) if most else answer
 
     def _read(self, request: FrameRequest, question: Question, made: _Made) -> Answer:
-        text, ends = answers.spoken(made.ids, self._words.decode)
+        text, ends = answers.spoken(made.ids, self.words.decode)
         found: tuple[Detection, ...] = ()
         dropped = 0
         structured = request.task.name in STRUCTURED_TASKS
         if structured:
             sizes = Sizes(request.width, request.height, *made.seen)
             found, dropped = answers.written(
-                self._format, request.task, question, text, ends, made.probabilities, sizes
+                self.format, request.task, question, text, ends, made.probabilities, sizes
             )
         return Answer(
             detections=found,
-            text="" if structured else self._words.shown(made.ids),
+            text="" if structured else self.words.shown(made.ids),
             status=Status.TRUNCATED if made.truncated else Status.OK,
             times=made.times,
             visual_tokens=made.visual_tokens,
@@ -182,24 +182,24 @@ class GenericEngine:
         """What the model takes of a question about a picture: text is made once a size (``prompt_cache``)."""
         key = question.text, picture.size
         if not self.recipes.prompt_cache:
-            return self._asked(self._processor, question, picture)
-        if key not in self._prompts:
-            whole = self._asked(self._processor, question, picture)
-            if len(self._prompts) >= KEPT:
-                del self._prompts[next(iter(self._prompts))]
-            self._prompts[key] = self._text_of(whole, picture)
+            return self.ask_processor(self.processor, question, picture)
+        if key not in self.prompts:
+            whole = self.ask_processor(self.processor, question, picture)
+            if len(self.prompts) >= KEPT:
+                del self.prompts[next(iter(self.prompts))]
+            self.prompts[key] = self._text_of(whole, picture)
             return whole
-        kept = self._prompts[key]
+        kept = self.prompts[key]
         if kept is None:
-            return self._asked(self._processor, question, picture)
-        own = self._processor.image_processor(picture, return_tensors="pt")
+            return self.ask_processor(self.processor, question, picture)
+        own = self.processor.image_processor(picture, return_tensors="pt")
         return kept | {name: value for name, value in own.items() if name in kept}
 
     def _text_of(self, whole: dict[str, Any], picture: PIL.Image.Image) -> dict[str, Any] | None:
         """What is not the picture's, and names for what is; None where the image processor by itself would
         make something else.
         """
-        own = self._processor.image_processor(picture, return_tensors="pt")
+        own = self.processor.image_processor(picture, return_tensors="pt")
         shared = [name for name in own if name in whole]
         for name in shared:
             a, b = own[name], whole[name]
@@ -207,40 +207,40 @@ class GenericEngine:
                 return None
         return whole | dict.fromkeys(shared) if shared else None
 
-    def _asked(self, processor: Any, question: Question, picture: PIL.Image.Image) -> dict[str, Any]:
+    def ask_processor(self, processor: Any, question: Question, picture: PIL.Image.Image) -> dict[str, Any]:
         """By the whole processor."""
-        if not self._format.chat:
+        if not self.format.chat:
             return dict(processor(text=question.text, images=picture, return_tensors="pt"))
         return dict(chat.inputs(processor, picture, question.text))
 
     @torch.inference_mode()
     def plain(self, image: np.ndarray, task: Task, max_new_tokens: int) -> str:
         """What plain ``generate`` says of an RGB image (height, width, 3) that is made ready alike."""
-        question = self._format.questions(task)[0]
-        given = self._moved(self._asked(self._processor, question, PIL.Image.fromarray(image)))
-        output = self._model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens)[0]
-        skip = 0 if self._model.config.is_encoder_decoder else given["input_ids"].shape[1]
-        return self._words.shown(output[skip:].tolist())
+        question = self.format.questions(task)[0]
+        given = self.to_device(self.ask_processor(self.processor, question, PIL.Image.fromarray(image)))
+        output = self.model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens)[0]
+        skip = 0 if self.model.config.is_encoder_decoder else given["input_ids"].shape[1]
+        return self.words.shown(output[skip:].tolist())
 
     @torch.inference_mode()
     def _generate(self, request: FrameRequest, question: Question, picture: PIL.Image.Image) -> _Made:
         watch = Stopwatch(self._device)
         given = self.inputs(question, picture)
         seen = self._seen(given)
-        moved = self._moved(given)
+        moved = self.to_device(given)
         watch.mark("transfer")
         watch.mark("vision")
         before = moved["input_ids"].shape[1]
         asked: dict[str, Any] = {}
-        if self._model.config.is_encoder_decoder:
-            start, forced = self._words.decoder_start
+        if self.model.config.is_encoder_decoder:
+            start, forced = self.words.decoder_start
             first = [start] if forced is None else [start, forced]
             asked = {
                 "decoder_input_ids": torch.tensor([first], device=self._device),
                 "forced_bos_token_id": None,
             }
             before = len(first)
-        room = self._words.context - before
+        room = self.words.context - before
         structured = request.task.name in STRUCTURED_TASKS
         most = request.max_new_tokens or (MAX_BOX_TOKENS if structured else MAX_NEW_TOKENS)
         if room < most:
@@ -248,9 +248,9 @@ class GenericEngine:
                 f"prompt and picture leave {max(room, 0)} tokens of the context for an answer of {most}; "
                 "shorten the prompt, or name fewer classes"
             )
-        constraint = self._format.constraint(request.task, self._words, request.max_detections or MAX_OBJECTS)
+        constraint = self.format.constraint(request.task, self.words, request.max_detections or MAX_OBJECTS)
         steps = _Steps(constraint, before, watch, scored=structured)
-        output = self._model.generate(
+        output = self.model.generate(
             **moved,
             **asked,
             do_sample=False,
@@ -262,20 +262,20 @@ class GenericEngine:
         )
         steps.follow(output)
         ids = output[0, before:].tolist()
-        ended = bool(ids) and ids[-1] in self._words.ends
+        ended = bool(ids) and ids[-1] in self.words.ends
         return _Made(
             ids=ids,
             probabilities=steps.probabilities,
             truncated=not ended,
             times=watch.times(),
-            visual_tokens=self._words.visual_tokens(moved["input_ids"]),
+            visual_tokens=self.words.visual_tokens(moved["input_ids"]),
             seen=seen,
         )
 
-    def _moved(self, given: dict[str, Any]) -> dict[str, Tensor]:
+    def to_device(self, given: dict[str, Any]) -> dict[str, Tensor]:
         """On the device, and floats in the model's precision."""
         return {
-            name: value.to(self._device, self._model.dtype if value.is_floating_point() else None)
+            name: value.to(self._device, self.model.dtype if value.is_floating_point() else None)
             for name, value in given.items()
             if isinstance(value, Tensor)
         }
@@ -283,7 +283,7 @@ class GenericEngine:
     def _seen(self, given: Any) -> tuple[int, int]:
         """Width and height of the resized picture, where the processor says so."""
         grid = given.get("image_grid_thw")
-        patch = getattr(self._processor.image_processor, "patch_size", 0)
+        patch = getattr(self.processor.image_processor, "patch_size", 0)
         if grid is None or not isinstance(patch, int):
             return 0, 0
         _, rows, columns = grid[0].tolist()

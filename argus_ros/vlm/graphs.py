@@ -28,28 +28,28 @@ class Graphs:
         self.function = function
         self._device, self._pool, self._on = device, pool, on
         self._seen: set[object] = set()  # shapes that have run eagerly
-        self._recordings: dict[object, _Recording] = {}
+        self.recordings: dict[object, Recording] = {}
 
     def __call__(self, *tensors: Tensor, **fixed: int) -> Any:
         if not self._on:
             return self.function(*tensors, **fixed)
         key = (*((t.shape, t.dtype) for t in tensors), *fixed.items())
-        if key not in self._recordings:
+        if key not in self.recordings:
             if key not in self._seen:
                 self._seen.add(key)
                 return self.function(*tensors, **fixed)
-            if len(self._recordings) >= KEPT:
-                del self._recordings[next(iter(self._recordings))]
-            self._recordings[key] = _Recording(self.function, tensors, fixed, self._device, self._pool)
-        return self._recordings[key](tensors)
+            if len(self.recordings) >= KEPT:
+                del self.recordings[next(iter(self.recordings))]
+            self.recordings[key] = Recording(self.function, tensors, fixed, self._device, self._pool)
+        return self.recordings[key](tensors)
 
     def clear(self) -> None:
         """Begin anew: what recordings were made on has moved, or their memory is needed."""
-        self._recordings.clear()
+        self.recordings.clear()
         self._seen.clear()
 
 
-class _Recording:
+class Recording:
     def __init__(
         self,
         function: Callable[..., Any],
@@ -60,7 +60,7 @@ class _Recording:
     ) -> None:
         self._inputs = [tensor.clone() for tensor in tensors]
         self._again = lambda: function(*self._inputs, **fixed)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
             self._record(device, pool)
 
@@ -79,14 +79,14 @@ class _Recording:
         except RuntimeError as error:  # slower, and right all the same
             log.warning("a step cannot be recorded as a CUDA graph and runs eagerly: %s", error)
         else:
-            self._graph = graph
+            self.graph = graph
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> Any:
         for mine, given in zip(self._inputs, tensors, strict=True):
             mine.copy_(given, non_blocking=True)
-        if self._graph is None:
+        if self.graph is None:
             return self._again()
-        self._graph.replay()
+        self.graph.replay()
         # All recordings work in the same memory: what is to be kept has to leave it.
         if isinstance(self._outputs, Tensor):
             return self._outputs.clone()

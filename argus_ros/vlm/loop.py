@@ -54,10 +54,10 @@ class DeviceLoop:
         self._length = torch.tensor([len(columns) for columns, _ in chains], device=device)
         self._after = torch.tensor([state for _, state in chains], device=device)
         self._columns = torch.arange(len(grammar.tokens), device=device)
-        self._tables = (
+        self.tables = (
             self._allowed.view(torch.uint8), self._next, self._chain, self._length, self._after, self._tokens
         )  # fmt: skip
-        self._run = recorded(self._chunk)
+        self.run = recorded(self._chunk)
 
     def takes(self, decodings: Sequence[Decoding]) -> bool:
         """Whether these answers can go on here: one grammar, nothing guessed, not too much to run first."""
@@ -102,32 +102,32 @@ class DeviceLoop:
         return made
 
     def launch(self, registers: Tensor, reach: int) -> tuple[Tensor, Landing]:
-        registers, columns, rows = self._run(registers, reach=reach)
+        registers, columns, rows = self.run(registers, reach=reach)
         return registers, Landing(columns, rows)
 
     def _chunk(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
         """Some steps: registers, columns (rows, steps, longest), masked logits (rows, steps, columns)."""
         chosen, rows = [], []
         for _ in range(CHUNK):
-            registers, columns, row = self._step(registers, reach)
+            registers, columns, row = self.step(registers, reach)
             chosen.append(columns)
             rows.append(row)
         return registers, torch.stack(chosen, 1), torch.stack(rows, 1)
 
-    def _step(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
         """Run what has been chosen, and choose by what comes out."""
         fused = self._decoder.fused
         if fused and fused.takes(len(registers), self.longest):
-            made = fused.step(registers, self._tables, self.longest, reach)
+            made = fused.step(registers, self.tables, self.longest, reach)
             if made:
                 return made
         place, count = registers[:, PLACE], registers[:, COUNT]
         places = place[:, None] + torch.arange(self.longest, device=place.device)
         hidden = self._decoder(self._decoder.embed(registers[:, LIMIT + 1 :]), places, reach)
         last = hidden.gather(1, (count - 1)[:, None, None].expand(-1, 1, hidden.shape[2]))[:, 0]
-        return self._choose(registers, self._logits(last))
+        return self.choose(registers, self._logits(last))
 
-    def _choose(self, registers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def choose(self, registers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Choose by logits (rows, columns) and move on, as ``Cursor`` does, in all rows at once."""
         place, count, state, x_min, y_min, objects, most, limit = registers[:, : LIMIT + 1].unbind(1)
         least = torch.where(state == X_MAX, x_min, torch.where(state == Y_MAX, y_min, -1))

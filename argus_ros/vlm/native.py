@@ -64,16 +64,16 @@ class NativeModel(Model):
         self._fronts: dict[int, tuple[int, ...]] = {}  # whose keys and values stand at the front of a row
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._heads: dict[int, Head] = {}
-        self._loops: dict[int, DeviceLoop] = {}
+        self.loops: dict[int, DeviceLoop] = {}
         in_numpy = device.type == "cpu" and dtype == torch.float32 and not recipes.device_loop
         self._host = HostSteps(self.decoder) if recipes.compiled_step and in_numpy else None
         self._static = recipes.compiled_step and not in_numpy  # one sequence of operations for many lengths
         self._pool = torch.cuda.graph_pool_handle() if self._static and device.type == "cuda" else None
-        self.vision, self._decode = self._recorded(tower), self._recorded(self.decoder)
+        self.vision, self.decode = self._recorded(tower), self._recorded(self.decoder)
         self._boxes = None
         if recipes.box_draft and checkpoint.vocabulary:
             self._boxes = BoxHead.read(checkpoint.path, checkpoint.vocabulary.bins, text.width, device)
-        self._costs = ON_CPU if device.type == "cpu" else ON_DEVICE
+        self.pass_costs = ON_CPU if device.type == "cpu" else ON_DEVICE
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
@@ -87,8 +87,8 @@ class NativeModel(Model):
         watch.mark("vision")
         decodings = [Decoding(job, row, self._recipes.jump_forward) for row, job in enumerate(jobs)]
         for decoding in decodings:
-            decoding.propose(self._costs[0])
-        logits = self._prefill(decodings, visual)
+            decoding.propose(self.pass_costs[0])
+        logits = self.prefill(decodings, visual)
         watch.mark("prefill")
         alive = decodings
         for _ in self._rounds(decodings, logits):
@@ -109,33 +109,33 @@ class NativeModel(Model):
             yield
             while alive := [decoding for decoding in decodings if not decoding.ended]:
                 for decoding in alive:
-                    decoding.propose(self._costs[1])
+                    decoding.propose(self.pass_costs[1])
                 loop = self._loop(alive[0].grammar)
                 if not (loop and loop.takes(alive)):
                     break
                 yield from loop(decodings)
             if not alive:
                 return
-            logits = self._append(decodings)
+            logits = self.append(decodings)
 
     def _loop(self, grammar: Grammar) -> DeviceLoop | None:
         # A guess is heard between two passes, which a chunk has not; it saves more passes than that costs.
         if not self._recipes.device_loop or (self._boxes and grammar.bins):
             return None
-        if id(grammar) not in self._loops:
-            jump, head = self._recipes.jump_forward, self._head(grammar)
+        if id(grammar) not in self.loops:
+            jump, head = self._recipes.jump_forward, self.head(grammar)
             _keep(
-                self._loops,
+                self.loops,
                 id(grammar),
                 DeviceLoop(grammar, head.logits, self.decoder, jump=jump, recorded=self._recorded),
             )
-        return self._loops[id(grammar)]
+        return self.loops[id(grammar)]
 
     def _recorded(self, function: Callable[..., Any]) -> Graphs:
         """A function of tensors, replayed from CUDA graphs where steps are compiled so."""
         return Graphs(function, self.device, self._pool, on=self._static)
 
-    def _prefill(self, decodings: Sequence[Decoding], visual: Sequence[Tensor]) -> list[np.ndarray]:
+    def prefill(self, decodings: Sequence[Decoding], visual: Sequence[Tensor]) -> list[np.ndarray]:
         """Run prompts, and a guess behind each; logits (1 + guess, columns) from their last tokens on."""
         prompts = [decoding.job.prompt for decoding in decodings]
         if not self._recipes.prefix_kv:
@@ -145,8 +145,8 @@ class NativeModel(Model):
         most = max(len(p.prefix) for p in prompts) + max(len(p.rest) for p in prompts) + 2 * longest + FINE
         if self.decoder.reserve(len(prompts), most):
             self._fronts.clear()
-            self._loops.clear()
-            self._decode.clear()
+            self.loops.clear()
+            self.decode.clear()
         for row, prompt in enumerate(prompts):
             self._restore(row, prompt.prefix)
         guesses = [up(torch.from_numpy(decoding.tokens), self.device) for decoding in decodings]
@@ -165,9 +165,9 @@ class NativeModel(Model):
             decoding.hidden = hidden[
                 decoding.row, len(prompt.rest) - 1 : len(prompt.rest) + len(decoding.guess)
             ]
-        return [self._head(decoding.grammar)(decoding.hidden) for decoding in decodings]
+        return [self.head(decoding.grammar)(decoding.hidden) for decoding in decodings]
 
-    def _append(self, decodings: Sequence[Decoding]) -> list[np.ndarray]:
+    def append(self, decodings: Sequence[Decoding]) -> list[np.ndarray]:
         """Run what answers that go on have chosen and guess; logits (1 + guess, columns) of each of them."""
         alive = [decoding for decoding in decodings if not decoding.ended]
         tokens = {decoding.row: decoding.tokens for decoding in alive}
@@ -187,7 +187,7 @@ class NativeModel(Model):
             decoding.passes += 1
         for decoding, rows in zip(alive, hidden, strict=True):
             decoding.hidden = rows[-1 - len(decoding.guess) :]
-        return [self._head(decoding.grammar)(decoding.hidden) for decoding in alive]
+        return [self.head(decoding.grammar)(decoding.hidden) for decoding in alive]
 
     def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
         """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
@@ -197,7 +197,7 @@ class NativeModel(Model):
             reach = -(-reach // GRAIN) * GRAIN
         # Made on the device: numbers of the host's would have to wait for it.
         places = torch.stack([torch.arange(s, s + count, device=self.device) for s in starts])
-        return self._decode(x, places, reach=reach, first=row)
+        return self.decode(x, places, reach=reach, first=row)
 
     def _filled(self, count: int) -> int:
         """Tokens that a pass of so many is filled up to, so that there are few shapes."""
@@ -220,10 +220,10 @@ class NativeModel(Model):
 
     def free(self) -> None:
         """Give back what can be had again: all that is kept between frames."""
-        for kept in (self._prefixes, self._fronts, self._rests, self._heads, self._loops):
+        for kept in (self._prefixes, self._fronts, self._rests, self._heads, self.loops):
             kept.clear()
         self.vision.clear()
-        self._decode.clear()
+        self.decode.clear()
         super().free()
 
     def _rest(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
@@ -234,7 +234,7 @@ class NativeModel(Model):
             _keep(self._rests, prompt.rest, (ids.to(self.device), places.to(self.device)))
         return self._rests[prompt.rest]
 
-    def _head(self, grammar: Grammar) -> Head:
+    def head(self, grammar: Grammar) -> Head:
         if id(grammar) not in self._heads:
             _keep(self._heads, id(grammar), Head(grammar, self.decoder.head))
         return self._heads[id(grammar)]

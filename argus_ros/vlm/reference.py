@@ -36,7 +36,7 @@ class TransformersModel(Model):
         check_stored(checkpoint.path)
         transformers_logging.disable_progress_bar()
         self.checkpoint, self.device = checkpoint, device
-        self._normalisation = Normalisation.read(checkpoint)
+        self.normalisation = Normalisation.read(checkpoint)
         try:
             self.model, told = AutoModelForImageTextToText.from_pretrained(
                 checkpoint.path,
@@ -67,7 +67,7 @@ class TransformersModel(Model):
         prompt, grammar, limits = job.prompt, job.grammar, job.limits
         assert isinstance(job.tiles, np.ndarray)
         watch = Stopwatch(self.device)
-        pixels = self._normalisation.apply(torch.from_numpy(np.array(job.tiles))).permute(0, 3, 1, 2)
+        pixels = self.normalisation.apply(torch.from_numpy(np.array(job.tiles))).permute(0, 3, 1, 2)
         pixels = (pixels[None] if self.checkpoint.native.nested else pixels).to(self.device)
         ids = torch.tensor([prompt.ids], device=self.device)
         watch.mark("transfer")

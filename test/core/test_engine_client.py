@@ -206,10 +206,10 @@ def test_a_spare_process_takes_over(watch: Callable[..., Watched]) -> None:
     client.wait_ready(PATIENCE)
 
     def spare_of(pid: int | None) -> int:
-        while client.spare != "ready" or client._spare is None:
+        while client.spare != "ready" or (spare := client.spare_pid) is None:
             time.sleep(0.01)
-        assert client._spare.process.pid != pid
-        return client._spare.process.pid
+        assert spare != pid
+        return spare
 
     slot = watched.submit(1)
     assert not watched.answer().error
@@ -370,11 +370,11 @@ def test_a_failing_callback_does_not_end_the_watch() -> None:
         raise ValueError("a mistake of the caller's")
 
     watched = Watched()
-    watched.client._on_answer = fail
+    watched.client.on_answer = fail
     watched.client.start()
     watched.client.wait_ready(PATIENCE)
     slot = watched.submit(1)
-    watched.client._on_answer = watched.answers.put
+    watched.client.on_answer = watched.answers.put
     watched.submit(2, slot=slot)
     assert watched.answer().id in (1, 2)
     watched.client.stop()

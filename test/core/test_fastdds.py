@@ -36,7 +36,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_segment_fits_or_is_said_not_to(
     memory: pytest.MonkeyPatch, free: int, profile: str, said: str
 ) -> None:
-    memory.setattr(fastdds, "_free", lambda: free * MB)
+    memory.setattr(fastdds, "free_memory", lambda: free * MB)
     environment = fastdds.with_large_images({})
     assert {Path(environment[name]).name for name in fastdds.PROFILE_VARIABLES} == {profile}
     trouble = fastdds.short_of_memory(environment)
@@ -44,7 +44,7 @@ def test_the_segment_fits_or_is_said_not_to(
 
 
 def test_a_profile_that_was_chosen_stays_and_is_checked(memory: pytest.MonkeyPatch) -> None:
-    memory.setattr(fastdds, "_free", lambda: 60 * MB)
+    memory.setattr(fastdds, "free_memory", lambda: 60 * MB)
     chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(CONFIG / "fastdds_large_images.xml")}
     assert fastdds.with_large_images(chosen) == chosen
     assert "takes 64 MB" in fastdds.short_of_memory(chosen)
@@ -60,10 +60,10 @@ def test_ports_of_other_users_are_told_by_their_domain(
     assert fastdds.other_users(88, tmp_path) == ()
     own = os.geteuid()
     monkeypatch.setattr(fastdds.os, "geteuid", lambda: own + 1)
-    assert fastdds.other_users(88, tmp_path) == (fastdds._user(own),)
+    assert fastdds.other_users(88, tmp_path) == (fastdds.user_name(own),)
     assert fastdds.other_users(87, tmp_path) == ()
     assert fastdds.other_users(88, tmp_path / "none") == ()
-    assert fastdds._user(4_000_000_001) == "uid 4000000001"
+    assert fastdds.user_name(4_000_000_001) == "uid 4000000001"
 
 
 def test_the_profiles_differ_in_their_size_alone() -> None:

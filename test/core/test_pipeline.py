@@ -243,7 +243,7 @@ def test_a_frame_in_flight_keeps_its_task(watch: Callable[..., Watched]) -> None
     watched = watch({"front": asking("brief", "cone")})
     watched.ready()
     watched.offer()
-    while watched.pipeline.engine._pending == {} and watched.results.empty():
+    while watched.pipeline.engine.pending == 0 and watched.results.empty():
         time.sleep(0.001)
     watched.pipeline.set_camera("front", asking("", "ball"))
     watched.offer()
@@ -402,7 +402,7 @@ def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) 
         failed.set()
         raise ValueError("a mistake of the caller's")
 
-    watched.pipeline._on_result = fail
+    watched.pipeline.on_result = fail
     watched.ready()
     watched.offer()
     assert failed.wait(PATIENCE)
@@ -435,11 +435,12 @@ def test_a_slow_subscriber_makes_no_late_publication(watch: Callable[..., Watche
         entered.set()
         assert leave.wait(PATIENCE)
 
-    watched.pipeline._on_result = slowly
+    watched.pipeline.on_result = slowly
     watched.offer(camera="front")
     assert entered.wait(PATIENCE)
     watched.offer(camera="rear", age=4.5)
-    while time.monotonic() < watched.pipeline._scheduler._cameras["rear"].offered + 0.6:
+    offered = time.monotonic()
+    while time.monotonic() < offered + 0.6:
         time.sleep(0.01)
     leave.set()
     assert watched.report().outcome is Outcome.PUBLISHED

@@ -117,7 +117,7 @@ def test_one_at_the_engine_does_not_change_what_the_stream_is_predicted_to_take(
     it = asked()
     it.offer()
     it.report()
-    predict = it.pipeline._scheduler.latency.predict
+    predict = it.pipeline.scheduler.latency.predict
     before = predict("run", 0)
     it.ask(Task("caption", prompt="brief"))
     it.answer()

@@ -27,14 +27,14 @@ Frame = dict[tuple[int, int], tuple[str, Box]]  #: what shows, by the thing's nu
 
 def truth(walk: Walk) -> list[Frame]:
     """What shows in each frame of a walk, without rendering it."""
-    things = walks._place(walk)
+    things = walks.place(walk)
     frames: list[Frame] = []
     last: dict[int, int] = {}  # frame in which a thing was seen last
     appearances: Counter[int] = Counter()  # those behind others for long are new when they come out
     for i in range(round(walk.seconds * walk.rate)):
-        boxes = [(t, walks._project(walk, t, walk.speed * i / walk.rate)) for t in things]
+        boxes = [(t, walks.project(walk, t, walk.speed * i / walk.rate)) for t in things]
         inside = [(t, b) for t, b in boxes if b[2] > 1 and b[0] < walk.width - 1]
-        seen = walks._truth(walk, inside)
+        seen = walks.truth(walk, inside)
         frames.append({})
         for (thing, _), what in zip(inside, seen, strict=True):
             if what.counts:

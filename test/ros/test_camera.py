@@ -54,7 +54,7 @@ def camera(on_image: Any) -> Camera:
 def test_pixels_are_seen_in_the_messages_own_memory() -> None:
     images: list[Image] = []
     message = full_hd(7)
-    camera(lambda name, image, stamp, header: images.append(image))._receive(message)
+    camera(lambda name, image, stamp, header: images.append(image)).receive(message)
     own = np.frombuffer(message.data, np.uint8)
     assert np.shares_memory(own, np.frombuffer(images[0].data, np.uint8))
     assert np.shares_memory(own, decode(images[0]).array)
@@ -70,7 +70,7 @@ def test_nothing_is_copied_before_a_frame_is_chosen() -> None:
     messages = [full_hd(number) for number in range(1, 5)]
     tracemalloc.start()
     for message in messages:
-        subscribed._receive(message)
+        subscribed.receive(message)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(pipeline.counts()["front"].values()) == len(messages)
@@ -81,7 +81,7 @@ def test_the_range_of_16_bit_greys_is_the_cameras() -> None:
     images: list[Image] = []
     subscribed = camera(lambda name, image, stamp, header: images.append(image))
     subscribed.settings = replace(SETTINGS, mono16=(7000, 8000))
-    subscribed._receive(full_hd(7))
+    subscribed.receive(full_hd(7))
     assert images[0].mono16 == (7000, 8000)
 
 
@@ -221,7 +221,7 @@ def test_a_kind_that_is_advertised_and_never_sent_is_left(
     raw = publish(driver.node, ImageMessage, "/front/image_raw")
     compressed = publish(driver.node, CompressedImage, "/front/image_raw/compressed")
     subscribed.activate()
-    driver.until(lambda: subscribed._look is None)
+    driver.until(lambda: not subscribed.searching)
     assert subscribed.topic == "/front/image_raw"
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     subscribed.watch()
@@ -232,7 +232,7 @@ def test_a_kind_that_is_advertised_and_never_sent_is_left(
 
     # The driver is started anew, and sends the other kind alone.
     driver.node.destroy_publisher(compressed)
-    driver.until(lambda: not subscribed._fitting(subscribed._source))
+    driver.until(lambda: not subscribed.publishers(subscribed.source))
     subscribed.watch()
     assert subscribed.topic == "/front/image_raw"
     driver.send(raw)
@@ -261,7 +261,7 @@ def test_two_publishers_of_one_topic_are_named_once(driver: Driver) -> None:
     assert not subscribed.shared
     assert subscribed.report().level == OK
     played = publish(driver.other, ImageMessage, "/front/image_raw")
-    driver.until(lambda: "other" in [p.node_name for p in subscribed._fitting(subscribed._source)])
+    driver.until(lambda: "other" in [p.node_name for p in subscribed.publishers(subscribed.source)])
     for _ in range(3):
         driver.send(played, "played", 97)  # at once: the first stamp that goes back has them counted
         assert subscribed.shared
@@ -272,7 +272,7 @@ def test_two_publishers_of_one_topic_are_named_once(driver: Driver) -> None:
     assert "2 publishers are on /front/image_raw (/other, /robot/driver)" in report.message
     assert said == [f"camera front: {report.message}"]
     driver.other.destroy_publisher(played)
-    driver.until(lambda: len(subscribed._fitting(subscribed._source)) == 1)
+    driver.until(lambda: len(subscribed.publishers(subscribed.source)) == 1)
     subscribed.watch()
     assert subscribed.report().level == OK
     subscribed.deactivate()

@@ -86,8 +86,8 @@ def test_a_qos_that_cannot_be_is_refused(node: Node) -> None:
 def test_it_ends_with_its_context(node: Node) -> None:
     intake = take(node, print)
     rclpy.shutdown(context=node.context)
-    intake._thread.join(PATIENCE)
-    assert not intake._thread.is_alive()
+    intake.thread.join(PATIENCE)
+    assert not intake.thread.is_alive()
     intake.stop()
 
 

@@ -56,11 +56,11 @@ def test_an_exception_in_a_transition_is_an_error_with_its_reason(
     with monkeypatch.context() as patch:
         patch.setattr(where, name, failing)
         assert getattr(node, f"trigger_{step}")() == TransitionCallbackReturn.ERROR
-    report = node._engine.report(None, {})
-    assert (node._engine.state, report.level) == (EngineState.FAILED, ERROR)
+    report = node.engine_health.report(None, {})
+    assert (node.engine_health.state, report.level) == (EngineState.FAILED, ERROR)
     assert f"on_{step} failed: RuntimeError: can't start new thread" in report.message
-    assert node._pipeline is None
-    node._watch()  # diagnostics go on
+    assert node.pipeline is None
+    node.watch()  # diagnostics go on
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS  # from unconfigured
 
 
@@ -71,10 +71,10 @@ def test_configuring_does_not_wait_for_the_model(node: ArgusNode, monkeypatch: p
     monkeypatch.setattr(module, "Pipeline", partial(Pipeline, command=never))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    assert node._pipeline is not None
-    assert node._pipeline.engine.info is None  # it has not loaded
-    report = node._engine.report(None, {})
-    assert (node._engine.state, report.level) == (EngineState.STARTING, WARN)
+    assert node.pipeline is not None
+    assert node.pipeline.engine.info is None  # it has not loaded
+    report = node.engine_health.report(None, {})
+    assert (node.engine_health.state, report.level) == (EngineState.STARTING, WARN)
 
 
 @pytest.mark.parametrize(

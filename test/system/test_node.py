@@ -396,7 +396,7 @@ def test_a_looped_recording_with_its_clock_keeps_going(
     ros.start("player", sys.executable, "-m", "argus_ros.ros.player", tmp_path / "bag", "--clock", "--loop")
 
     def rounds(_: Any) -> bool:
-        stamps = [d.header.stamp.nanosec for d in robot._heard["/argus/detections"]]
+        stamps = [d.header.stamp.nanosec for d in robot.heard("/argus/detections")]
         return sum(later < earlier for earlier, later in pairwise(stamps)) >= 3
 
     robot.wait("/argus/detections", rounds)

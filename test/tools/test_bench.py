@@ -25,8 +25,7 @@ from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.tools import bag, bench, floor, profile, workload
 from argus_ros.tools.main import main
-from argus_ros.training import blank
-from argus_ros.vlm import configurations
+from argus_ros.vlm import blank, configurations
 from argus_ros.vlm.architecture import TextShape, VisionShape
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation

@@ -143,7 +143,7 @@ def test_video_and_log_are_written(bag: Path, tmp_path: Path) -> None:
     pictures = list(camera_bag.read(bag, "front"))
     record = Record()
     record.hear("detections", answer(pictures[0], 0.1, list(pictures[0].truths)))
-    demo._write(tmp_path, bag, {"front": record}, summarise(bag, {"front": record}, {"front": 5}), 5.0)
+    demo.write(tmp_path, bag, {"front": record}, summarise(bag, {"front": record}, {"front": 5}), 5.0)
     assert (tmp_path / "front.mp4").stat().st_size > 1000
     assert (tmp_path / "front.png").exists()
     assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 1

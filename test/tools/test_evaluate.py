@@ -15,9 +15,10 @@ from argus_ros.core import checkpoint
 from argus_ros.core.types import Answer, Detection, Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.main import main
-from argus_ros.training import blank, scenes
+from argus_ros.training import scenes
 from argus_ros.training.examples import answer_to
 from argus_ros.training.scenes import Scene, Thing
+from argus_ros.vlm import blank
 
 
 @pytest.fixture(scope="module")

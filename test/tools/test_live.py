@@ -13,8 +13,9 @@ import pytest
 from argus_ros.tools import video
 from argus_ros.tools.main import main
 from argus_ros.tools.video import Video
-from argus_ros.training import blank, scenes
+from argus_ros.training import scenes
 from argus_ros.training.walks import Walk, film
+from argus_ros.vlm import blank
 
 COUNT = 4
 WALK = Walk(seed=3, seconds=1.0, rate=COUNT, width=161, height=121)
@@ -56,7 +57,7 @@ def test_browsers_play_it(drive: Path) -> None:
 
 
 def test_without_pyav_there_is_a_video_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_encoder", lambda: "")
+    monkeypatch.setattr(video, "find_encoder", lambda: "")
     with Video(tmp_path / "a.mp4", 5.0) as out:
         for size in ((40, 60), (40, 60), (20, 30)):
             out.write(np.full((*size, 3), 90, np.uint8))

@@ -23,7 +23,7 @@ def test_what_the_middleware_writes_between_is_no_message() -> None:
         [sys.executable, "-c", f"print({chr(10).join(lines)!r})"], stdout=subprocess.PIPE, text=True
     )
     console = Console(file=io.StringIO(), width=200)
-    heard = topics._listen(listener, console)
+    heard = topics.listen(listener, console)
     assert heard.get(timeout=30) == ("timing", {"age": 1})
     for thread in threading.enumerate():
         if thread.name == "listener":

@@ -14,10 +14,11 @@ from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image
 from argus_ros.core.preparation import prepare
 from argus_ros.core.types import Task
-from argus_ros.training import blank, coco, scenes
+from argus_ros.training import coco, scenes
 from argus_ros.training.coco import CocoError, CocoSource
 from argus_ros.training.examples import Examples
 from argus_ros.training.loop import Plan, train
+from argus_ros.vlm import blank
 
 NAMES = ["Traffic Cone", "ball", "never seen"]
 

@@ -8,10 +8,9 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
-from argus_ros.training import blank
 from argus_ros.training.examples import Example, Examples, answer_to, draw_task
 from argus_ros.training.scenes import Scene, Thing
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 
 CLASSES = ("cone", "ball", "box")
 SCENE = Scene(

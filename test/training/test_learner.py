@@ -8,12 +8,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
-from argus_ros.training import attention, blank, scenes
+from argus_ros.training import attention, scenes
 from argus_ros.training import learner as learners
 from argus_ros.training.examples import Examples
 from argus_ros.training.learner import Batch, Learner, collate, overlap_loss, owners
 from argus_ros.training.optimiser import Optimiser, orthogonalise
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 
 GRID = 4  # patches a side of the tiny model
 

@@ -41,7 +41,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "background", lambda rng, w, h, heldout: np.full((h, w, 3), 97, np.uint8))
     monkeypatch.setattr(scenes, "scatter_distractors", lambda image, rng: None)
     monkeypatch.setattr(scenes, "degrade", lambda image, rng: image)
-    monkeypatch.setattr(scenes, "_shadow", lambda *arguments: None)
+    monkeypatch.setattr(scenes, "draw_shadow", lambda *arguments: None)
 
 
 @pytest.mark.usefixtures("plain")
@@ -105,13 +105,13 @@ def test_edges_are_blended_and_cut_off_at_the_border() -> None:
 
 def test_a_shadow_darkens_what_is_at_the_foot_alone() -> None:
     image = np.full((60, 60, 3), 100, np.uint8)
-    scenes._shadow(image, (30, 40), 10, 0.5)
+    scenes.draw_shadow(image, (30, 40), 10, 0.5)
     assert image[39, 30, 0] < 60
     assert image.max() == 100
     rows, columns = np.where(image[..., 0] < 100)
     assert rows.min() > 30
     assert 15 < columns.min() < columns.max() < 45
-    scenes._shadow(image, (200, 300), 10, 0.5)  # out of the picture
+    scenes.draw_shadow(image, (200, 300), 10, 0.5)  # out of the picture
 
 
 def test_a_bank_is_kept_whole(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from argus_ros.core.types import Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import scenes
-from argus_ros.training.blank import TINY, Shape, write_checkpoint
 from argus_ros.training.examples import Examples
 from argus_ros.training.loop import Lesson, Plan, SceneSource, learning_rate, train
+from argus_ros.vlm.blank import TINY, Shape, write_checkpoint
 from argus_ros.vlm.engine import Engine
 
 
@@ -153,7 +153,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 PROGRAM = """
 from pathlib import Path
-from argus_ros.training.blank import TINY
+from argus_ros.vlm.blank import TINY
 from argus_ros.training.loop import Plan, train
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from PIL import Image as Pillow
 
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.core.types import Task
-from argus_ros.training import augmentation, blank, coco
+from argus_ros.training import augmentation, coco
 from argus_ros.training.coco import CocoError
 from argus_ros.training.examples import Examples, draw_task
 from argus_ros.training.learner import Learner, collate, words_loss
 from argus_ros.training.loop import MixedSource
 from argus_ros.training.scenes import Scene, Thing
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 
 CLASSES = ("cone", "ball", "box")
 VOCABULARY = Vocabulary(("detect", "ask"), 16, CLASSES)

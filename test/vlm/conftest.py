@@ -18,8 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.training import blank
-from argus_ros.vlm import prompts
+from argus_ros.vlm import blank, prompts
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.tokens import Tokens
 

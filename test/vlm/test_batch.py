@@ -40,8 +40,8 @@ def pictures(seed: int, tiles: int, side: int) -> np.ndarray:
 def jobs(engine: Engine, requests: Sequence[FrameRequest]) -> list[Job]:
     made = []
     for request in requests:
-        prompt, grammar = engine._prepare(request)
-        limits = Limits(engine._limit(request, grammar), request.max_detections, request.deadline)
+        prompt, grammar = engine.prompt_and_grammar(request)
+        limits = Limits(engine.token_limit(request, grammar), request.max_detections, request.deadline)
         made.append(Job(prompt, grammar, pictures(request.id, request.tiles, engine.info.tile), limits))
     return made
 
@@ -88,10 +88,10 @@ def test_answers_are_those_of_the_frames_alone(
     lengths = set()
     for seed in range(6):
         batch = jobs(engine, mixed(engine, grids, seed))
-        together = dict(engine._model.generate_all(batch))
+        together = dict(engine.model.generate_all(batch))
         for index, job in enumerate(batch):
             assert_same(
-                together[index], engine._model.generate(job.prompt, job.grammar, job.tiles, job.limits)
+                together[index], engine.model.generate(job.prompt, job.grammar, job.tiles, job.limits)
             )
             lengths.add(len(together[index].columns))
     assert len(lengths) > 3, "all answers are of one length, so this proves little"
@@ -111,7 +111,7 @@ def test_drafts_in_a_batch(tiny: Path) -> None:
     for index, tiles in enumerate(frames(9, drafting.info.tile)):
         requests = [replace(request, id=i, camera=f"camera {i}", taken=index / 10) for i in range(3)]
         views = [tiles, pictures(100 + index, 1, drafting.info.tile), 255 - tiles]
-        ours = dict(drafting._generate(requests, views))
+        ours = dict(drafting.generate_all(requests, views))
         for i, view in enumerate(views):
             alone = plain.generate(requests[i], view)
             assert_same(ours[i], alone)
@@ -124,13 +124,13 @@ def test_the_engine_runs_requests_together(tiny: Path, monkeypatch: pytest.Monke
     """As many as fit; each answer is given out as soon as it is done; a deadline is one frame's own."""
     engine = Engine(EngineConfig(str(tiny), device="cpu"))
     sizes: list[int] = []
-    whole = engine._model.generate_all
+    whole = engine.model.generate_all
 
     def counting(batch: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
         sizes.append(len(batch))
         return whole(batch)
 
-    monkeypatch.setattr(engine._model, "generate_all", counting)
+    monkeypatch.setattr(engine.model, "generate_all", counting)
     monkeypatch.setattr(engines, "TOGETHER", 3)
     request = FrameRequest(0, 0, 0, 0, 640, 480, Task("dense_caption"))
     every = [pictures(seed, 1, engine.info.tile) for seed in range(30)]

@@ -38,7 +38,7 @@ def headed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("boxes") / "headed"
     shutil.copytree(tiny, folder)
     plain = engine(tiny)
-    bins, width = plain.checkpoint.vocabulary.bins, plain._text.width  # type: ignore[union-attr]
+    bins, width = plain.checkpoint.vocabulary.bins, plain.text_shape.width  # type: ignore[union-attr]
     draw = torch.Generator().manual_seed(1)
     boxes.write(folder, torch.randn(4 * bins, width, generator=draw), torch.zeros(4 * bins))
     return folder
@@ -67,7 +67,7 @@ def test_a_head_that_is_right_saves_passes(headed: Path, tiny: Path, monkeypatch
     ours, plain, most = engine(headed), engine(tiny), 0
     for seed in range(12):
         alone = plain.generate(REQUEST, picture(seed))
-        grammar = plain._prepare(REQUEST)[1]
+        grammar = plain.prompt_and_grammar(REQUEST)[1]
         known = iter([list(found.box) for found in objects(grammar, alone.columns)])
         monkeypatch.setattr(BoxHead, "__call__", lambda self, _, known=known: next(known, [0] * 4))
         made = ours.generate(REQUEST, picture(seed))
@@ -92,7 +92,7 @@ def test_with_the_last_answer_of_a_camera(headed: Path, tiny: Path) -> None:
         same(made, alone)
         passes.append(made.passes)
     assert passes[-1] < alone.passes
-    memory = ours._memories.of("front", (asked.task, asked.width, asked.height))
+    memory = ours.memories.of("front", (asked.task, asked.width, asked.height))
     assert all(memory.chances[10 + i] < memory.chances[i] for i in range(1, 4))
 
 

@@ -76,10 +76,10 @@ PRESET = "realtime+device_loop"
 
 def recordings(engine: Engine) -> list[object]:
     """What replays the vision tower, passes of the decoder, and chunks of steps."""
-    model = engine._model
+    model = engine.model
     assert isinstance(model, NativeModel)
-    graphs: list[Graphs] = [model.vision, model._decode, *(loop._run for loop in model._loops.values())]
-    return [recording for one in graphs for recording in one._recordings.values()]
+    graphs: list[Graphs] = [model.vision, model.decode, *(loop.run for loop in model.loops.values())]
+    return [recording for one in graphs for recording in one.recordings.values()]
 
 
 def test_recorded_steps_say_what_eager_ones_say(tiled: Path) -> None:
@@ -110,13 +110,13 @@ def test_recorded_steps_say_what_eager_ones_say(tiled: Path) -> None:
                 same, preferred = agreement(ours, plain)
                 assert preferred <= TIE, f"{task.name}: token {same} differs"
     for _ in range(3):  # together, answers of different lengths under two grammars
-        for index, ours in recorded._generate(asked, frames):
+        for index, ours in recorded.generate_all(asked, frames):
             same, preferred = agreement(ours, eager.generate(asked[index], frames[index]))
             assert preferred <= TIE, f"{asked[index].task.name} in a batch: token {same} differs"
     made = recordings(recorded)
     assert len(made) >= 3
     if DEVICE.startswith("cuda"):
-        assert all(recording._graph is not None for recording in made), "a shape could not be recorded"
+        assert all(recording.graph is not None for recording in made), "a shape could not be recorded"
 
 
 def test_memory_that_moves_takes_its_recordings_along(tiled: Path) -> None:
@@ -125,9 +125,9 @@ def test_memory_that_moves_takes_its_recordings_along(tiled: Path) -> None:
     frame = np.full((1, engine.info.tile, engine.info.tile, 3), 90, np.uint8)
     request = FrameRequest(0, 0, 0, 0, 640, 480, Task("dense_caption"), max_new_tokens=24)
     first, *others = [engine.generate(request, frame) for _ in range(3)]
-    others += [made for _, made in engine._generate([request] * 3, [frame] * 3)]  # more rows
+    others += [made for _, made in engine.generate_all([request] * 3, [frame] * 3)]  # more rows
     others += [engine.generate(request, frame) for _ in range(3)]
-    engine._model.free()
+    engine.model.free()
     others += [engine.generate(request, frame) for _ in range(3)]
     for other in others:
         assert agreement(other, first)[1] <= TIE

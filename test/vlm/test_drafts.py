@@ -137,7 +137,7 @@ def test_memories_are_few_and_forget(detect: Grammar) -> None:
     assert memories.of("front", "cones") is not front
     for i in range(1000):
         memories.of(str(i), "cones")
-    assert len(memories._memories) == drafts.CAMERAS
+    assert len(memories) == drafts.CAMERAS
     last = memories.of("999", "cones")
     last.draft(detect, 10.0)
     assert memories.of("999", "cones", 10.0 + drafts.PAUSE) is last
@@ -219,13 +219,13 @@ def test_no_draft_changes_a_token(
     """Drafts that are wrong, empty, right for a while, too long, or another task's."""
     request = replace(REQUEST, camera="", task=task, max_new_tokens=limits[0], max_detections=limits[1])
     plain = either.generate(request, blocks(seed))
-    prompt, g = either._prepare(request)
+    prompt, g = either.prompt_and_grammar(request)
     column = st.integers(0, len(g.tokens) - 1)
     start = data.draw(st.integers(0, len(plain.columns)))
     script = data.draw(st.lists(st.lists(column, max_size=40), max_size=5))
-    wanted = Limits(either._limit(request, g), request.max_detections)
+    wanted = Limits(either.token_limit(request, g), request.max_detections)
     draft = Scripted([plain.columns[:start] + (script[0] if script else []), *script])
-    assert_same(either._model.generate(prompt, g, blocks(seed), wanted, draft), plain)
+    assert_same(either.model.generate(prompt, g, blocks(seed), wanted, draft), plain)
 
 
 def test_right_drafts_save_passes(either: Engine) -> None:

@@ -145,7 +145,7 @@ def test_too_many_tiles(tiled: Path) -> None:
 
 def exhaust(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Let the vision tower ask for more memory than there is, for more than ``most`` tiles."""
-    model = engine._model
+    model = engine.model
     assert isinstance(model, NativeModel)
     vision = model.vision.function
 

@@ -85,7 +85,7 @@ def compare(
                     np.testing.assert_allclose(
                         ours.logits[choice], theirs.logits[choice], atol=1e-3, rtol=1e-4
                     )
-    assert reference._model.model.generation_config.pad_token_id is not None  # or generate may warn
+    assert reference.model.model.generation_config.pad_token_id is not None  # or generate may warn
     print(f"{path.name}: {len(found)} ties", *found, sep="\n  ")
     assert len(answers) > count / 4, "the checkpoint says the same of every frame, so this proves little"
 

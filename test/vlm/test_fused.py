@@ -97,7 +97,7 @@ def compare(
         torch.testing.assert_close(ours[:, 0], theirs[:, 0])  # a row that was not asked for
         for row, last in enumerate(places[:, -1].tolist(), 1):
             torch.testing.assert_close(ours[:, row, :, : last + 1], theirs[:, row, :, : last + 1], **near)
-    assert not kernels._arrived.any()
+    assert not kernels.arrived.any()
 
 
 @pytest.mark.slow
@@ -186,9 +186,9 @@ def test_a_choice_is_the_loops(name: str, request: pytest.FixtureRequest, read_t
     for value in (torch.inf, -torch.inf, torch.nan, -1e38):
         logits[torch.from_numpy(rng.random(logits.shape) < 0.01)] = value
     registers, logits = registers.to(DEVICE), logits.to(DEVICE)
-    wanted = made._choose(registers, logits)
+    wanted = made.choose(registers, logits)
     kernels = Fused(decoder(LLAMA, 1), Tuning())
-    following, columns = kernels.choose(registers, logits, made._tables, made.longest)
+    following, columns = kernels.choose(registers, logits, made.tables, made.longest)
     for ours, theirs in zip((following, columns, logits), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
@@ -236,7 +236,7 @@ def test_a_kernel_that_fails_is_followed_by_the_plain_pass(
     def fail(*_: object) -> None:
         raise RuntimeError("out of resource: shared memory, Required: 99999\nHardware limit: 1")
 
-    monkeypatch.setattr(Fused, "_run", fail)
+    monkeypatch.setattr(Fused, "launch", fail)
     with caplog.at_level(logging.WARNING):
         for seed in range(2):
             request = replace(REQUEST, max_new_tokens=20)
@@ -244,7 +244,7 @@ def test_a_kernel_that_fails_is_followed_by_the_plain_pass(
             assert made.columns == alone.columns
     (record,) = caplog.records
     assert "fused_kernels is off from here on: out of resource: shared memory" in record.getMessage()
-    model = ours._model
+    model = ours.model
     assert isinstance(model, NativeModel)
     assert model.decoder.fused is not None
     assert not model.decoder.fused.takes(1, 1)

@@ -56,10 +56,10 @@ def task_of(engine: GenericEngine, name: str) -> Task:
 def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
     image, task = photograph(SIZE), Task("caption")
     ((_, answer),) = engine.stream([asked(task, max_new_tokens=12)], [image])
-    processor, model = engine._processor, engine._model
-    question = engine._format.questions(task)[0]
+    processor, model = engine.processor, engine.model
+    question = engine.format.questions(task)[0]
     picture = PIL.Image.fromarray(image)
-    if engine._format.chat:
+    if engine.format.chat:
         assert question == caption_or_question(task)
         content = [{"type": "image", "image": picture}, {"type": "text", "text": question.text}]
         inputs = processor.apply_chat_template(
@@ -92,20 +92,20 @@ def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine)
 def test_text_is_made_once_a_size_and_pictures_by_the_fast_processor(engine: GenericEngine) -> None:
     """What the model takes is what the whole processor makes; of a stock preset, the stock one."""
     assert engine.info.recipes == ("direct_resize", "prompt_cache")
-    question = engine._format.questions(Task("caption"))[0]
-    engine._prompts.clear()
+    question = engine.format.questions(Task("caption"))[0]
+    engine.prompts.clear()
     for turn, size in enumerate([SIZE, (60, 90), SIZE, (60, 90), (200, 120)]):
         picture = PIL.Image.fromarray(photograph(size, turn))
         made = engine.inputs(question, picture)
-        whole = engine._asked(engine._processor, question, picture)
-        stock = engine._asked(engine._stock, question, picture)
+        whole = engine.ask_processor(engine.processor, question, picture)
+        stock = engine.ask_processor(engine.stock, question, picture)
         assert set(made) == set(whole) == set(stock)
         for name, value in whole.items():
             assert torch.equal(made[name], value)
             if not value.is_floating_point():
                 assert torch.equal(stock[name], value)
-    assert len(engine._prompts) == 3
-    assert None not in engine._prompts.values(), "the text is made anew for every frame"
+    assert len(engine.prompts) == 3
+    assert None not in engine.prompts.values(), "the text is made anew for every frame"
 
 
 def test_preset_stock_has_the_stock_processor(root: Path) -> None:
@@ -114,21 +114,21 @@ def test_preset_stock_has_the_stock_processor(root: Path) -> None:
     plain = engines.load(config)
     assert isinstance(plain, GenericEngine)
     assert plain.info.recipes == ()
-    assert plain._processor is plain._stock
+    assert plain.processor is plain.stock
     list(plain.stream([asked(Task("caption"), max_new_tokens=3)], [photograph(SIZE)]))
-    assert not plain._prompts
+    assert not plain.prompts
 
 
 def test_info(engine: GenericEngine) -> None:
     assert engine.info.whole_frames
     assert engine.info.slot_bytes == 1920 * 1080 * 3
-    assert engine.info.parameters == sum(p.numel() for p in engine._model.parameters())
+    assert engine.info.parameters == sum(p.numel() for p in engine.model.parameters())
     assert engine.info.tasks == checkpoints.FORMATS[engine.checkpoint.format]
 
 
 def test_what_cannot_be_asked_is_refused(engine: GenericEngine) -> None:
     image = photograph(SIZE)
-    control = next(str(t) for t in engine._processor.tokenizer.added_tokens_decoder.values())
+    control = next(str(t) for t in engine.processor.tokenizer.added_tokens_decoder.values())
     tasks = {"control token": Task("caption", prompt=f"a {control} b")}
     if "detect" in engine.info.tasks:
         tasks["name fewer"] = Task("detect", tuple(f"kind {i}" for i in range(400)))
@@ -150,7 +150,7 @@ def test_under_the_automaton_any_weights_give_boxes_that_parse(name: str, root: 
     path = path if path.exists() else layouts.GENERIC[name](path)
     engine = load(path)
     for scale in (0.0, 30.0, float("nan")):
-        for weight in engine._model.parameters():
+        for weight in engine.model.parameters():
             weight.data.mul_(scale if scale != 30.0 else torch.randn(weight.shape) * 30)
         for most in (3, 6, 30):
             request = asked(Task("detect", ("cone", "ball")), max_new_tokens=most, max_detections=2)
@@ -273,7 +273,7 @@ def test_internvl_is_asked_for_boxes_natively(tmp_path: Path, monkeypatch: pytes
     said = engine.tokens.encode(words)
     monkeypatch.setattr(
         "argus_ros.vlm.generation.Decoding.take",
-        _saying([*said, engine.tokens.ends[0]], engine._prepare(request)[1].column),
+        _saying([*said, engine.tokens.ends[0]], engine.prompt_and_grammar(request)[1].column),
     )
     answer = engine.run([request], [tiles])[0]
     found = [(d.label, d.x_min, d.y_min, d.x_max, d.y_max) for d in answer.detections]
@@ -287,9 +287,9 @@ def _saying(tokens: list[int], column: dict[int, int]) -> object:
 
     def take(decoding: object, logits: np.ndarray) -> None:
         step = len(decoding.columns)  # type: ignore[attr-defined]
-        decoding._add(column[tokens[step]], logits[0])  # type: ignore[attr-defined]
+        decoding.add(column[tokens[step]], logits[0])  # type: ignore[attr-defined]
         decoding.length += len(decoding.pending)  # type: ignore[attr-defined]
         decoding.pending = decoding.columns[-1:]  # type: ignore[attr-defined]
-        decoding._look(decoding.columns[-1:])  # type: ignore[attr-defined]
+        decoding.check_end(decoding.columns[-1:])  # type: ignore[attr-defined]
 
     return take

@@ -51,7 +51,7 @@ def test_steps_run_in_chunks(engines: tuple[Engine, Engine], monkeypatch: pytest
         return launch(self, registers, reach)
 
     monkeypatch.setattr(DeviceLoop, "launch", counting)
-    monkeypatch.setattr(ours._model, "_append", None)
+    monkeypatch.setattr(ours.model, "append", None)
     lengths = set()
     for seed in range(20):
         launched.clear()
@@ -128,7 +128,7 @@ def test_the_automaton_on_the_device_is_the_cursor(
     )
     registers[0, loop.LEAST_X], registers[0, loop.LIMIT] = start.x_min, 1000
     while len(found) < len(expected):
-        registers, columns, _ = device._step(registers, 256)
+        registers, columns, _ = device.step(registers, 256)
         found += [column for column in columns[0].tolist() if column >= 0]
         assert registers[0, loop.COUNT] == (columns >= 0).sum()
     assert found == expected

@@ -58,7 +58,7 @@ def test_prompts_and_tokens_are_those_of_plain_generate(layout: Path) -> None:
         inputs: Any = stock.stock_inputs(image, task)
         rows, columns = plan(width, height, engine.checkpoint.tiling)
         request = FrameRequest(seed, 0, rows, columns, width, height, task, max_new_tokens=NEW)
-        prompt, grammar = engine._prepare(request)
+        prompt, grammar = engine.prompt_and_grammar(request)
         assert list(prompt.ids) == inputs["input_ids"][0].tolist()
         made = engine.generate(request, uint8_tiles(inputs["pixel_values"], engine.checkpoint))
         ours = [int(grammar.tokens[column]) for column in made.columns]
@@ -100,7 +100,7 @@ def test_logits_under_every_rope_are_those_of_transformers(name: str, tmp_path: 
     if ROPES[name]:
         layouts.edit(path / "config.json", lambda c: c["text_config"].update(rope_scaling=ROPES[name]))
     plain = TransformersModel(checkpoints.read(path), torch.device("cpu"), torch.float32)
-    decoder = Engine(EngineConfig(str(path), device="cpu", dtype="float32"))._model.decoder  # type: ignore[attr-defined]
+    decoder = Engine(EngineConfig(str(path), device="cpu", dtype="float32")).model.decoder  # type: ignore[attr-defined]
     ids = torch.randint(0, 300, (1, 200), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         theirs = plain.model(input_ids=ids).logits[0]
@@ -247,7 +247,7 @@ def test_words_may_be_told_by_their_embeddings(tied: dict[str, bool], tmp_path: 
     """Versions of transformers write that at the top, in the text model's part, or leave it out."""
     path = layouts.idefics3(tmp_path)
     without_head(**tied)(path)
-    decoder = Engine(EngineConfig(str(path), device="cpu"))._model.decoder  # type: ignore[attr-defined]
+    decoder = Engine(EngineConfig(str(path), device="cpu")).model.decoder  # type: ignore[attr-defined]
     assert decoder.head is decoder.embedding
 
 
@@ -337,7 +337,7 @@ def test_of_free_text_probabilities_are_kept_and_no_logits(tmp_path: Path) -> No
     request = FrameRequest(1, 0, 0, 0, 64, 64, Task("detect", ("cone",)), max_new_tokens=NEW)
     tiles = photograph((32, 32))[None]
     whole = engine.generate(request, tiles)
-    ((_, made),) = engine._generate([request], [tiles])
+    ((_, made),) = engine.generate_all([request], [tiles])
     assert made.columns == whole.columns
     assert made.logits.shape == (0, whole.logits.shape[1])
     best = np.exp(whole.logits - whole.logits.max(1, keepdims=True))

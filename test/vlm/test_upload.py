@@ -115,7 +115,7 @@ def ask(engine: Engine, rgb: np.ndarray, task: Task = CAPTION) -> tuple[FrameReq
 def test_the_engine_takes_frames(cutting: Engine) -> None:
     assert "device_resize" in cutting.info.recipes
     cutting.warm_up()
-    model = cutting._model
+    model = cutting.model
     assert isinstance(model, NativeModel)
     for seed in range(3):
         rgb = photograph((160, 120), seed)
