@@ -12,7 +12,7 @@ JUMP = 0.5
 class Arrival:
     """What an image's stamp was taken for."""
 
-    born: float  #: steady seconds at which the image's age was zero
+    capture_time: float  #: steady seconds at which the image's age was zero
     clear: tuple[str, ...] = ()  #: cameras whose held frames belong to a time that is gone
     warning: str = ""  #: to be logged; said once
 

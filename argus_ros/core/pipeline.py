@@ -97,7 +97,7 @@ class _Newest:
 
     header: Any
     image: Image
-    born: float  # when its age was zero
+    capture_time: float  # when its age was zero
     arrived: float
 
 
@@ -106,7 +106,7 @@ class _Question:
     """That a frame is not one of a stream, but there to answer somebody."""
 
     camera: str
-    born: float  # when the image's age was zero; the frame's own time begins with the question
+    capture_time: float  # when the image's age was zero; the frame's own time begins with the question
     on_end: Callable[[Report], None]
 
 
@@ -125,7 +125,7 @@ class _Job:
     look: Look | None = None  # what the still gate compares
     answer: Answer | None = None
     question: _Question | None = None
-    told: bool = False  # of a question: how it ended
+    reported: bool = False  # whether the one who asked has the answer
 
 
 class Pipeline:
@@ -288,8 +288,8 @@ class Pipeline:
                 self.scheduler.clear("time went back", cleared)
                 self._forget(cleared)
                 self._newest.pop(cleared, None)
-            self._newest[camera] = _Newest(header, image, stamped.born, now)
-            frame = self.scheduler.offer(camera, stamped.born, now, job)
+            self._newest[camera] = _Newest(header, image, stamped.capture_time, now)
+            frame = self.scheduler.offer(camera, stamped.capture_time, now, job)
             nobody = self._stopping or self._thread.ident is None
             if nobody or frame.state is State.ENDED:  # above its rate cap, say: no need to wake a thread
                 ended = self._take_ended()
@@ -328,7 +328,7 @@ class Pipeline:
             except PolicyError as error:
                 raise AskError(str(error)) from None
             question = self._free.pop()
-            asked = _Question(camera, newest.born, on_end)
+            asked = _Question(camera, newest.capture_time, on_end)
             job = _Job(newest.header, newest.image, task, known.region, question=asked)
             self.scheduler.set_policy(question, policy)
             self.scheduler.offer(question, now, now, job)
@@ -432,21 +432,21 @@ class Pipeline:
 
     def _next_wakeup(self) -> float | None:
         """When to look again though nothing happens. The lock is held."""
-        due = [frame.due for frame in self._running_questions()]
+        times = [frame.deadline for frame in self._running_questions()]
         if self._preparing and not self._preparing[0].slow and (slow_at := self._slow_at()):
-            due.append(slow_at)
+            times.append(slow_at)
         scheduled = self.scheduler.next_wakeup()
-        return min(due if scheduled is None else [*due, scheduled], default=None)
+        return min(times if scheduled is None else [*times, scheduled], default=None)
 
     def _overdue(self, now: float) -> list[Ended]:
         """Questions that the engine is still at past their deadline: who asked is not to wait for it."""
         reason = "its deadline passed while the engine was at it"
-        late = [frame for frame in self._running_questions() if frame.due < now]
+        late = [frame for frame in self._running_questions() if frame.deadline < now]
         return [Ended(frame, Outcome.WITHHELD, reason) for frame in late]
 
     def _running_questions(self) -> list[Frame]:
         """Those with the engine of which nobody has been told yet. The lock is held."""
-        return [f for f in self._running.values() if f.payload.question and not f.payload.told]
+        return [f for f in self._running.values() if f.payload.question and not f.payload.reported]
 
     def _begin(self, frame: Frame) -> None:
         """From here on changes of its camera pass the frame by. The lock is held."""
@@ -472,7 +472,7 @@ class Pipeline:
                 question = (job.task, job.prepared.region, job.size)
                 pixels = job.prepared.pixels(slot, tiling.tile)
                 view = thumbnail(pixels if pixels.ndim == 3 else pixels[-1])
-                job.look = Look(view, question, frame.level, frame.born)
+                job.look = Look(view, question, frame.level, frame.capture_time)
         except ImageError as refused:
             error = str(refused)
         except Exception as mistake:  # one frame must not end the thread
@@ -537,9 +537,9 @@ class Pipeline:
         return replace(
             _request(frame.id, job.slot, job.prepared, job.task),
             camera="" if job.question else frame.camera,
-            taken=frame.born,
+            taken=frame.capture_time,
             max_detections=self.scheduler.levels[frame.level].max_detections,
-            deadline=None if frame.probe else frame.due - PUBLISH_MARGIN,
+            deadline=None if frame.probe else frame.deadline - PUBLISH_MARGIN,
         )
 
     # --- the engine client's thread -------------------------------------------------------------
@@ -554,11 +554,13 @@ class Pipeline:
             elif job.prepared:
                 job.answer = _moved(answered.answer, job.prepared.region)
                 truncated = answered.answer.status is Status.TRUNCATED
-                at_deadline = truncated and now >= frame.due - PUBLISH_MARGIN  # else by the limit of tokens
+                at_deadline = (
+                    truncated and now >= frame.deadline - PUBLISH_MARGIN
+                )  # else by the limit of tokens
                 self.scheduler.answered(frame, now, truncated=at_deadline)
                 self._answers.append(frame)
                 self._tried.add((frame.work, frame.level))
-                if self._gate and job.look and not frame.doom:
+                if self._gate and job.look and not frame.drop_outcome:
                     self._gate.remember(frame.camera, job.look, job.answer)
             self._release(job)
             self._reuse(frame.camera, now)
@@ -639,14 +641,14 @@ class Pipeline:
                 report = self._describe(end, started)
                 job: _Job = end.frame.payload
                 if job.question:
-                    if not job.told:
-                        job.told = True
+                    if not job.reported:
+                        job.reported = True
                         self._call(job.question.on_end, report)
                     continue
                 if (
                     self.publish_late
                     and report.answer
-                    and end.frame.doom is None
+                    and end.frame.drop_outcome is None
                     and end.outcome is Outcome.WITHHELD
                 ):
                     late = replace(report.answer, status=Status.LATE)
@@ -656,7 +658,7 @@ class Pipeline:
                     self._call(self.on_result, report)
                     done = time.monotonic()
                     times = replace(report.times, publish=done - started, total=done - end.frame.arrived)
-                    report = replace(report, times=times, age=done - end.frame.born)
+                    report = replace(report, times=times, age=done - end.frame.capture_time)
                 self._call(self._on_report, report)
 
     def _describe(self, end: Ended, now: float) -> Report:
@@ -679,7 +681,7 @@ class Pipeline:
             task=job.task,
             answer=replace(job.answer, times=times) if job.answer else None,
             times=times,
-            age=now - (question.born if question else frame.born),
+            age=now - (question.capture_time if question else frame.capture_time),
             width=job.size[0],
             height=job.size[1],
             level=len(self.scheduler.levels) - 1 - frame.level if frame.prepare_started else 0,

@@ -3,7 +3,7 @@
 Pure bookkeeping: no threads, no clocks, no pixels. Every method takes ``now``, seconds on the steady
 clock. Whoever drives it holds one lock around it and, after every event, asks in this order::
 
-    frame = scheduler.offer(camera, born, now, payload)   # an image came in
+    frame = scheduler.offer(camera, capture_time, now, payload)   # an image came in
     batch = scheduler.next_run(now)                       # start the engine on these, if any
     while frame := scheduler.next_prepare(now): ...       # hand to the host's worker
     scheduler.prepared(frame, now)                        # the worker is done
@@ -28,7 +28,7 @@ from typing import Any
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.types import Outcome
 
-PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's hopeless frame is run all the same
+PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's frame is run although it will be late
 REFRESH_INTERVAL = 0.1  #: seconds between two looks at the load
 CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
 #: What a frame has taken on a machine that others want, too, may be this many times what it takes alone.
@@ -50,7 +50,7 @@ class CameraPolicy:
     weight: float = 1.0  #: share of engine time under overload, relative to the other cameras
     rate_cap: float = 0.0  #: most frames per second to take up, on average; 0: all
     work: str = "run"  #: what the engine does for its frames; what costs alike is learnt together
-    probed: bool = True  #: whether a hopeless frame is run now and then all the same
+    probed: bool = True  #: whether a frame that will be late is run now and then as a probe
 
     def __post_init__(self) -> None:
         for name in ("deadline", "weight"):
@@ -82,13 +82,13 @@ class State(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class Frame:
-    """A frame on its way: the ticket. Only the scheduler writes to it, except for ``payload``."""
+    """A frame from arrival to outcome. Only the scheduler writes to it, except for ``payload``."""
 
     id: int
     camera: str
-    born: float  #: when the image's age was zero
+    capture_time: float  #: when the image's age was zero
     arrived: float
-    due: float  #: latest time of publication
+    deadline: float  #: latest time of publication
     payload: Any = None
     work: str = "run"  #: as in its camera's policy
     state: State = State.WAITING
@@ -97,9 +97,11 @@ class Frame:
     reason: str = ""  #: why it was selected, or how it ended
     prepare_started: float = 0.0
     run_started: float = 0.0
-    charge: float = 0.0  #: virtual seconds its camera has paid for it
-    turn: float = 0.0  #: what goes first: the deadline, or under overload the virtual one
-    doom: tuple[Outcome, str] | None = None  #: how it will end once the worker lets go of it
+    virtual_cost: float = 0.0  #: seconds by which its camera's virtual time was advanced for it
+    priority: float = 0.0  #: the lowest goes first: the deadline, or the virtual deadline under overload
+    drop_outcome: tuple[Outcome, str] | None = (
+        None  #: how it ends as soon as the worker or the engine is done with it
+    )
     slow: bool = False  #: takes long to prepare: others are prepared beside it
 
 
@@ -119,8 +121,8 @@ class _Camera:
     waiting: Frame | None = None
     preparing: Frame | None = None
     prepared: Frame | None = None
-    vtime: float = 0.0  # engine seconds / weight it has had, but for what nobody else wanted
-    turn: float = 0.0  # of its waiting frame, as last looked at
+    virtual_time: float = 0.0  # engine seconds it has used while others wanted the engine, over its weight
+    priority: float = 0.0  # of its waiting frame, as last looked at
     level: int = 0  # of its last frame
     period: float = 0.0  # smoothed seconds between its frames
     offered: float = -math.inf  # time of its last frame
@@ -189,7 +191,7 @@ class FrameScheduler:
         self._ids = itertools.count(1)
         self._down = "the engine is not ready yet"
         self._enabled = True
-        self._vnow = 0.0  # the system's virtual time at the last selection
+        self._virtual_now = 0.0  # the system's virtual time at the last selection
         self._load = Load()
         self._refresh_at = self._climb_at = -math.inf
         for name, policy in cameras.items():
@@ -211,9 +213,9 @@ class FrameScheduler:
             return
         known.policy = policy
         known.allowed = -math.inf
-        known.vtime = self._vnow
+        known.virtual_time = self._virtual_now
         if known.waiting:
-            known.waiting.due = known.waiting.born + policy.deadline
+            known.waiting.deadline = known.waiting.capture_time + policy.deadline
 
     def check_deadline(self, camera: str, policy: CameraPolicy) -> str:
         """What is to be said of a deadline that no level is predicted to meet as things are; else "".
@@ -250,8 +252,8 @@ class FrameScheduler:
         for frame in self._held():
             if camera in (None, frame.camera):
                 ran = frame.state in (State.RUNNING, State.ANSWERED)
-                doom = Outcome.WITHHELD if ran else Outcome.STALE
-                self._doom(frame, doom, reason)
+                drop_outcome = Outcome.WITHHELD if ran else Outcome.STALE
+                self._drop_held(frame, drop_outcome, reason)
         for known in self._cameras.values():
             if camera in (None, known.name):
                 known.allowed = known.offered = -math.inf
@@ -269,22 +271,24 @@ class FrameScheduler:
             if frame.state is State.RUNNING:
                 self._end(frame, Outcome.ENGINE_DOWN, reason)
             elif frame.state is not State.ANSWERED:
-                self._doom(frame, Outcome.ENGINE_DOWN, reason)
+                self._drop_held(frame, Outcome.ENGINE_DOWN, reason)
 
     def set_enabled(self, enabled: bool) -> None:
         """Take frames; or end those held, and those to come, as DISABLED, with whatever answer is coming."""
         self._enabled = enabled
         if not enabled:
             for frame in self._held():
-                self._doom(frame, Outcome.DISABLED, PAUSED)
+                self._drop_held(frame, Outcome.DISABLED, PAUSED)
 
     # --- the way of a frame ---------------------------------------------------------------------
 
-    def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame:
-        """Take a new frame whose age was zero at ``born``. Raises KeyError for an unknown camera."""
+    def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame:
+        """Take a new frame whose age was zero at ``capture_time``. Raises KeyError for an unknown camera."""
         known = self._cameras[camera]
         policy = known.policy
-        frame = Frame(next(self._ids), camera, born, now, born + policy.deadline, payload, policy.work)
+        frame = Frame(
+            next(self._ids), camera, capture_time, now, capture_time + policy.deadline, payload, policy.work
+        )
         self.offered[camera] += 1
         gap = now - known.offered
         known.offered = now
@@ -332,16 +336,16 @@ class FrameScheduler:
         if frame.state is not State.PREPARING:
             return
         camera = self._cameras.get(frame.camera)
-        if frame.doom or camera is None or camera.preparing is not frame:
-            self._end(frame, *(frame.doom or (Outcome.STALE, "its camera was removed")))
+        if frame.drop_outcome or camera is None or camera.preparing is not frame:
+            self._end(frame, *(frame.drop_outcome or (Outcome.STALE, "its camera was removed")))
             return
         old, camera.preparing, camera.prepared = camera.prepared, None, frame
         frame.state = State.PREPARED
         if old:
-            frame.charge, frame.turn, old.charge = old.charge, old.turn, 0.0
+            frame.virtual_cost, frame.priority, old.virtual_cost = old.virtual_cost, old.priority, 0.0
             self._end(old, Outcome.SUPERSEDED, "a newer frame was prepared in time to take its place")
-        elif not frame.charge:  # it was to replace one that has run in the meantime
-            self._pay(camera, frame)
+        elif not frame.virtual_cost:  # it was to replace one that has run in the meantime
+            self._account(camera, frame)
 
     def next_run(self, now: float) -> list[Frame]:
         """The frames to run now, as one batch; empty while the engine is busy or nothing is prepared."""
@@ -349,7 +353,7 @@ class FrameScheduler:
         self._expire(now)
         if self._running or self._down:
             return []
-        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=attrgetter("turn"))
+        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=attrgetter("priority"))
         batch: list[Frame] = []
         for frame in queue:
             if batch:
@@ -357,10 +361,10 @@ class FrameScheduler:
                     batch.append(frame)
                 continue
             finish = now + self.latency.predict(frame.work, frame.level)
-            if finish <= frame.due or frame.probe or self._probe(frame, now):
+            if finish <= frame.deadline or frame.probe or self._probe(frame, now):
                 batch.append(frame)
             else:
-                self._end(frame, Outcome.STALE, f"it would finish {finish - frame.due:.3f} s late")
+                self._end(frame, Outcome.STALE, f"it would finish {finish - frame.deadline:.3f} s late")
         for frame in batch:
             camera = self._cameras[frame.camera]
             camera.prepared = None
@@ -393,14 +397,14 @@ class FrameScheduler:
         self.answered(frame, now, truncated=truncated)
         if frame.state is not State.ANSWERED:
             return False
-        if frame.doom:
-            self._end(frame, *frame.doom)
+        if frame.drop_outcome:
+            self._end(frame, *frame.drop_outcome)
             return False
-        age = now - frame.born
-        if now > frame.due:
-            self._end(frame, Outcome.WITHHELD, f"it came {now - frame.due:.3f} s late")
+        age = now - frame.capture_time
+        if now > frame.deadline:
+            self._end(frame, Outcome.WITHHELD, f"it came {now - frame.deadline:.3f} s late")
             return False
-        if frame.probe and frame.camera in self._cameras:  # good news: look again at once
+        if frame.probe and frame.camera in self._cameras:  # the engine has recovered: probe again at once
             self._cameras[frame.camera].probe_at = now
         why = "a probe, predicted to be late" if frame.probe else frame.reason
         self._end(frame, Outcome.PUBLISHED, f"{age:.3f} s old; {why}")
@@ -409,7 +413,7 @@ class FrameScheduler:
     def drop(self, frame: Frame, outcome: Outcome, reason: str, now: float) -> None:
         """End a frame that cannot go on: its image cannot be decoded, or the engine failed on it."""
         if frame.state is not State.ENDED:
-            self._end(frame, *(frame.doom or (outcome, reason)), now=now)
+            self._end(frame, *(frame.drop_outcome or (outcome, reason)), now=now)
 
     def take_ended(self) -> list[Ended]:
         """The frames that ended since the last call, in order, each with outcome and reason."""
@@ -418,8 +422,8 @@ class FrameScheduler:
 
     def next_wakeup(self) -> float | None:
         """When to call again though nothing happens: the first deadline of a frame held and not begun."""
-        held = [c.waiting.due for c in self._waiting.values() if c.waiting]
-        return min(held + [f.due for f in self._selected if f.state is State.PREPARED], default=None)
+        held = [c.waiting.deadline for c in self._waiting.values() if c.waiting]
+        return min(held + [f.deadline for f in self._selected if f.state is State.PREPARED], default=None)
 
     def load(self) -> Load:
         """Load, mode and budget level as last looked at."""
@@ -439,7 +443,7 @@ class FrameScheduler:
         ready = [c for c in self._waiting.values() if not c.preparing and not c.prepared]
         if ready and (len(selected) < room or (in_time and len(selected) == room > 0)):
             camera = self._first(ready)
-            if len(selected) < room or camera.turn < min(f.turn for f in selected):
+            if len(selected) < room or camera.priority < min(f.priority for f in selected):
                 return camera, None
         if in_time and len(selected) < room + 2:
             for frame in selected:
@@ -449,21 +453,25 @@ class FrameScheduler:
         return None, None
 
     def _first(self, ready: list[_Camera]) -> _Camera:
-        """Earliest deadline while the load fits, else the earliest eligible virtual deadline."""
+        """The camera with the earliest deadline; under overload, the earliest eligible virtual one."""
         if not self._load.overloaded:
             for camera in ready:
-                camera.turn = camera.waiting.due  # type: ignore[union-attr]
-            return min(ready, key=attrgetter("turn"))
+                camera.priority = camera.waiting.deadline  # type: ignore[union-attr]
+            return min(ready, key=attrgetter("priority"))
         # The average is that of all who compete: of those ready alone it may be one camera's, far ahead.
         chosen = {frame.camera for frame in (*self._selected, *self._running)}
         busy = [c for c in self._cameras.values() if c.waiting or c.name in chosen]
-        self._vnow = sum(c.vtime * c.policy.weight for c in busy) / sum(c.policy.weight for c in busy)
+        self._virtual_now = sum(c.virtual_time * c.policy.weight for c in busy) / sum(
+            c.policy.weight for c in busy
+        )
         level = self._load.level
-        eligible = [c for c in ready if c.vtime <= self._vnow] or ready  # 'or': better than none
+        eligible = [
+            c for c in ready if c.virtual_time <= self._virtual_now
+        ] or ready  # 'or': better than none
         for camera in eligible:
             seconds = self._engine_seconds(level, camera.policy.work)
-            camera.turn = min(camera.vtime, self._vnow) + seconds / camera.policy.weight
-        return min(eligible, key=attrgetter("turn"))
+            camera.priority = min(camera.virtual_time, self._virtual_now) + seconds / camera.policy.weight
+        return min(eligible, key=attrgetter("priority"))
 
     def _choose_level(
         self, camera: _Camera, frame: Frame, old: Frame | None, now: float, free: float
@@ -475,20 +483,20 @@ class FrameScheduler:
         for level in range(self._load.level, -1, -1):
             finish = max(now + predict("prepare", level), queue) + predict(frame.work, level)
             slack = SLACK_TO_CLIMB * camera.policy.deadline if level > camera.level else 0.0
-            if finish + slack <= frame.due:
+            if finish + slack <= frame.deadline:
                 frame.level = level
                 return True
         frame.level = 0
         if self._probe(frame, now):
             return True
-        late = finish - frame.due
+        late = finish - frame.deadline
         self._end(frame, Outcome.STALE, f"it would finish {late:.3f} s late at the lowest level")
         return False
 
     def _probe(self, frame: Frame, now: float) -> bool:
-        """Run a hopeless frame all the same if its camera has had no run for a while, or good news."""
+        """Run a frame that will be late if its camera had no run for a while, or a probe in time."""
         camera = self._cameras[frame.camera]
-        if now >= frame.due or now < camera.probe_at or not camera.policy.probed:
+        if now >= frame.deadline or now < camera.probe_at or not camera.policy.probed:
             return False
         frame.probe = True
         return True
@@ -500,27 +508,27 @@ class FrameScheduler:
         predict = self.latency.predict
         seconds = predict(frame.work, frame.level, len(batch) + 1)
         alone = predict(frame.work, frame.level, len(batch)) + predict(frame.work, frame.level)
-        return seconds <= alone and all(now + seconds <= f.due for f in [*batch, frame])
+        return seconds <= alone and all(now + seconds <= f.deadline for f in [*batch, frame])
 
     def _select(self, camera: _Camera, frame: Frame, old: Frame | None, now: float) -> None:
-        """Hand a waiting frame to preparation and let its camera pay for it."""
+        """Hand a waiting frame to preparation and account for its cost."""
         self._waiting.pop(camera.name)
         camera.waiting, camera.preparing, camera.level = None, frame, frame.level
         if not old:
-            self._pay(camera, frame)
+            self._account(camera, frame)
         order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
         frame.reason = f"{order}, level {self.levels[frame.level].name}"
         frame.state, frame.prepare_started = State.PREPARING, now
         self._selected.append(frame)
 
-    def _pay(self, camera: _Camera, frame: Frame) -> None:
-        """Charge a camera for a frame that is to run; what was too much comes back when it has.
+    def _account(self, camera: _Camera, frame: Frame) -> None:
+        """Advance a camera's virtual time by the predicted cost of a frame; corrected when it has run.
 
-        One that goes though it is ahead, since nobody else is ready, is not made to wait for that later.
+        A camera that is ahead and runs because no other is ready does not wait for that later.
         """
-        frame.charge = self._engine_seconds(frame.level, frame.work) / camera.policy.weight
-        camera.vtime = min(camera.vtime, self._vnow) + frame.charge
-        frame.turn = camera.vtime if self._load.overloaded else frame.due
+        frame.virtual_cost = self._engine_seconds(frame.level, frame.work) / camera.policy.weight
+        camera.virtual_time = min(camera.virtual_time, self._virtual_now) + frame.virtual_cost
+        frame.priority = camera.virtual_time if self._load.overloaded else frame.deadline
 
     def _engine_free(self, now: float) -> float:
         if not self._running:
@@ -557,12 +565,14 @@ class FrameScheduler:
         was = self._load.overloaded
         overloaded = load > (LOAD_FITS_AGAIN if was else LOAD_FITS)
         if overloaded and not was:
-            self._vnow = 0.0
+            self._virtual_now = 0.0
             for camera in self._cameras.values():
-                camera.vtime = 0.0
-        if overloaded != was:  # turns are of another kind now: those selected go first, as they stand
+                camera.virtual_time = 0.0
+        if (
+            overloaded != was
+        ):  # priorities before and after cannot be compared: frames already selected go first
             for frame in self._selected:
-                frame.turn = -math.inf
+                frame.priority = -math.inf
         self._load = Load(load, overloaded, level, rates)
 
     # --- bookkeeping ----------------------------------------------------------------------------
@@ -570,14 +580,14 @@ class FrameScheduler:
     def _wait(self, camera: _Camera, frame: Frame) -> None:
         if camera.name not in self._waiting and not camera.preparing and not camera.prepared:
             longest_lag = self._engine_seconds(self._load.level) / camera.policy.weight
-            camera.vtime = max(camera.vtime, self._vnow - longest_lag)
+            camera.virtual_time = max(camera.virtual_time, self._virtual_now - longest_lag)
         camera.waiting = frame
         self._waiting[camera.name] = camera
 
     def _expire(self, now: float) -> None:
-        """End what can only come late, though nothing else happens to it."""
-        late = [c.waiting for c in self._waiting.values() if c.waiting and c.waiting.due < now]
-        late += [f for f in self._selected if f.state is State.PREPARED and f.due < now]
+        """End frames whose deadline has passed."""
+        late = [c.waiting for c in self._waiting.values() if c.waiting and c.waiting.deadline < now]
+        late += [f for f in self._selected if f.state is State.PREPARED and f.deadline < now]
         for frame in late:
             self._end(frame, Outcome.STALE, "its deadline passed while it waited")
 
@@ -585,32 +595,32 @@ class FrameScheduler:
         waiting = [c.waiting for c in self._waiting.values() if c.waiting]
         return [*waiting, *self._selected, *self._running, *self._answered]
 
-    def _doom(self, frame: Frame, outcome: Outcome, reason: str) -> None:
-        """End a frame, now or, where a worker still has it, when that lets go of it."""
+    def _drop_held(self, frame: Frame, outcome: Outcome, reason: str) -> None:
+        """End a frame: now or, while the worker or the engine has it, as soon as that is done with it."""
         if frame.state in (State.PREPARING, State.RUNNING, State.ANSWERED):
-            frame.doom = (outcome, reason)
+            frame.drop_outcome = (outcome, reason)
         else:
             self._end(frame, outcome, reason)
 
     def _end(self, frame: Frame, outcome: Outcome, reason: str, *, now: float | None = None) -> None:
-        """The one way out: free what holds the frame and keep count."""
+        """End a frame: release it and count its outcome. Every frame ends here."""
         self._let_go(frame, now)
         frame.state, frame.reason = State.ENDED, reason
         self.counts[frame.camera][outcome] += 1
         self._ended.append(Ended(frame, outcome, reason))
 
     def _let_go(self, frame: Frame, now: float | None) -> None:
-        """Free what holds the frame and settle its camera's account; the engine had it until ``now``."""
+        """Release the frame and correct its camera's virtual time by what the engine took until ``now``."""
         camera = self._cameras.get(frame.camera)
         if frame.state is State.RUNNING:
             self._running.remove(frame)
             if camera and now is not None:
                 took = (now - frame.run_started) / self._batch
-                camera.vtime += took / camera.policy.weight - frame.charge
+                camera.virtual_time += took / camera.policy.weight - frame.virtual_cost
         elif frame.state in (State.PREPARING, State.PREPARED):
             self._selected.remove(frame)
             if camera:
-                camera.vtime -= frame.charge
+                camera.virtual_time -= frame.virtual_cost
         elif frame.state is State.ANSWERED:
             self._answered.remove(frame)
         if camera:

@@ -29,7 +29,7 @@ class Look:
     view: np.ndarray  #: a ``thumbnail``
     question: Hashable  #: all that the answer depends on beside the picture
     level: int  #: budget level
-    born: float  #: steady seconds at which its age was zero
+    capture_time: float  #: steady seconds at which its age was zero
 
 
 class StillGate:
@@ -55,7 +55,7 @@ class StillGate:
         known, answer = self._known.get(camera, (None, None))
         if known is None or answer is None or known.question != look.question or known.level < look.level:
             return None
-        if not 0.0 <= look.born - known.born <= self.longest:
+        if not 0.0 <= look.capture_time - known.capture_time <= self.longest:
             return None
         if np.abs(known.view - look.view).max() > THRESHOLD:
             return None

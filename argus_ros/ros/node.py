@@ -74,14 +74,14 @@ COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
 
 
 @dataclass(frozen=True)
-class Ticket:
+class FrameContext:
     """What goes through the pipeline with an image."""
 
     header: Header
     image: Image | None  #: kept only while somebody looks at annotated images
 
 
-def _told(transition: Transition) -> Transition:
+def logged_transition(transition: Transition) -> Transition:
     """rclpy turns an exception in a transition into ERROR without a word; say it."""
 
     @wraps(transition)
@@ -92,7 +92,7 @@ def _told(transition: Transition) -> Transition:
             reason = f"{transition.__name__} failed: {type(error).__name__}: {error}"
             node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
             with suppress(Exception):  # what failed may fail again
-                node.close()  # before it is said, for the engine's end is told as well
+                node.close()  # before it is said, because stopping the engine reports an event too
             node.engine_health.changed(EngineState.FAILED, reason)
             raise
 
@@ -159,7 +159,7 @@ class ArgusNode(LifecycleNode):
 
     # --- lifecycle ------------------------------------------------------------------------------
 
-    @_told
+    @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._settings = settings = Settings.of(self._values({}))
@@ -194,7 +194,7 @@ class ArgusNode(LifecycleNode):
         self.pipeline.start()
         return super().on_configure(state)
 
-    @_told
+    @logged_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         self._active = True
@@ -202,7 +202,7 @@ class ArgusNode(LifecycleNode):
             camera.activate()
         return result
 
-    @_told
+    @logged_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
         for camera in self._cameras.values():
@@ -211,12 +211,12 @@ class ArgusNode(LifecycleNode):
             self.pipeline.clear("the node was deactivated")
         return super().on_deactivate(state)
 
-    @_told
+    @logged_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return super().on_cleanup(state)
 
-    @_told
+    @logged_transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return super().on_shutdown(state)
@@ -376,10 +376,10 @@ class ArgusNode(LifecycleNode):
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
         if (pipeline := self.pipeline) and (known := self._cameras.get(camera)):
-            ticket = Ticket(header, image if self._watched() else None)
+            context = FrameContext(header, image if self._watched() else None)
             now = self.get_clock().now().nanoseconds
             with suppress(KeyError):  # the camera has just been taken away
-                pipeline.offer(camera, image, ticket, stamp, now, shared=known.shared)
+                pipeline.offer(camera, image, context, stamp, now, shared=known.shared)
 
     # --- results out: called from the pipeline's threads ----------------------------------------
 
@@ -428,9 +428,9 @@ class ArgusNode(LifecycleNode):
                 raise
 
     def _publish_result(self, report: Report) -> None:
-        ticket, detections = report.header, self._likely(report)
+        context, detections = report.header, self._likely(report)
         if tracker := self._trackers.get(report.camera):
-            detections = tracker.update(detections, conversions.stamp_ns(ticket.header))
+            detections = tracker.update(detections, conversions.stamp_ns(context.header))
         message = self._message(report, detections)
         self._send(message)
         if camera := self._cameras.get(report.camera):
@@ -438,8 +438,8 @@ class ArgusNode(LifecycleNode):
             camera.place(message)
         if conversions.vision_messages:
             self._send(conversions.to_vision(message))
-        if ticket.image and self._annotator:
-            self._annotator.offer(ticket.image, message)
+        if context.image and self._annotator:
+            self._annotator.offer(context.image, message)
 
     def _publish_placed(self, placed: Placed) -> None:
         """Called from the thread of a camera's locator."""
@@ -681,9 +681,9 @@ starts the node with the Fast DDS profile for large images."""
 def main(args: list[str] | None = None) -> int:
     # rclpy's own handlers end the context, and with it spin(); Python's, which they call next, only take
     # note: a KeyboardInterrupt could strike anywhere.
-    told: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: signals.append(number))
     _end_on_hangup()
     if os.environ.get("NO_COLOR"):  # of which rcutils knows nothing
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
@@ -692,7 +692,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         check_words(words)
         rclpy.init(args=words)
-        if told:
+        if signals:
             return 0
         node = ArgusNode()
         for complaint in parameters.unmeant_files(words, node.get_fully_qualified_name()):
@@ -700,10 +700,10 @@ def main(args: list[str] | None = None) -> int:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.start()
-        while not told and rclpy.ok():
+        while not signals and rclpy.ok():
             _spin(executor, node)
     except Exception as error:
-        if told:  # ExternalShutdownException, or whatever rclpy stumbled over when the signal came
+        if signals:  # ExternalShutdownException, or whatever rclpy stumbled over when the signal came
             return 0
         if node is None and isinstance(error, (ParameterError, RuntimeError)):  # the latter is rcl's
             print(f"argus_node: {reason_of(error)}", file=sys.stderr)
@@ -720,7 +720,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor, node: ArgusNode) -> None:
-    """Spin until the context ends or a callback fails, which is told and ends nothing else."""
+    """Spin until the context ends or a callback fails, which is logged and stops nothing else."""
     try:
         executor.spin()
     except ExternalShutdownException:

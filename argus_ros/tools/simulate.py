@@ -112,7 +112,7 @@ class Scenario:
 class Policy(Protocol):
     """What the simulated node asks of a scheduler."""
 
-    def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame: ...
+    def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame: ...
     def next_prepare(self, now: float) -> Frame | None: ...
     def prepared(self, frame: Frame, now: float) -> None: ...
     def next_run(self, now: float) -> list[Frame]: ...
@@ -135,8 +135,15 @@ class Queues:
         self._ended: list[Ended] = []
         self._ids = itertools.count(1)
 
-    def offer(self, camera: str, born: float, now: float, payload: Any = None) -> Frame:
-        frame = Frame(next(self._ids), camera, born, now, born + self._policies[camera].deadline, payload)
+    def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame:
+        frame = Frame(
+            next(self._ids),
+            camera,
+            capture_time,
+            now,
+            capture_time + self._policies[camera].deadline,
+            payload,
+        )
         queue = self._queues[camera]
         queue.append(frame)
         if len(queue) > self._depth:
@@ -236,15 +243,15 @@ class Trace:
 
     def age(self, camera: str) -> dict[str, float | None]:
         """Age of information: how old what a planner knows is, over time (p50, p99, max), in seconds."""
-        news = [(now, frame.born) for now, frame in self.published if frame.camera == camera]
+        news = [(now, frame.capture_time) for now, frame in self.published if frame.camera == camera]
         if not news:
             return {"p50": None, "p99": None, "max": None}
         times = np.array([now for now, _ in news] + [self.scenario.seconds])
-        born = np.maximum.accumulate([born for _, born in news])
+        capture_time = np.maximum.accumulate([capture_time for _, capture_time in news])
         grid = np.arange(times[0], times[-1], 1e-3)
-        ages = grid - born[np.searchsorted(times[:-1], grid, "right") - 1]
+        ages = grid - capture_time[np.searchsorted(times[:-1], grid, "right") - 1]
         p50, p99 = np.percentile(ages, (50, 99)) if len(ages) else (0.0, 0.0)
-        return {"p50": float(p50), "p99": float(p99), "max": float(np.max(times[1:] - born))}
+        return {"p50": float(p50), "p99": float(p99), "max": float(np.max(times[1:] - capture_time))}
 
     def gaps(self, camera: str) -> dict[str, float]:
         """Longest time between two starts of a camera, beside the bound for one under overload."""
@@ -271,7 +278,7 @@ class Trace:
         return {
             "offered": self.offered,
             "published": outcomes[Outcome.PUBLISHED],
-            "published_late": sum(now > frame.due for now, frame in self.published),
+            "published_late": sum(now > frame.deadline for now, frame in self.published),
             "withheld": outcomes[Outcome.WITHHELD],
             "run": sum(len(run.frames) for run in self.runs),
             "dropped": dropped,
@@ -311,8 +318,8 @@ def simulate(scenario: Scenario, policy: Policy) -> Trace:
     while events and events[0][0] <= scenario.seconds:
         now, _, what, payload = heapq.heappop(events)
         if what == "image":
-            name, born, luck = payload
-            policy.offer(name, born, now, luck)
+            name, capture_time, luck = payload
+            policy.offer(name, capture_time, now, luck)
         elif what == "prepared":
             policy.prepared(payload, now)
             working = False
@@ -561,7 +568,7 @@ def _plot(traces: Mapping[str, Trace], file: Path) -> None:
         ages.bar(where, p50, 0.25, color=colour, label=label)
         had = np.array(list(trace.engine_seconds().values()))
         shares.bar(where, had / had.sum(), 0.25, color=colour, label=label)
-        in_time = [now for now, frame in trace.published if now <= frame.due]
+        in_time = [now for now, frame in trace.published if now <= frame.deadline]
         counts, edges = np.histogram(in_time, np.arange(0.0, scenario.seconds + 1e-9, 0.5))
         rates.step(edges[:-1], counts / 0.5, where="post", color=colour, label=label)
     ages.set(title="age of information (p50, p99 pale)", ylabel="s", yscale="log")

@@ -10,7 +10,7 @@ ROS = 1_700_000_000 * S  # the node's ROS clock at steady time 100
 
 def test_age_counts_from_a_stamp_that_agrees_with_the_clock():
     arrival = StampClock().arrive("front", ROS - S // 10, ROS, 100.0)
-    assert arrival.born == pytest.approx(99.9)
+    assert arrival.capture_time == pytest.approx(99.9)
     assert arrival.clear == ()
     assert arrival.warning == ""
 
@@ -19,22 +19,22 @@ def test_age_counts_from_a_stamp_that_agrees_with_the_clock():
 def test_age_counts_from_arrival_where_they_disagree_and_one_warning_says_so(stamp):
     clock = StampClock()
     first = clock.arrive("front", stamp, ROS, 100.0)
-    assert first.born == 100.0
+    assert first.capture_time == 100.0
     assert "camera front" in first.warning
     assert ("use_sim_time" in first.warning) is bool(stamp)
     assert ("header.stamp is zero" in first.warning) is not bool(stamp)
     second = clock.arrive("front", stamp and stamp + S // 30, ROS + S // 30, 100.0 + 1 / 30)
     assert second.warning == ""
-    assert second.born == pytest.approx(100.0 + 1 / 30)
+    assert second.capture_time == pytest.approx(100.0 + 1 / 30)
     assert clock.arrive("rear", stamp, ROS + S // 30, 100.1).warning, "each camera has its own warning"
 
 
 def test_the_bound_on_skew_is_a_choice():
-    assert StampClock(60.0).arrive("front", ROS - 30 * S, ROS, 100.0).born == pytest.approx(70.0)
+    assert StampClock(60.0).arrive("front", ROS - 30 * S, ROS, 100.0).capture_time == pytest.approx(70.0)
 
 
 def test_a_stamp_in_the_future_counts_as_the_arrival():
-    assert StampClock().arrive("front", ROS + S, ROS, 100.0).born == 100.0
+    assert StampClock().arrive("front", ROS + S, ROS, 100.0).capture_time == 100.0
 
 
 def test_repeated_and_slightly_reordered_stamps_are_no_jump():
@@ -77,16 +77,16 @@ def test_a_looped_bag_without_its_clock_warns_of_both_in_one_line():
     clock.arrive("front", 20 * S, ROS, 100.0)
     back = clock.arrive("front", S, ROS + S, 101.0)
     assert back.clear == ("front",)
-    assert back.born == 101.0
+    assert back.capture_time == 101.0
     assert back.warning.count("camera front") == 1, "the skew was said before"
 
 
 def test_a_stamp_of_zero_now_and_then_is_no_jump() -> None:
     clock = StampClock()
-    for stamp, born in ((ROS, 100.0), (0, 101.0), (ROS + S, 101.0)):
+    for stamp, capture_time in ((ROS, 100.0), (0, 101.0), (ROS + S, 101.0)):
         arrival = clock.arrive("front", stamp, ROS + S, 101.0)
         assert arrival.clear == ()
-        assert arrival.born == pytest.approx(born)
+        assert arrival.capture_time == pytest.approx(capture_time)
 
 
 def test_publishers_that_share_a_topic_have_a_time_each() -> None:
@@ -98,12 +98,12 @@ def test_publishers_that_share_a_topic_have_a_time_each() -> None:
         old = clock.arrive("front", ros - 3 * S, ros, now, shared=True)
         assert live.clear + old.clear == ()
         assert live.warning + old.warning == ""
-        assert (live.born, old.born) == (pytest.approx(now), pytest.approx(now - 3.0))
+        assert (live.capture_time, old.capture_time) == (pytest.approx(now), pytest.approx(now - 3.0))
 
 
 def test_a_simulated_time_that_has_not_begun_is_no_skew() -> None:
     clock = StampClock()
     before = clock.arrive("front", stamp=10**18, ros_now=0, now=1.0)
-    assert (before.born, before.warning) == (1.0, "")
+    assert (before.capture_time, before.warning) == (1.0, "")
     begun = clock.arrive("front", stamp=10**18, ros_now=10**18 + 10**8, now=2.0)
-    assert (begun.born, begun.warning) == (pytest.approx(1.9), "")
+    assert (begun.capture_time, begun.warning) == (pytest.approx(1.9), "")

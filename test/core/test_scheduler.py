@@ -51,7 +51,7 @@ def ends(s):
 
 def test_a_frame_goes_through_both_stages_and_is_published():
     s = scheduler("front")
-    offered = s.offer("front", born=0.95, now=1.0, payload="image")
+    offered = s.offer("front", capture_time=0.95, now=1.0, payload="image")
     frame = s.next_prepare(1.0)
     assert frame is offered
     assert frame.payload == "image"
@@ -330,7 +330,7 @@ def test_a_frame_that_cannot_be_in_time_is_dropped_before_work_is_spent():
     s.next_run(1.005)
     s.finished(probe, 1.025)
     s.take_ended()
-    s.offer("front", born=0.87, now=1.05)  # 0.020 s left, 0.025 s needed
+    s.offer("front", capture_time=0.87, now=1.05)  # 0.020 s left, 0.025 s needed
     assert s.next_prepare(1.05) is None
     (end,) = s.take_ended()
     assert end.outcome is Outcome.STALE
@@ -644,7 +644,7 @@ def test_a_policy_changes_while_it_runs():
     s = scheduler("front")
     waiting = s.offer("front", 1.0, 1.0)
     s.set_policy("front", CameraPolicy(deadline=0.5))
-    assert waiting.due == 1.5
+    assert waiting.deadline == 1.5
 
 
 def test_a_deadline_out_of_reach_is_refused_with_the_shortest_that_works():
@@ -653,7 +653,7 @@ def test_a_deadline_out_of_reach_is_refused_with_the_shortest_that_works():
     s = scheduler("front")
     with pytest.raises(PolicyError):
         s.set_policy("front", CameraPolicy(deadline=0.006))
-    assert s.offer("front", 1.0, 1.0).due == 1.2, "the policy is as it was"
+    assert s.offer("front", 1.0, 1.0).deadline == 1.2, "the policy is as it was"
 
 
 def test_a_deadline_is_not_refused_because_the_machine_is_busy():
@@ -789,7 +789,7 @@ class Events(RuleBasedStateMachine):
     def finished(self):
         frame = self.unpublished.pop()
         if self.s.finished(frame, self.now):
-            assert self.now <= frame.due
+            assert self.now <= frame.deadline
 
     @rule()
     def engine(self):
@@ -865,8 +865,8 @@ class Watched:
         self.now = 0.0
         self.busy = self.selected = 0
 
-    def offer(self, camera, born, now, payload=None):
-        frame = self.s.offer(camera, born, now, payload)
+    def offer(self, camera, capture_time, now, payload=None):
+        frame = self.s.offer(camera, capture_time, now, payload)
         if frame.state is State.WAITING:
             self.newest[camera] = frame
         return frame
@@ -876,7 +876,7 @@ class Watched:
         frame = self.s.next_prepare(now)
         if frame:
             assert frame is self.newest[frame.camera], "newest wins"
-            assert now <= frame.due
+            assert now <= frame.deadline
         elif not self.busy and not any(
             f.state in (State.PREPARING, State.PREPARED) for f in self.newest.values()
         ):
@@ -891,7 +891,7 @@ class Watched:
         batch = self.s.next_run(now)
         for frame in batch:
             seconds = self.s.latency.predict("run", frame.level, len(batch))
-            assert frame.probe or now + seconds <= frame.due, "nothing past saving is run"
+            assert frame.probe or now + seconds <= frame.deadline, "nothing past saving is run"
             assert self.started.get(frame.camera, 0) < frame.id, "never an older one after a newer"
             self.started[frame.camera] = frame.id
             assert not frame.probe or self.probe_due(frame.camera, now), "a second lies before a probe"
@@ -902,7 +902,7 @@ class Watched:
     def finished(self, frame, now):
         self.busy -= 1
         published = self.s.finished(frame, now)
-        assert published == (now <= frame.due)
+        assert published == (now <= frame.deadline)
         if published and frame.probe:
             del self.ran[frame.camera]
         return published
@@ -913,7 +913,7 @@ class Watched:
     def take_ended(self):
         ended = self.s.take_ended()
         for end in ended:
-            dropped_early = end.outcome is Outcome.STALE and self.now < end.frame.due
+            dropped_early = end.outcome is Outcome.STALE and self.now < end.frame.deadline
             assert not (dropped_early and self.probe_due(end.frame.camera, self.now)), "a probe was due"
         return ended
 

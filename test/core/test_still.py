@@ -29,8 +29,8 @@ def with_box(x: int, y: int, side: int = 5, contrast: int = 40) -> np.ndarray:
     return picture
 
 
-def look(picture: np.ndarray, born: float = 0.0, question: str = "detect", level: int = 0) -> Look:
-    return Look(thumbnail(picture), question, level, born)
+def look(picture: np.ndarray, capture_time: float = 0.0, question: str = "detect", level: int = 0) -> Look:
+    return Look(thumbnail(picture), question, level, capture_time)
 
 
 def recalled(before: np.ndarray, after: np.ndarray) -> bool:
@@ -74,14 +74,14 @@ def test_what_moves_slowly_is_noticed_when_it_has_gone_far_enough() -> None:
     [
         {"question": "ground"},
         {"level": 1},
-        {"born": 1.01},
-        {"born": -0.1},  # time went back
+        {"capture_time": 1.01},
+        {"capture_time": -0.1},  # time went back
     ],
 )
 def test_what_else_an_answer_depends_on(other: dict) -> None:
     gate = StillGate(longest=1.0)
     gate.remember("front", look(room()), ANSWER)
-    assert gate.recall("front", look(room(), born=1.0)) is not None
+    assert gate.recall("front", look(room(), capture_time=1.0)) is not None
     assert gate.recall("front", look(room(), **other)) is None
 
 

@@ -41,14 +41,14 @@ def test_eight_cameras_on_a_third_of_the_engine_they_need(noise, ahead):
     for camera, weight in zip(had, weights, strict=True):
         assert had[camera] / sum(had.values()) == pytest.approx(weight / 12, rel=0.05)
     assert trace.share_error() <= 0.05
-    assert all(now <= frame.due for now, frame in trace.published)
+    assert all(now <= frame.deadline for now, frame in trace.published)
     assert trace.summary()["withheld"] <= 0.01 * len(trace.runs)
     assert trace.busy() >= 0.97
     for camera in had:
         gap = trace.gaps(camera)
         assert gap["max"] <= gap["bound"] - ahead * max(run.end - run.start for run in trace.runs)
     fifo = simulate(scenario, policies["fifo"])
-    late = sum(now > frame.due for now, frame in fifo.published)
+    late = sum(now > frame.deadline for now, frame in fifo.published)
     assert late > 0.9 * len(fifo.published), "what a queue of ten does to the same cameras"
     assert all(trace.age(c)["p50"] < fifo.age(c)["p50"] for c in had)
     robin = simulate(scenario, policies["round_robin"])
@@ -82,7 +82,7 @@ def test_full_rate_two_seconds_after_the_engine_recovers(count, rate, seconds, d
     for camera in scenario.cameras:  # while it is slow, work is spent on probes only
         starts = [r.start for r in trace.runs if r.frames[0].camera == camera and 12.0 <= r.start < 20.0]
         assert len(starts) <= 9
-    assert all(now <= frame.due for now, frame in trace.published)
+    assert all(now <= frame.deadline for now, frame in trace.published)
     assert sum(counts[Outcome.WITHHELD] for counts in scheduler.counts.values()) < 14 * count
 
 
@@ -122,7 +122,7 @@ def test_batches_raise_what_an_overloaded_engine_gets_done():
         traces.append(simulate(scenario, scenario.scheduler()))
     single, batched = traces
     assert len(batched.published) > 1.3 * len(single.published)
-    assert all(now <= frame.due for now, frame in batched.published)
+    assert all(now <= frame.deadline for now, frame in batched.published)
 
 
 def test_overlap_is_worth_what_preparation_costs():
