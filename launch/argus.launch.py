@@ -12,10 +12,10 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+# Of the standard library alone: `ros2 launch` runs outside the environment that has the node's packages.
 from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
-from argus_ros.ros.parameters import all_specs
 
-CAMERA = all_specs(())["cameras"].default[0]
+CAMERA = "front"  # the node's default
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 ARGUMENTS = {
     "camera": (CAMERA, "Name of the camera: what DetectionArray.camera says."),

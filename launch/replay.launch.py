@@ -7,7 +7,6 @@ writes a report and compares runs.
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+PYTHON = "python3"  # the first of the path, which is the node's; that of `ros2 launch` may be another
 ARGUMENTS = {
     "bag": (None, "The rosbag2 bag to play."),
     "rate": ("1.0", "Times recorded speed."),
@@ -73,7 +73,7 @@ def play_when_ready(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = "/" + "/".join(filter(None, (*namespace.split("/"), name)))
     patience = LaunchConfiguration("patience").perform(context)
     ready = ExecuteProcess(
-        cmd=[sys.executable, "-m", "argus_ros.ros.ready", node, "--timeout", patience], output="screen"
+        cmd=[PYTHON, "-m", "argus_ros.ros.ready", node, "--timeout", patience], output="screen"
     )
     bag = player(context)
 
@@ -95,6 +95,6 @@ def player(context: LaunchContext) -> ExecuteProcess:
     if find_spec("ros2bag"):
         play = ["ros2", "bag", "play", "--clock", "100"]
     else:
-        play = [sys.executable, "-m", "argus_ros.ros.player", "--clock"]
+        play = [PYTHON, "-m", "argus_ros.ros.player", "--clock"]
     command = [*play, *loop, "--rate", given["rate"], given["bag"]]
     return ExecuteProcess(cmd=command, output="screen")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
-INTERFACE = Path(__file__).parent.parent / "docs" / "interface.md"
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+INTERFACE = ROOT / "docs" / "interface.md"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -34,6 +37,25 @@ def test_every_argument_is_described(file: Path) -> None:
 
 def test_every_launch_file_is_documented() -> None:
     assert set(re.findall(r"\w+\.launch\.py", INTERFACE.read_text())) == {file.name for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_it_needs_nothing_of_the_nodes_environment(file: Path) -> None:
+    """`ros2 launch` runs in the system's Python, where the node's packages are in a virtual environment."""
+    tree = ast.parse(file.read_text())
+    imports = (node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    own = [module for module in imports if module.startswith("argus_ros")]
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; {'; '.join(f'import {module}' for module in own)}"
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)  # -S: no installed packages
+    assert "sys.executable" not in file.read_text()
+
+
+def test_its_camera_is_the_nodes_own() -> None:
+    pytest.importorskip("rclpy", reason="the parameters' table has their descriptors")
+    from argus_ros.ros.parameters import all_specs
+
+    (default,) = all_specs(())["cameras"].default
+    assert f'CAMERA = "{default}"' in (ROOT / "launch" / "argus.launch.py").read_text()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

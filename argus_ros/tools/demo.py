@@ -161,6 +161,8 @@ def _play(
         for topic, message in messages:
             records[message["camera"]].hear(topic, message)
             shown.update(_table(records))
+    if not console.is_terminal:  # where it is one, the table ends its line itself
+        console.line()
     return dict(records)
 
 
