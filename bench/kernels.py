@@ -1,6 +1,6 @@
 """The kernels of a decode step: which there are, whether they compile, and how long they take.
 
-python3 bench/kernels.py                             # writes the table of docs/kernels.md
+python3 bench/kernels.py                             # writes the tables of docs/kernels.md
 python3 bench/kernels.py --compile argus-256m --cards 87,90    # for cards that need not be here
 python3 bench/kernels.py --measure argus-256m smolvlm-256m --json bench/results/gpu_kernels.json   # on a GPU
 """
@@ -11,11 +11,10 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -27,13 +26,14 @@ from torch import Tensor
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.tools import machine
-from argus_ros.vlm import architecture, configurations, fused
+from argus_ros.vlm import architecture, choosing, configurations, fused
 from argus_ros.vlm.architecture import TextShape
 from argus_ros.vlm.decoder import Decoder
 from argus_ros.vlm.fused import Launch, Tuning
 from argus_ros.vlm.weights import Weights
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "kernels.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, RESULTS = ROOT / "docs" / "kernels.md", ROOT / "bench" / "results" / "gpu_kernels.json"
 #: Models, those of the table first by name; places that a step sees, and output rows of a task.
 TABLED = "argus-256m", "smolvlm-256m", "internvl3-2b"
 MODELS = {
@@ -45,7 +45,6 @@ MODELS = {
 }
 #: Tokens that a step is measured with.
 TOKENS = 1, 2, 4, 8, 16
-RUNS = 30
 DTYPE = torch.bfloat16
 FLOATS = {"acc_ptr", "peak_ptr", "sum_ptr", "part_ptr", "logit_ptr"}
 LONGS = {"place_ptr", "token_ptr", "count_ptr", "register_ptr", "next_ptr", "chain_ptr", "length_ptr"}
@@ -84,8 +83,34 @@ def main() -> int:
         marks = r"(<!-- kernels -->\n).*?(<!-- /kernels -->)"
         text = "\n\n".join(table(name) for name in TABLED)
         page = re.sub(marks, lambda found: f"{found[1]}{text}\n{found[2]}", PAGE.read_text(), flags=re.S)
+        marks, text = marks.replace("kernels", "steps"), steps(json.loads(RESULTS.read_text()))
+        page = re.sub(marks, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
         PAGE.write_text(page)
     return 0
+
+
+def steps(result: dict[str, Any]) -> str:
+    """What ``--measure`` has found."""
+    where, versions = result["machine"], result["versions"]
+    lines = [
+        f"{where['gpu']}, driver {where['driver']}, torch {versions['torch']}, "
+        f"triton {versions['triton']}; bfloat16, medians of steps in a CUDA graph; {result['date']}, commit "
+        f"{result['commit']} ([command and all figures](../bench/results/{RESULTS.stem}.txt)):",
+        "",
+        "| | tokens | plain ms | fused ms | with | each kernel with its best |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model, counts in result["kernels"].items():
+        for count, times in counts.items():
+            each = times.get("kernels", {}).values()
+            layers = shape_of(model).layers
+            best = f"{sum(min(tried.values()) for tried in each) * layers / 1e3:.2f}" if each else ""
+            way = min(
+                (way for way, took in times.items() if isinstance(took, float) and way != "plain"),
+                key=times.__getitem__,
+            )
+            lines.append(f"| {model} | {count} | {times['plain']:.2f} | {times[way]:.2f} | {way} | {best} |")
+    return "\n".join(lines)
 
 
 def shape_of(name: str) -> TextShape:
@@ -169,7 +194,7 @@ def compile_one(launch: Launch, card: int) -> Any:
         for name in kinds
         if name.endswith("_ptr") or name == "capacity"
     }
-    options = {"num_warps": 4, "num_stages": 2, "launch_pdl": card >= 90}
+    options = {"num_warps": launch.warps, "num_stages": 2, "launch_pdl": card >= 90}
     source = ASTSource(function, kinds, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
 
@@ -207,11 +232,6 @@ def tunings(device: torch.device, each: bool) -> list[Tuning]:
     ]
 
 
-def label(tuning: Tuning) -> str:
-    early = ", launched early" if tuning.launch_early else ""
-    return f"{tuning.blocks} blocks, {tuning.warps} warps, {tuning.split} places{early}"
-
-
 def inputs(count: int, width: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Tokens (1, count, width) and their places, near the end of what they see."""
     x = torch.randn(1, count, width, device=device, dtype=DTYPE)
@@ -221,9 +241,9 @@ def inputs(count: int, width: int, reach: int, device: torch.device) -> tuple[Te
 @torch.inference_mode()
 def warm(shape: TextShape, reach: int, device: torch.device, count: int, tuning: Tuning) -> str:
     """Compile what one measurement needs; why it cannot be, or nothing."""
-    kernels = fused.Fused(drawn(replace(shape, layers=1), reach, device), tuning)
+    kernels = fused.Fused(drawn(replace(shape, layers=1), reach, device), tuning, tuning)
     kernels(*inputs(count, shape.width, reach, device), reach)
-    return f"{count} tokens: {label(tuning)} does not run" if kernels.broken else ""
+    return f"{count} tokens: {tuning} does not run" if kernels.broken else ""
 
 
 def compile_ahead(names: list[str], device: torch.device, tokens: list[int], each: bool) -> None:
@@ -250,28 +270,30 @@ def measured(name: str, device: torch.device, tokens: list[int], each: bool) -> 
     shape, reach = shape_of(name), MODELS[name][0]
     decoder = drawn(shape if device.type == "cuda" else replace(shape, layers=1), reach, device)
     found: dict[str, Any] = {}
+    timer = choosing.timer_of(device)
     for count in tokens:
         x, places = inputs(count, shape.width, reach, device)
         decoder.fused = None
         wanted = decoder(x, places, reach).float()
-        times: dict[str, Any] = {"plain": replayed(lambda: decoder(x, places, reach), device)}  # noqa: B023
+        times: dict[str, Any] = {"plain": timer(lambda: decoder(x, places, reach))}  # noqa: B023
         print(f"{name}, {count} tokens: plain {times['plain']:.4f} ms", flush=True)
         for tuning in Tuning.tried(device):
-            kernels = fused.Fused(decoder, tuning)
+            kernels = fused.Fused(decoder, tuning, tuning)
             made = kernels(x, places, reach)
             if made is None:
-                times[label(tuning)] = None
+                times[str(tuning)] = None
                 continue
             off = float((made.float() - wanted).norm() / wanted.norm())
-            times[label(tuning)] = replayed(lambda: kernels(x, places, reach), device)  # noqa: B023
+            times[str(tuning)] = timer(lambda: kernels(x, places, reach))  # noqa: B023
             print(
-                f"{name}, {count} tokens: {label(tuning)} {times[label(tuning)]:.4f} ms, off by {off:.1e}",
+                f"{name}, {count} tokens: {tuning} {times[str(tuning)]:.4f} ms, off by {off:.1e}",
                 flush=True,
             )
         found[str(count)] = times
+        yield found
         if each:
             times["kernels"] = singly(decoder, x, places, reach, device)
-        yield found
+            yield found
 
 
 def singly(
@@ -279,20 +301,21 @@ def singly(
 ) -> dict[str, dict[str, float]]:
     """Microseconds of each kernel by itself, an average over the layers, by tuning."""
     found: dict[str, dict[str, float]] = {}
+    timer = choosing.timer_of(device)
     for tuning in tunings(device, each=True):
-        kernels = fused.Fused(decoder, tuning)
+        kernels = fused.Fused(decoder, tuning, tuning)
         if kernels(x, places, reach) is None:
             continue
         planned = list(kernels.launches(x.clone(), places, reach))
-        for name in dict.fromkeys(name for name, *_ in planned):
+        for name in dict.fromkeys(name for name, _ in planned):
 
             def run() -> None:
-                for one, launch, arguments in planned:  # noqa: B023
+                for one, kernel in planned:  # noqa: B023
                     if one == name:  # noqa: B023
-                        kernels.launch(launch, *arguments)  # noqa: B023
+                        kernel()
 
-            took = replayed(run, device) * 1e3 / len(decoder.layers)
-            found.setdefault(name, {})[label(tuning)] = round(took, 3)
+            took = timer(run) * 1e3 / len(decoder.layers)
+            found.setdefault(name, {})[str(tuning)] = round(took, 3)
     read = fused.layer(decoder.shape, 1, x.shape[1], reach, Tuning(), 2)
     for name, times in found.items():
         order = sorted(times, key=lambda tuning: times[tuning])
@@ -302,31 +325,6 @@ def singly(
     best = sum(min(times.values()) for times in found.values()) * len(decoder.layers) / 1e3
     print(f"  together, each with its best: {best:.4f} ms", flush=True)
     return found
-
-
-def replayed(run: Callable[[], object], device: torch.device) -> float:
-    """Median milliseconds of what is replayed from a CUDA graph; on the CPU of what is just run."""
-    if device.type == "cpu":
-        started = time.perf_counter()
-        run()
-        return (time.perf_counter() - started) * 1e3
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    times = []
-    for _ in range(RUNS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -215,7 +215,43 @@ def by_cameras(recipe: str, results: Results) -> Iterator[str]:
             )
 
 
-SOURCES: tuple[Callable[[str, Results], Iterator[str]], ...] = (by_bench, by_pixels, by_films, by_cameras)
+def by_kernels(recipe: str, results: Results) -> Iterator[str]:
+    """What fused kernels make of a step, the best of those tried."""
+    for name, result in results.items():
+        if recipe == "fused_kernels" and "kernels" in result:
+            steps = [
+                f"{model}, {count} token{'s' * (count != '1')}, {times['plain']:.2f} to "
+                f"{min(t for way, t in times.items() if way not in ('plain', 'kernels') and t):.2f} ms"
+                for model, counts in result["kernels"].items()
+                for count, times in counts.items()
+            ]
+            yield (
+                f"a step of the decoder on {place(result)}, plain and with the fastest kernels, "
+                f"{'; '.join(steps)} (`bench/results/{name}.txt`, [how](kernels.md#figures))"
+            )
+
+
+def by_heads(recipe: str, results: Results) -> Iterator[str]:
+    """What a head for whole boxes saves, checked."""
+    for name, result in results.items():
+        ways = result.get("ways", {})
+        if recipe == "box_draft" and "whole boxes, checked" in ways:
+            passes = (ways[way]["passes_per_frame"] for way in ("place by place", "whole boxes, checked"))
+            yield (
+                "a head trained for argus-nano, {:.1f} to {:.1f} passes a frame, ".format(*passes)
+                + f"{result['checked_alike']} answers of {result['scenes']} the same to the token "
+                f"(`bench/whole_boxes.py`, `bench/results/{name}.json`)"
+            )
+
+
+SOURCES: tuple[Callable[[str, Results], Iterator[str]], ...] = (
+    by_bench,
+    by_pixels,
+    by_films,
+    by_cameras,
+    by_kernels,
+    by_heads,
+)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,7 @@ def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
         "outside_model_percent": round(100 * (1 - model / middle.total), 1),
         "synchronisations": {stage: counted.syncs[stage] for stage in STAGES if stage in counted.syncs},
         "bottleneck": bottleneck(host, runner.recipes, workload.usable(runner)),
+        **({"chosen": runner.chosen} if isinstance(runner, workload.EngineRunner) else {}),
         "timeline_ms": [[s.stage, round(s.start * 1e3, 3), round(s.end * 1e3, 3)] for s in middle.spans],
     }
 
@@ -370,7 +371,10 @@ def text(measured: dict[str, Any]) -> str:
     if device:
         lines.append("host / device")
     lines += ["", *bench.table(header, rows), ""]
-    return "\n".join([*lines, *(f"{name}: {p['bottleneck']}" for name, p in profiles.items())])
+    lines += [f"{name}: {p['bottleneck']}" for name, p in profiles.items()]
+    return "\n".join(
+        [*lines, *(f"{n}, by timing: {p['chosen']}" for n, p in profiles.items() if "chosen" in p)]
+    )
 
 
 def _cell(figures: dict[str, Any], stage: str, device: bool) -> str:

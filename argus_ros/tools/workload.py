@@ -30,6 +30,7 @@ from argus_ros.vlm.engine import Engine, recipes_in_force
 from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.generic import GenericEngine
 from argus_ros.vlm.grammar import FULL, Grammar
+from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.reference import TransformersModel
 from argus_ros.vlm.tokens import Prompt
@@ -153,7 +154,10 @@ class EngineRunner:
             threads=setting.threads,
         )
         self.engine = Engine(config)
+        self.engine.warm_up()
         self.model = self.engine.model
+        assert isinstance(self.model, NativeModel)  # of presets with lean_modules
+        self.chosen = str(self.model.choices)  #: by timing
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize

@@ -120,11 +120,15 @@ class Decoder:
         A token sees what stands at its own place and before it. All places are below ``reach``.
         Returns the normed hidden states (rows, n, width).
         """
-        s, (rows, count, width) = self.shape, x.shape
-        if self.fused and self.fused.takes(rows, count):
+        if self.fused and self.fused.takes(*x.shape[:2]):
             made = self.fused(x, places, reach, first)
             if made is not None:
                 return made
+        return self.plain(x, places, reach, first)
+
+    def plain(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
+        """The same without fused kernels."""
+        s, (rows, count, width) = self.shape, x.shape
         group, rotated = s.heads // s.kv_heads, s.heads + s.kv_heads
         x = x.flatten(0, 1).clone()
         cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]

@@ -17,6 +17,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
 from argus_ros.vlm import answers, architecture, boxes, formats, fused, grammar, prompts
+from argus_ros.vlm.choosing import Kept
 from argus_ros.vlm.drafts import Draft, Memories, Memory
 from argus_ros.vlm.formats.reading import Sizes
 from argus_ros.vlm.generation import Frame, Generated, Job, Limits, Model
@@ -118,19 +119,31 @@ class Engine:
         )
 
     def warm_up(self) -> None:
-        """Run on a grey picture, so that the first frame does not pay for what is lazy; and time it."""
+        """Run on a grey picture, so that the first frame pays for nothing lazy; choose; and time it."""
         word = self.tokens.decode(self.tokens.text[:1])
         task = Task(self.info.tasks[0], self.info.classes or (word,), word)
         frame = (640, 480) if self.recipes.device_resize else (0, 0)
         request = FrameRequest(0, 0, 0, 0, 640, 480, task, max_detections=1, max_new_tokens=8, frame=frame)
         pixels = np.full(request.shape(self.info.tile), 127, np.uint8)
         self.run([request], [pixels])
+        self.choose()
         seconds = []
         for _ in range(3):  # the best of them, for a machine that starts up is a busy one
             started = time.monotonic()
             self.run([request], [pixels])
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
+
+    def choose(self) -> None:
+        """Take what is fastest on this device, by timing it now or as remembered from an earlier start."""
+        if not isinstance(self.model, NativeModel):
+            return
+        started = time.monotonic()
+        # A CPU is timed in no time, but wrongly while others use it: that is not to be kept.
+        kept = Kept() if self.model.device.type == "cuda" else None
+        measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept)
+        how = f"timed in {time.monotonic() - started:.1f} s" if measured else "as timed earlier"
+        log.info("chosen for %s, %s: %s", self.info.device, how, self.model.choices)
 
     def pin(self, memory: np.ndarray) -> None:
         """Register memory in which frames will lie with the device, for good (recipe ``pinned_async``)."""

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +38,11 @@ LONG = 2048
 TOKENS_TILE, MATRIX_TILE, KEYS_TILE = 1 << 14, 1 << 15, 1 << 15
 #: Products of a query and a key that a block makes at a time: fewer where no tensor core makes them.
 QUERIES = 1 << 15
+#: Of these a warp has so many in hand where blocks have as many warps as fit.
+WARP_TILE = 1 << 13
 #: Logits that a block looks at at a time.
-CHOICES = 2048
+CHOICES, CHOICE_WARPS = 2048, 4
+ATTENTION_WARPS = 4
 #: What the kernel of a choice knows of a row's registers and of the grammar's states.
 STATES = {
     "PLACE": PLACE,
@@ -79,9 +83,13 @@ class Tuning:
     """What may be chosen by measurement; every choice gives the same numbers up to rounding."""
 
     blocks: int = 132  #: that a product is cut into at least, where it is long enough: one for each processor
-    warps: int = 4
+    warps: int = 0  #: of a block; 0: as many as what it multiplies is worth
     split: int = 256  #: places of the cache that a block looks at
     launch_early: bool = False  #: programmatic dependent launch: compute capability 9.0
+
+    def __str__(self) -> str:
+        early = ", launched early" if self.launch_early else ""
+        return f"{self.blocks} blocks, {self.warps or 'fitting'} warps, {self.split} places{early}"
 
     @staticmethod
     def tried(device: torch.device) -> list[Tuning]:
@@ -90,11 +98,9 @@ class Tuning:
             return [Tuning(blocks=1)]
         blocks = torch.cuda.get_device_properties(device).multi_processor_count
         early = torch.cuda.get_device_capability(device) >= (9, 0)
-        found = [Tuning(blocks, warps, split) for warps, split in ((4, 256), (2, 256), (4, 128), (8, 256))]
-        found.append(Tuning(2 * blocks, 2, 256))
-        if early:
-            found += [Tuning(t.blocks, t.warps, t.split, True) for t in (found[1], found[0], found[-1])]
-        return found
+        # The first is the best that was measured on an H200. They are few: each takes seconds to compile.
+        cuts = ((blocks, 4, 256), (2 * blocks, 0, 256), (4 * blocks, 0, 256), (blocks, 4, 128))
+        return [Tuning(*cut, early) for cut in cuts]
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Launch:
     grid: tuple[int, ...]
     constants: dict[str, int]
     numbers: int  #: that it reads of matrices or of the cache
+    warps: int
 
     @property
     def blocks(self) -> int:
@@ -126,18 +133,22 @@ def layer(
     gated = _product(tokens, s.mlp, width, tuning, size, matrices=2)
     out, down = (_product(tokens, width, k, tuning, size, split=True) for k in (heads, s.mlp))
     look = _look(s, count, reach, tuning, size)
+    # Whoever norms tokens has work with them, too.
+    norms = turned["MP"] if tokens > 1 else 0
     found = {
         "qkv": Launch(
             "qkv",
             (sides, -(-half // turned["BN"])),
             {"K": width, "HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **turned},
             sides * s.head_dim * width,
+            _warps(tuning, turned, 2 * turned["BN"] + norms, size),
         ),
         "attention": Launch(
             "attention",
             (rows * s.kv_heads, look["SPLITS"]),
             {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **look},
             2 * rows * s.kv_heads * reach * s.head_dim,
+            tuning.warps or ATTENTION_WARPS,
         ),
         "combine": Launch(
             "combine",
@@ -149,18 +160,28 @@ def layer(
                 "SP": max(2, _power(look["SPLITS"])),
             },
             0,
+            tuning.warps or 1,
         ),
         "out": Launch(
-            "project", (-(-width // out["BN"]), out["SPLITS"]), {"K": heads, "N": width, **out}, heads * width
+            "project",
+            (-(-width // out["BN"]), out["SPLITS"]),
+            {"K": heads, "N": width, **out},
+            heads * width,
+            _warps(tuning, out, out["BN"], size),
         ),
         "gate_up": Launch(
-            "gate_up", (-(-s.mlp // gated["BN"]),), {"K": width, "N": s.mlp, **gated}, 2 * s.mlp * width
+            "gate_up",
+            (-(-s.mlp // gated["BN"]),),
+            {"K": width, "N": s.mlp, **gated},
+            2 * s.mlp * width,
+            _warps(tuning, gated, 2 * gated["BN"] + norms, size),
         ),
         "down": Launch(
             "project",
             (-(-width // down["BN"]), down["SPLITS"]),
             {"K": s.mlp, "N": width, **down},
             s.mlp * width,
+            _warps(tuning, down, down["BN"], size),
         ),
     }
     if look["SPLITS"] == 1:
@@ -171,7 +192,9 @@ def layer(
 def head(shape: TextShape, rows: int, columns: int, tuning: Tuning, size: int) -> Launch:
     """The output layer for each row's last token."""
     cut = _product(rows, columns, shape.width, tuning, size)
-    return Launch("logits", (-(-columns // cut["BN"]),), {"K": shape.width, **cut}, columns * shape.width)
+    warps = _warps(tuning, cut, cut["BN"] + (cut["MP"] if rows > 1 else 0), size)
+    grid = (-(-columns // cut["BN"]),)
+    return Launch("logits", grid, {"K": shape.width, **cut}, columns * shape.width, warps)
 
 
 def choice(rows: int, columns: int, longest: int) -> Launch:
@@ -179,7 +202,7 @@ def choice(rows: int, columns: int, longest: int) -> Launch:
     block = min(_power(columns), CHOICES)
     cut = {"BC": block, "BLOCKS": -(-columns // block)}
     constants = {"LONGEST": longest, "LP": _power(longest), **cut, **STATES}
-    return Launch("choose", (rows,), constants, 0)
+    return Launch("choose", (rows,), constants, 0, CHOICE_WARPS)
 
 
 def _product(
@@ -200,6 +223,11 @@ def _product(
     inner = max(16, min(_power(part), _power(room + 1) // 2))
     cut = {"MP": padded, "BN": columns, "BK": inner}
     return {**cut, "SPLITS": splits} if split else cut
+
+
+def _warps(tuning: Tuning, cut: dict[str, int], rows: int, size: int) -> int:
+    """Warps of a block that has ``rows`` rows of numbers in hand, of matrices and of tokens that it norms."""
+    return tuning.warps or min(8, _power(max(1, rows * cut["BK"] * size // WARP_TILE)))
 
 
 def _look(shape: TextShape, count: int, reach: int, tuning: Tuning, size: int) -> dict[str, int]:
@@ -224,11 +252,12 @@ class Fused:
     A kernel that cannot be compiled or launched here ends their use, with one line in the log.
     """
 
-    def __init__(self, decoder: Decoder, tuning: Tuning) -> None:
+    def __init__(self, decoder: Decoder, one: Tuning | None, several: Tuning | None) -> None:
+        """``one`` is for passes of one token, ``several`` for those of more; None has them run plainly."""
         from argus_ros.vlm import kernels
 
         self._kernels = kernels
-        self.decoder, self.tuning = decoder, tuning
+        self.decoder, self.one, self.several = decoder, one, several
         self.broken = False
         self._matrices = [
             [matrix.t().contiguous() for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)]
@@ -238,7 +267,11 @@ class Fused:
         self.arrived = torch.zeros(decoder.shape.width, dtype=torch.int32, device=decoder.embedding.device)
 
     def takes(self, rows: int, count: int) -> bool:
-        return not self.broken and rows <= MOST_ROWS and count <= MOST_TOKENS
+        few = rows <= MOST_ROWS and count <= MOST_TOKENS
+        return few and not self.broken and self._tuning(rows * count) is not None
+
+    def _tuning(self, tokens: int) -> Tuning | None:
+        return self.one if tokens == 1 else self.several
 
     def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor | None:
         """The same as ``Decoder.__call__``; None where that has to do it."""
@@ -255,8 +288,9 @@ class Fused:
         def run() -> tuple[Tensor, Tensor, Tensor]:
             places = registers[:, PLACE, None] + torch.arange(longest, device=registers.device)
             states = self.states(self.decoder.embed(registers[:, LIMIT + 1 :]), places, reach)
-            logits = self.logits(states, tables[-1], registers)
-            return (*self.choose(registers, logits, tables, longest), logits)
+            tuning = self._tuning(len(registers) * longest) or Tuning()
+            logits = self.logits(tuning, states, tables[-1], registers)
+            return (*self.choose(tuning, registers, logits, tables, longest), logits)
 
         return self._attempt(run)
 
@@ -273,18 +307,19 @@ class Fused:
     def states(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
         """The same before the last norm."""
         x = x.clone(memory_format=torch.contiguous_format)
-        for _, launch, arguments in self.launches(x, places, reach, first):
-            self.launch(launch, *arguments)
+        for _, run in self.launches(x, places, reach, first):
+            run()
         return x
 
     def launches(
         self, x: Tensor, places: Tensor, reach: int, first: int = 0
-    ) -> Iterator[tuple[str, Launch, tuple[Tensor | float, ...]]]:
-        """All kernels of a pass in order, by name, with what they work on; ``x`` is changed in its place."""
+    ) -> Iterator[tuple[str, Callable[[], None]]]:
+        """All kernels of a pass in order, by name; ``x`` is changed in its place."""
         d, s = self.decoder, self.decoder.shape
         (rows, count, width), tokens = x.shape, x.shape[0] * x.shape[1]
         places = places.contiguous()
-        kernels = layer(s, rows, count, reach, self.tuning, x.element_size())
+        tuning = self._tuning(tokens) or Tuning()
+        kernels = layer(s, rows, count, reach, tuning, x.element_size())
         look = kernels["attention"].constants
         q, attended = (x.new_empty(tokens, s.heads * s.head_dim) for _ in range(2))
         y = x.new_empty(tokens, s.mlp)
@@ -309,32 +344,32 @@ class Fused:
                 "down": (y, down, x, sums, self.arrived, tokens),
             }  # fmt: skip
             for name, launch in kernels.items():
-                yield name, launch, given[name]
+                yield name, partial(self.launch, tuning, launch, *given[name])
 
-    def logits(self, states: Tensor, tokens: Tensor, registers: Tensor) -> Tensor:
+    def logits(self, tuning: Tuning, states: Tensor, tokens: Tensor, registers: Tensor) -> Tensor:
         """Each row's last token of (rows, n, width) to float32 logits (rows, columns) of ``tokens``."""
         d, (rows, count, _) = self.decoder, states.shape
         made = states.new_empty(rows, len(tokens), dtype=torch.float32)
-        kernel = head(d.shape, rows, len(tokens), self.tuning, states.element_size())
+        kernel = head(d.shape, rows, len(tokens), tuning, states.element_size())
         self.launch(
-            kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made, rows, count, len(tokens),
-            d.shape.eps, registers.stride(0),
+            tuning, kernel, states, d.norm, d.head, tokens, registers[:, COUNT], made,
+            rows, count, len(tokens), d.shape.eps, registers.stride(0),
         )  # fmt: skip
         return made
 
     def choose(
-        self, registers: Tensor, logits: Tensor, tables: Sequence[Tensor], longest: int
+        self, tuning: Tuning, registers: Tensor, logits: Tensor, tables: Sequence[Tensor], longest: int
     ) -> tuple[Tensor, Tensor]:
         """Mask ``logits`` in their place and choose: the next registers, and columns (rows, longest)."""
         rows, columns = logits.shape
         following, chosen = torch.empty_like(registers), registers.new_empty(rows, longest)
         kernel = choice(rows, columns, longest)
-        self.launch(kernel, registers, logits, *tables, following, chosen, columns, float(FLOOR))
+        self.launch(tuning, kernel, registers, logits, *tables, following, chosen, columns, float(FLOOR))
         return following, chosen
 
-    def launch(self, launch: Launch, *arguments: Tensor | float) -> None:
-        early = self.tuning.launch_early
-        options: dict[str, Any] = {"num_warps": self.tuning.warps, "num_stages": 2, "PDL": early}
+    def launch(self, tuning: Tuning, launch: Launch, *arguments: Tensor | float) -> None:
+        early = tuning.launch_early
+        options: dict[str, Any] = {"num_warps": launch.warps, "num_stages": 2, "PDL": early}
         if early:
             options["launch_pdl"] = True
         getattr(self._kernels, launch.kernel)[launch.grid](*arguments, **launch.constants, **options)

@@ -161,6 +161,11 @@ class Landing:
         return [tensor.numpy() for tensor in self._tensors]
 
 
+def longest(grammar: Grammar) -> int:
+    """Tokens of a step that takes along what the grammar forces."""
+    return 1 + max(len(_chain(grammar, state)[0]) for state in range(len(grammar.allowed)))
+
+
 def _chain(grammar: Grammar, state: int) -> tuple[list[int], int]:
     """Columns that the grammar forces from a state on, whatever the registers hold, and where they lead."""
     columns: list[int] = []

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.recipes import Recipes
-from argus_ros.vlm import architecture
+from argus_ros.vlm import architecture, choosing
 from argus_ros.vlm.boxes import BoxHead
+from argus_ros.vlm.choosing import Choices, Kept, Timer
 from argus_ros.vlm.decoder import GRAIN, Decoder
 from argus_ros.vlm.drafts import PassCost
-from argus_ros.vlm.fused import Fused, Tuning
+from argus_ros.vlm.fused import MOST_TOKENS, Fused, Tuning
 from argus_ros.vlm.generation import Decoding, Generated, Job, Model, Stopwatch
 from argus_ros.vlm.grammar import Grammar
 from argus_ros.vlm.graphs import Graphs
 from argus_ros.vlm.host import HostSteps
-from argus_ros.vlm.loop import DeviceLoop
+from argus_ros.vlm.loop import DeviceLoop, longest
 from argus_ros.vlm.tokens import Prompt
 from argus_ros.vlm.upload import Upload, up
 from argus_ros.vlm.vision import Normalisation, VisionTower
@@ -57,7 +58,8 @@ class NativeModel(Model):
             )
             self.decoder = Decoder(weights, text)
             if recipes.fused_kernels:
-                self.decoder.fused = Fused(self.decoder, Tuning.tried(device)[0])
+                first = Tuning.tried(device)[0]
+                self.decoder.fused = Fused(self.decoder, first, first)
             weights.check_all_taken()
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
@@ -73,7 +75,50 @@ class NativeModel(Model):
         self._boxes = None
         if recipes.box_draft and checkpoint.vocabulary:
             self._boxes = BoxHead.read(checkpoint.path, checkpoint.vocabulary.bins, text.width, device)
+        self.choices: Choices | None = None  #: by measurement; without it, by what other machines were like
         self.pass_costs = ON_CPU if device.type == "cpu" else ON_DEVICE
+        self._jumping: dict[int, tuple[Grammar, bool]] = {}  # whether steps take along what one forces
+
+    @torch.inference_mode()
+    def choose(self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None) -> bool:
+        """Find out what is fastest here, or remember it by ``key`` in ``kept``; whether it was measured.
+
+        Buffers are as long as an earlier frame needed them, and passes are timed at their end.
+        """
+        fused = self.decoder.fused
+        tried = Tuning.tried(self.device) if fused and not fused.broken else []
+        whole = choosing.key_of(
+            self.device, *key, self.decoder.embedding.dtype, self.decoder.capacity, *map(str, tried)
+        )
+        timings = kept.get(whole) if kept else None
+        measured = timings is None
+        if timings is None:
+            timings = choosing.measure(self._trial, tried, timer or choosing.timer_of(self.device))
+            if kept:
+                kept.put(whole, timings)
+        self.choices = Choices.of(timings, tried)
+        if fused:
+            fused.one, fused.several = self.choices.one, self.choices.several
+        self.pass_costs = self.choices.behind, self.choices.after
+        for made in (self.loops, self._jumping):
+            made.clear()
+        self.decode.clear()
+        return measured
+
+    def _trial(self, count: int, tuning: Tuning | None) -> Callable[[], object] | None:
+        """A pass of so many tokens, to be timed; None where it cannot be run so."""
+        fused, end = self.decoder.fused, self.decoder.capacity
+        if self._host and count <= MOST_TOKENS:
+            segment = 0, end - count, np.zeros(count, np.int64)
+            return lambda: self._host and self._host([segment])
+        x = self.decoder.embed(torch.zeros(1, count, dtype=torch.long, device=self.device))
+        places = torch.arange(end - count, end, device=self.device)[None]
+        if tuning is None:
+            return lambda: self.decoder.plain(x, places, end)
+        assert fused is not None
+        fused.one = fused.several = tuning
+        ran = fused(x, places, end) is not None  # compiled, too
+        return (lambda: fused(x, places, end)) if ran else None
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
@@ -85,7 +130,7 @@ class NativeModel(Model):
         seen = self.vision(pixels)
         visual = seen.split([len(seen) // len(pixels) * len(t) for t in tiles])
         watch.mark("vision")
-        decodings = [Decoding(job, row, self._recipes.jump_forward) for row, job in enumerate(jobs)]
+        decodings = [Decoding(job, row, self._jumps(job.grammar)) for row, job in enumerate(jobs)]
         for decoding in decodings:
             decoding.propose(self.pass_costs[0])
         logits = self.prefill(decodings, visual)
@@ -123,13 +168,27 @@ class NativeModel(Model):
         if not self._recipes.device_loop or (self._boxes and grammar.bins):
             return None
         if id(grammar) not in self.loops:
-            jump, head = self._recipes.jump_forward, self.head(grammar)
+            jump, head = self._jumps(grammar), self.head(grammar)
             _keep(
                 self.loops,
                 id(grammar),
                 DeviceLoop(grammar, head.logits, self.decoder, jump=jump, recorded=self._recorded),
             )
         return self.loops[id(grammar)]
+
+    def _jumps(self, grammar: Grammar) -> bool:
+        """Whether what the grammar forces is appended without a step each.
+
+        It always gains where a step is as long as it has to be; those of a device loop have one length.
+        """
+        recipes = self._recipes
+        looped = recipes.device_loop and not (self._boxes and grammar.bins)
+        if not (recipes.jump_forward and looped and self.choices):
+            return recipes.jump_forward
+        if id(grammar) not in self._jumping:
+            pays = self.choices.pays_to_jump(grammar, longest(grammar))
+            _keep(self._jumping, id(grammar), (grammar, pays))
+        return self._jumping[id(grammar)][1]
 
     def _recorded(self, function: Callable[..., Any]) -> Graphs:
         """A function of tensors, replayed from CUDA graphs where steps are compiled so."""

@@ -149,6 +149,8 @@ def test_profile(results: Path) -> None:
         assert {"vision", "project", "prefill", "decode", "framework"} <= set(figures["host_ms"])
         assert len(figures["decode_steps_ms"]) == 6, name
         assert figures["bottleneck"].endswith(".")
+    assert ["chosen" in figures for figures in presets.values()] == [False, False, True]
+    assert "a pass of one token plain" in presets["realtime"]["chosen"]
     waits = {name: sum(figures["synchronisations"].values()) for name, figures in presets.items()}
     assert waits["realtime"] == 7  # once a token, to read the logits
     assert waits["stock"] > waits["realtime"]

@@ -88,7 +88,7 @@ def compare(
         kept.copy_(old)
         for row, last in enumerate(places[:, -1].tolist(), 1):
             kept[:, row, :, last + 1 :] = torch.nan  # what was there before is never looked at
-    kernels = Fused(plain, tuning)
+    kernels = Fused(plain, tuning, tuning)
     found = kernels(x, places, 512, 1)
     assert found is not None, "a kernel failed; the log says why"
     near = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.15, "rtol": 0.05}
@@ -187,8 +187,8 @@ def test_a_choice_is_the_loops(name: str, request: pytest.FixtureRequest, read_t
         logits[torch.from_numpy(rng.random(logits.shape) < 0.01)] = value
     registers, logits = registers.to(DEVICE), logits.to(DEVICE)
     wanted = made.choose(registers, logits)
-    kernels = Fused(decoder(LLAMA, 1), Tuning())
-    following, columns = kernels.choose(registers, logits, made.tables, made.longest)
+    kernels = Fused(decoder(LLAMA, 1), Tuning(), Tuning())
+    following, columns = kernels.choose(Tuning(), registers, logits, made.tables, made.longest)
     for ours, theirs in zip((following, columns, logits), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
