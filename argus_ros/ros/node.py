@@ -46,7 +46,7 @@ from std_srvs.srv import SetBool
 from visualization_msgs.msg import MarkerArray
 
 from argus_ros.core import budget, checkpoint, fastdds
-from argus_ros.core.engine_client import EngineState
+from argus_ros.core.engine_client import UP, EngineState
 from argus_ros.core.image import Image
 from argus_ros.core.pipeline import AskError, Pipeline, Report
 from argus_ros.core.pipeline import Camera as Promise
@@ -59,6 +59,7 @@ from argus_ros.ros import conversions, diagnostics, frames, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.locator import Aims, Placed
+from argus_ros.ros.metrics import Metrics, MetricsError
 from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
 from argus_ros.srv import Ask
 
@@ -114,6 +115,7 @@ class ArgusNode(LifecycleNode):
         self._enabled = True  # by service ~/enable, whatever the state of the lifecycle
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._aims = Aims()  # where positions are to be given
+        self._metrics: Metrics | None = None
         self._outputs: dict[type, LifecyclePublisher] = {}
         self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
         self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
@@ -148,13 +150,16 @@ class ArgusNode(LifecycleNode):
                 ends.callback(self._annotator.close)
             if self._aims.frames:
                 ends.callback(self._aims.frames.stop)
+            if self._metrics:
+                ends.callback(self._metrics.close)
             if self.pipeline:
                 ends.callback(self.pipeline.stop, STOP_SECONDS)
             for camera in self._cameras.values():
                 ends.callback(camera.deactivate)
 
     def _forget(self) -> None:
-        self.pipeline, self._annotator, self._aims = None, None, Aims()
+        self.pipeline = self._annotator = self._metrics = None
+        self._aims = Aims()
         self._cameras, self._outputs, self._mismatches = {}, {}, {}
 
     # --- lifecycle ------------------------------------------------------------------------------
@@ -169,7 +174,9 @@ class ArgusNode(LifecycleNode):
             self._aims = self._aims_of(settings)
             cameras = self._cameras_of(settings)
             self._create_outputs()
-        except (ParameterError, TrackingError, checkpoint.CheckpointError) as error:
+            if settings.metrics_port:
+                self._metrics = Metrics(settings.metrics_port, settings.metrics_address)
+        except (ParameterError, TrackingError, MetricsError, checkpoint.CheckpointError) as error:
             self._engine_event(EngineState.FAILED, str(error))
             self.close()
             return FAILURE
@@ -484,6 +491,8 @@ class ArgusNode(LifecycleNode):
 
     def _publish_report(self, report: Report) -> None:
         header, outcome = report.header.header, report.outcome
+        if metrics := self._metrics:
+            metrics.frame(report)
         self._send(
             conversions.to_timing(header, report.camera, outcome, report.times, report.level, report.answer)
         )
@@ -591,6 +600,8 @@ class ArgusNode(LifecycleNode):
                 "overloaded": load.overloaded,
                 "shortest deadline [s]": f"{self.pipeline.shortest_deadline():.3f}",
             }
+            if metrics := self._metrics:
+                metrics.engine(self._engine.state in UP, load.load, engine.restarts)
         next_try = engine.next_try - time.monotonic() if engine and engine.next_try else None
         cause = engine.last_error if engine else ""
         report = self.engine_health.report(engine.info if engine else None, values, cause, next_try)

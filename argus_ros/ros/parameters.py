@@ -208,6 +208,20 @@ NODE = (
         (0.0, 10.0),
     ),
     Spec(
+        "metrics_port",
+        0,
+        "TCP port on which Prometheus finds the figures of ~/timing, at /metrics; 0: none. Needs "
+        "prometheus-client.",
+        Change.CONFIGURE,
+        (0, 65535),
+    ),
+    Spec(
+        "metrics_address",
+        "127.0.0.1",
+        "The address of this machine that metrics_port is opened on; whoever can reach it can read them.",
+        Change.CONFIGURE,
+    ),
+    Spec(
         "cameras",
         ("front",),
         "Names of the cameras; each has parameters camera.NAME.* of its own.",
@@ -345,6 +359,8 @@ class Settings:
     target_frame: str
     ground_frame: str
     position_wait: float
+    metrics_port: int
+    metrics_address: str
     cameras: tuple[CameraSettings, ...]
 
     @classmethod
@@ -375,7 +391,7 @@ class Settings:
                 for name in (
                     *("score_threshold", "tracking", "publish_late"),
                     *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
-                    *("target_frame", "ground_frame", "position_wait"),
+                    *("target_frame", "ground_frame", "position_wait", "metrics_port", "metrics_address"),
                 )
             },
         )

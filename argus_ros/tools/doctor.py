@@ -43,8 +43,10 @@ LIBRARIES = {
 #: Used where they are installed, and for what.
 OPTIONAL = {
     "norfair": "parameter tracking",
+    "prometheus_client": "parameter metrics_port",
+    "tf2_py": "parameters target_frame and ground_frame",
     "cv_bridge": "further image encodings",
-    "vision_msgs": "topic ~/detections_2d",
+    "vision_msgs": "topics ~/detections_2d and ~/detections_3d/vision",
     "av": "annotated videos",
 }
 #: Device files of NVIDIA's: of a PC, of a Jetson, under WSL.

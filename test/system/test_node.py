@@ -7,12 +7,14 @@ import os
 import re
 import select
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from shutil import which
 from typing import Any
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -35,6 +38,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
 
+from argus_ros.core.types import Outcome
 from argus_ros.ros.parameters import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
@@ -165,6 +169,31 @@ def test_work_is_paused_and_resumed_without_a_change_of_the_lifecycle(robot: Rob
     robot.wait("/argus/timing", lambda t: t.outcome == FrameTiming.DISABLED)
     assert robot.call("enable", data=True).success
     robot.wait("/argus/detections")
+
+
+def test_prometheus_reads_what_timing_says(robot: Robot, start: Callable[..., Any]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start(metrics_port=port)
+    camera = robot.camera()
+    robot.show(camera, picture(), lambda: len(robot.heard("/argus/detections")) >= 3)
+    told: dict[str, int] = {}
+
+    def same() -> bool:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        counts = re.findall(r'^argus_frames_total{camera="front",outcome="(\w+)"} (\S+)', text, re.MULTILINE)
+        told.update({outcome: int(float(count)) for outcome, count in counts})
+        heard = Counter(Outcome(t.outcome).name.lower() for t in robot.heard("/argus/timing"))
+        return told == heard and "argus_engine_up 1.0" in text
+
+    moment = threading.Event()
+    assert any(same() or moment.wait(0.1) for _ in range(int(10 * WAIT)))
+    assert told["published"] >= 3
+    # A second node finds the port taken, says so, and does not configure.
+    other = start(metrics_port=port)
+    assert "set metrics_port" in other.wait_for("metrics cannot be served", WAIT)
 
 
 def test_objects_keep_their_names_while_tracking_is_on(robot: Robot) -> None:
