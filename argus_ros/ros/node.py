@@ -601,7 +601,7 @@ class ArgusNode(LifecycleNode):
                 "shortest deadline [s]": f"{self.pipeline.shortest_deadline():.3f}",
             }
             if metrics := self._metrics:
-                metrics.engine(self._engine.state in UP, load.load, engine.restarts)
+                metrics.engine(self.engine_health.state in UP, load.load, engine.restarts)
         next_try = engine.next_try - time.monotonic() if engine and engine.next_try else None
         cause = engine.last_error if engine else ""
         report = self.engine_health.report(engine.info if engine else None, values, cause, next_try)
