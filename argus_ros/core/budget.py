@@ -6,7 +6,7 @@ import math
 
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
-from argus_ros.core.scheduler import Level
+from argus_ros.core.frame import Level
 
 #: Objects that the lowest levels stop after; they come largest first, so these are the ones that matter.
 FEW = (2, 4)

@@ -26,21 +26,13 @@ from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.clock import StampClock
 from argus_ros.core.engine_client import UP, EngineClient, EngineDownError, EngineState
+from argus_ros.core.frame import CameraPolicy, Ended, Frame, Level, PolicyError, State
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.latency import LatencyModel
+from argus_ros.core.load import Load
 from argus_ros.core.preparation import Prepared, fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
-from argus_ros.core.scheduler import (
-    PAUSED,
-    CameraPolicy,
-    Ended,
-    Frame,
-    FrameScheduler,
-    Level,
-    Load,
-    PolicyError,
-    State,
-)
+from argus_ros.core.scheduler import PAUSED, FrameScheduler
 from argus_ros.core.still import Look, StillGate, thumbnail
 from argus_ros.core.types import Answer, Outcome, StageTimes, Status, Task
 

@@ -16,139 +16,22 @@ docs/scheduling.md explains the policy.
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
+from argus_ros.core.frame import CameraPolicy, CameraState, Ended, Frame, Level, PolicyError, State
 from argus_ros.core.latency import LatencyModel
+from argus_ros.core.load import Load, LoadWatch
+from argus_ros.core.ordering import Ordering
 from argus_ros.core.types import Outcome
 
 PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's frame is run although it will be late
-REFRESH_INTERVAL = 0.1  #: seconds between two looks at the load
-CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
-#: What a frame has taken on a machine that others want, too, may be this many times what it takes alone.
-BUSY = 4.0
-LOAD_FITS, LOAD_FITS_AGAIN = 0.9, 0.8  #: earliest deadline first up to the one, again below the other
+BUSY = 4.0  #: on a busy machine a frame may take this many times what it takes alone
 PAUSED = "work is paused; service ~/enable resumes it"
 SLACK_TO_CLIMB = 0.1  #: part of the deadline a camera's frame must have to spare to take a higher level
-
-
-class PolicyError(ValueError):
-    """A camera's policy that cannot work; says what would."""
-
-
-@dataclass(frozen=True)
-class CameraPolicy:
-    """What one camera is promised. Raises PolicyError where a value makes no sense."""
-
-    deadline: float = 0.2  #: most seconds of age at publication
-    weight: float = 1.0  #: share of engine time under overload, relative to the other cameras
-    rate_cap: float = 0.0  #: most frames per second to take up, on average; 0: all
-    work: str = "run"  #: what the engine does for its frames; what costs alike is learnt together
-    probed: bool = True  #: whether a frame that will be late is run now and then as a probe
-
-    def __post_init__(self) -> None:
-        for name in ("deadline", "weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0.0):
-                raise PolicyError(f"{name} is {value}; it has to be a number above 0")
-        if not (math.isfinite(self.rate_cap) and self.rate_cap >= 0.0):
-            raise PolicyError(f"rate_cap is {self.rate_cap}; it has to be 0 (no cap) or frames per second")
-
-
-@dataclass(frozen=True)
-class Level:
-    """One rung of the budget ladder: what a frame may cost. The ladder goes from cheap to dear."""
-
-    name: str = "full"
-    max_tiles: int = 0  #: 0: as many as the picture asks for
-    visual_tokens: int = 0  #: 0: as many as its tiles give
-    max_detections: int = 0  #: 0: as many as the checkpoint allows
-
-
-class State(enum.Enum):
-    WAITING = enum.auto()
-    PREPARING = enum.auto()
-    PREPARED = enum.auto()
-    RUNNING = enum.auto()
-    ANSWERED = enum.auto()
-    ENDED = enum.auto()
-
-
-@dataclass(eq=False, slots=True)
-class Frame:
-    """A frame from arrival to outcome. Only the scheduler writes to it, except for ``payload``."""
-
-    id: int
-    camera: str
-    capture_time: float  #: when the image's age was zero
-    arrived: float
-    deadline: float  #: latest time of publication
-    payload: Any = None
-    work: str = "run"  #: as in its camera's policy
-    state: State = State.WAITING
-    level: int = 0  #: index into the ladder, once selected for preparation
-    probe: bool = False  #: predicted to be late, run to see whether the engine has recovered
-    reason: str = ""  #: why it was selected, or how it ended
-    prepare_started: float = 0.0
-    run_started: float = 0.0
-    virtual_cost: float = 0.0  #: seconds by which its camera's virtual time was advanced for it
-    priority: float = 0.0  #: the lowest goes first: the deadline, or the virtual deadline under overload
-    drop_outcome: tuple[Outcome, str] | None = (
-        None  #: how it ends as soon as the worker or the engine is done with it
-    )
-    slow: bool = False  #: takes long to prepare: others are prepared beside it
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What became of a frame offered."""
-
-    frame: Frame
-    outcome: Outcome
-    reason: str
-
-
-@dataclass(eq=False, slots=True)
-class _Camera:
-    name: str
-    policy: CameraPolicy
-    waiting: Frame | None = None
-    preparing: Frame | None = None
-    prepared: Frame | None = None
-    virtual_time: float = 0.0  # engine seconds it has used while others wanted the engine, over its weight
-    priority: float = 0.0  # of its waiting frame, as last looked at
-    level: int = 0  # of its last frame
-    period: float = 0.0  # smoothed seconds between its frames
-    offered: float = -math.inf  # time of its last frame
-    allowed: float = -math.inf  # when the rate cap lets the next one in
-    probe_at: float = -math.inf
-
-    def quiet_after(self) -> float:
-        """Seconds without a frame after which it asks for nothing."""
-        return max(1.0, 3.0 * self.period)
-
-    def rate(self, now: float) -> float:
-        """Frames per second it asks for; 0 when it has gone quiet."""
-        if not self.period or now - self.offered > self.quiet_after():
-            return 0.0
-        rate = 1.0 / self.period
-        return min(rate, self.policy.rate_cap) if self.policy.rate_cap else rate
-
-
-@dataclass(frozen=True)
-class Load:
-    """How the scheduler sees things, for diagnostics."""
-
-    load: float = 0.0  #: engine time asked for per second, at the levels in use
-    overloaded: bool = False  #: shares by weight instead of earliest deadline first
-    level: int = 0  #: highest budget level the load allows
-    cameras: dict[str, float] = field(default_factory=dict)  #: frames per second each camera asks for
 
 
 class FrameScheduler:
@@ -181,8 +64,8 @@ class FrameScheduler:
         self.max_batch = max_batch
         self.counts: dict[str, Counter[Outcome]] = {}  #: frames ended, per camera ever known
         self.offered: Counter[str] = Counter()  #: frames offered, per camera ever known
-        self._cameras: dict[str, _Camera] = {}
-        self._waiting: dict[str, _Camera] = {}  # cameras with a frame waiting
+        self._cameras: dict[str, CameraState] = {}
+        self._waiting: dict[str, CameraState] = {}  # cameras with a frame waiting
         self._selected: list[Frame] = []  # being prepared or prepared, in the order selected
         self._running: list[Frame] = []
         self._answered: list[Frame] = []  # about to be published
@@ -191,9 +74,8 @@ class FrameScheduler:
         self._ids = itertools.count(1)
         self._down = "the engine is not ready yet"
         self._enabled = True
-        self._virtual_now = 0.0  # the system's virtual time at the last selection
-        self._load = Load()
-        self._refresh_at = self._climb_at = -math.inf
+        self._order = Ordering()
+        self._watch = LoadWatch()
         for name, policy in cameras.items():
             self.set_policy(name, policy)
 
@@ -208,17 +90,14 @@ class FrameScheduler:
         if known is None or policy.deadline != known.policy.deadline:  # else the engine is slow
             self.check_deadline(camera, policy)
         if known is None:
-            self._cameras[camera] = _Camera(camera, policy, level=self._load.level)
+            self._cameras[camera] = CameraState(camera, policy, level=self._watch.load.level)
             self.counts.setdefault(camera, Counter())
             return
-        known.policy = policy
-        known.allowed = -math.inf
-        known.virtual_time = self._virtual_now
-        if known.waiting:
-            known.waiting.deadline = known.waiting.capture_time + policy.deadline
+        known.change(policy)
+        self._order.reset(known)
 
     def check_deadline(self, camera: str, policy: CameraPolicy) -> str:
-        """What is to be said of a deadline that no level is predicted to meet as things are; else "".
+        """A warning about a deadline that no level is predicted to meet at present; else "".
 
         Raises PolicyError for one that is out of reach, with the shortest that is not. Whatever else wants
         the machine slows frames down as well, so being slow now is no reason to refuse.
@@ -290,11 +169,7 @@ class FrameScheduler:
             next(self._ids), camera, capture_time, now, capture_time + policy.deadline, payload, policy.work
         )
         self.offered[camera] += 1
-        gap = now - known.offered
-        known.offered = now
-        if gap < math.inf:
-            gap = min(gap, known.quiet_after())  # a pause is no period
-            known.period = gap if not known.period else known.period + 0.1 * (gap - known.period)
+        known.note_arrival(now)
         if not self._enabled:
             self._end(frame, Outcome.DISABLED, PAUSED)
         elif self._down:
@@ -302,12 +177,10 @@ class FrameScheduler:
         elif known.waiting:  # takes its place, and its permission under the rate cap
             self._end(known.waiting, Outcome.SUPERSEDED, "a newer frame came before it was prepared")
             self._wait(known, frame)
-        elif now < known.allowed - 1e-9:
+        elif not known.admits(now):
             cap = known.policy.rate_cap
             self._end(frame, Outcome.RATE_LIMITED, f"the camera's rate cap is {cap:g} frames per second")
         else:
-            if known.policy.rate_cap:  # from the permission, not from now: the average is what is capped
-                known.allowed = max(known.allowed + 1.0 / known.policy.rate_cap, now)
             self._wait(known, frame)
         return frame
 
@@ -345,7 +218,7 @@ class FrameScheduler:
             frame.virtual_cost, frame.priority, old.virtual_cost = old.virtual_cost, old.priority, 0.0
             self._end(old, Outcome.SUPERSEDED, "a newer frame was prepared in time to take its place")
         elif not frame.virtual_cost:  # it was to replace one that has run in the meantime
-            self._account(camera, frame)
+            self._order.account(camera, frame, self._engine_seconds(frame.level, frame.work))
 
     def next_run(self, now: float) -> list[Frame]:
         """The frames to run now, as one batch; empty while the engine is busy or nothing is prepared."""
@@ -353,7 +226,9 @@ class FrameScheduler:
         self._expire(now)
         if self._running or self._down:
             return []
-        queue = sorted((f for f in self._selected if f.state is State.PREPARED), key=attrgetter("priority"))
+        queue = sorted(
+            (f for f in self._selected if f.state is State.PREPARED), key=lambda frame: frame.priority
+        )
         batch: list[Frame] = []
         for frame in queue:
             if batch:
@@ -427,18 +302,18 @@ class FrameScheduler:
 
     def load(self) -> Load:
         """Load, mode and budget level as last looked at."""
-        return self._load
+        return self._watch.load
 
     # --- decisions ------------------------------------------------------------------------------
 
-    def _candidate(self, room: int, now: float, free: float) -> tuple[_Camera | None, Frame | None]:
+    def _candidate(self, room: int, now: float, free: float) -> tuple[CameraState | None, Frame | None]:
         """The camera whose waiting frame to prepare, and its prepared one that this is to replace, if any.
 
         One frame more than there is room for may overtake all that wait for the engine; and a newer
         frame may replace a prepared one, which is kept until then. Either only if it is prepared
         before the engine is free.
         """
-        in_time = now + self.latency.predict("prepare", self._load.level) < free
+        in_time = now + self.latency.predict("prepare", self._watch.load.level) < free
         selected = [f for f in self._selected if not f.slow]
         ready = [c for c in self._waiting.values() if not c.preparing and not c.prepared]
         if ready and (len(selected) < room or (in_time and len(selected) == room > 0)):
@@ -452,35 +327,20 @@ class FrameScheduler:
                     return newer, frame
         return None, None
 
-    def _first(self, ready: list[_Camera]) -> _Camera:
-        """The camera with the earliest deadline; under overload, the earliest eligible virtual one."""
-        if not self._load.overloaded:
-            for camera in ready:
-                camera.priority = camera.waiting.deadline  # type: ignore[union-attr]
-            return min(ready, key=attrgetter("priority"))
-        # The average is that of all who compete: of those ready alone it may be one camera's, far ahead.
+    def _first(self, ready: list[CameraState]) -> CameraState:
         chosen = {frame.camera for frame in (*self._selected, *self._running)}
-        busy = [c for c in self._cameras.values() if c.waiting or c.name in chosen]
-        self._virtual_now = sum(c.virtual_time * c.policy.weight for c in busy) / sum(
-            c.policy.weight for c in busy
-        )
-        level = self._load.level
-        eligible = [
-            c for c in ready if c.virtual_time <= self._virtual_now
-        ] or ready  # 'or': better than none
-        for camera in eligible:
-            seconds = self._engine_seconds(level, camera.policy.work)
-            camera.priority = min(camera.virtual_time, self._virtual_now) + seconds / camera.policy.weight
-        return min(eligible, key=attrgetter("priority"))
+        competing = [c for c in self._cameras.values() if c.waiting or c.name in chosen]
+        seconds = {c.name: self._engine_seconds(self._watch.load.level, c.policy.work) for c in ready}
+        return self._order.first(ready, competing, seconds)
 
     def _choose_level(
-        self, camera: _Camera, frame: Frame, old: Frame | None, now: float, free: float
+        self, camera: CameraState, frame: Frame, old: Frame | None, now: float, free: float
     ) -> bool:
         """Set the highest level at which the frame is in time, or make it a probe, or end it as stale."""
         predict = self.latency.predict
         queue = free + sum(self._engine_seconds(f.level, f.work) for f in self._selected if f is not old)
         finish = now
-        for level in range(self._load.level, -1, -1):
+        for level in range(self._watch.load.level, -1, -1):
             finish = max(now + predict("prepare", level), queue) + predict(frame.work, level)
             slack = SLACK_TO_CLIMB * camera.policy.deadline if level > camera.level else 0.0
             if finish + slack <= frame.deadline:
@@ -489,17 +349,16 @@ class FrameScheduler:
         frame.level = 0
         if self._probe(frame, now):
             return True
-        late = finish - frame.deadline
-        self._end(frame, Outcome.STALE, f"it would finish {late:.3f} s late at the lowest level")
+        self._end(
+            frame, Outcome.STALE, f"it would finish {finish - frame.deadline:.3f} s late at the lowest level"
+        )
         return False
 
     def _probe(self, frame: Frame, now: float) -> bool:
         """Run a frame that will be late if its camera had no run for a while, or a probe in time."""
         camera = self._cameras[frame.camera]
-        if now >= frame.deadline or now < camera.probe_at or not camera.policy.probed:
-            return False
-        frame.probe = True
-        return True
+        frame.probe = camera.policy.probed and camera.probe_at <= now < frame.deadline
+        return frame.probe
 
     def _joins(self, batch: list[Frame], frame: Frame, now: float) -> bool:
         """Whether one more in the batch leaves all in time, and takes no longer than one by one."""
@@ -510,25 +369,15 @@ class FrameScheduler:
         alone = predict(frame.work, frame.level, len(batch)) + predict(frame.work, frame.level)
         return seconds <= alone and all(now + seconds <= f.deadline for f in [*batch, frame])
 
-    def _select(self, camera: _Camera, frame: Frame, old: Frame | None, now: float) -> None:
+    def _select(self, camera: CameraState, frame: Frame, old: Frame | None, now: float) -> None:
         """Hand a waiting frame to preparation and account for its cost."""
         self._waiting.pop(camera.name)
         camera.waiting, camera.preparing, camera.level = None, frame, frame.level
         if not old:
-            self._account(camera, frame)
-        order = "its camera's turn by weight" if self._load.overloaded else "earliest deadline"
-        frame.reason = f"{order}, level {self.levels[frame.level].name}"
+            self._order.account(camera, frame, self._engine_seconds(frame.level, frame.work))
+        frame.reason = f"{self._order.reason}, level {self.levels[frame.level].name}"
         frame.state, frame.prepare_started = State.PREPARING, now
         self._selected.append(frame)
-
-    def _account(self, camera: _Camera, frame: Frame) -> None:
-        """Advance a camera's virtual time by the predicted cost of a frame; corrected when it has run.
-
-        A camera that is ahead and runs because no other is ready does not wait for that later.
-        """
-        frame.virtual_cost = self._engine_seconds(frame.level, frame.work) / camera.policy.weight
-        camera.virtual_time = min(camera.virtual_time, self._virtual_now) + frame.virtual_cost
-        frame.priority = camera.virtual_time if self._load.overloaded else frame.deadline
 
     def _engine_free(self, now: float) -> float:
         if not self._running:
@@ -538,49 +387,23 @@ class FrameScheduler:
 
     def _engine_seconds(self, level: int, work: str = "run") -> float:
         """Engine seconds a frame takes, batches used where they help."""
-        sizes = range(1, self.max_batch + 1)
-        return min(self.latency.typical(work, level, n) / n for n in sizes)
+        return min(self.latency.typical(work, level, n) / n for n in range(1, self.max_batch + 1))
 
     def _refresh(self, now: float) -> None:
-        """Look at the load: its mode and the highest budget level it allows, with hysteresis."""
-        if now < self._refresh_at:
-            return
-        self._refresh_at = now + REFRESH_INTERVAL
-        rates = {c.name: c.rate(now) for c in self._cameras.values()}
-        demand = sum(rates.values())
+        """Measure the load; change the order of cameras where it asks for that."""
+        self._watch.update(now, self._cameras.values(), len(self.levels), self._seconds_of_level)
+        self._order.switch(self.load().overloaded, self._cameras.values(), self._selected)
 
-        def cost(level: int) -> float:  # of one frame, in the time of whichever stage is the bottleneck
-            run, prepare = self._engine_seconds(level), self.latency.typical("prepare", level)
-            return max(run, prepare) if self.ahead else run + prepare
-
-        level = self._load.level
-        if level > 0 and demand * cost(level) > 1.0:
-            while level > 0 and demand * cost(level) > 1.0:
-                level -= 1
-            self._climb_at = now + CLIMB_INTERVAL
-        elif level + 1 < len(self.levels) and now >= self._climb_at and demand * cost(level + 1) <= LOAD_FITS:
-            level += 1
-            self._climb_at = now + CLIMB_INTERVAL
-        load = sum(rates[c.name] * cost(min(c.level, level)) for c in self._cameras.values())
-        was = self._load.overloaded
-        overloaded = load > (LOAD_FITS_AGAIN if was else LOAD_FITS)
-        if overloaded and not was:
-            self._virtual_now = 0.0
-            for camera in self._cameras.values():
-                camera.virtual_time = 0.0
-        if (
-            overloaded != was
-        ):  # priorities before and after cannot be compared: frames already selected go first
-            for frame in self._selected:
-                frame.priority = -math.inf
-        self._load = Load(load, overloaded, level, rates)
+    def _seconds_of_level(self, level: int) -> float:
+        """Seconds of one frame in the stage that is the bottleneck; in both where they do not overlap."""
+        run, prepare = self._engine_seconds(level), self.latency.typical("prepare", level)
+        return max(run, prepare) if self.ahead else run + prepare
 
     # --- bookkeeping ----------------------------------------------------------------------------
 
-    def _wait(self, camera: _Camera, frame: Frame) -> None:
+    def _wait(self, camera: CameraState, frame: Frame) -> None:
         if camera.name not in self._waiting and not camera.preparing and not camera.prepared:
-            longest_lag = self._engine_seconds(self._load.level) / camera.policy.weight
-            camera.virtual_time = max(camera.virtual_time, self._virtual_now - longest_lag)
+            self._order.join(camera, self._engine_seconds(self._watch.load.level))
         camera.waiting = frame
         self._waiting[camera.name] = camera
 
@@ -615,19 +438,14 @@ class FrameScheduler:
         if frame.state is State.RUNNING:
             self._running.remove(frame)
             if camera and now is not None:
-                took = (now - frame.run_started) / self._batch
-                camera.virtual_time += took / camera.policy.weight - frame.virtual_cost
+                self._order.settle(camera, frame, (now - frame.run_started) / self._batch)
         elif frame.state in (State.PREPARING, State.PREPARED):
             self._selected.remove(frame)
             if camera:
-                camera.virtual_time -= frame.virtual_cost
+                self._order.settle(camera, frame, 0.0)
         elif frame.state is State.ANSWERED:
             self._answered.remove(frame)
         if camera:
             if camera.waiting is frame:
-                camera.waiting = None
                 del self._waiting[camera.name]
-            elif camera.preparing is frame:
-                camera.preparing = None
-            elif camera.prepared is frame:
-                camera.prepared = None
+            camera.release(frame)

@@ -23,9 +23,9 @@ from yaml import YAMLError
 from yaml import safe_load as yaml_of
 
 from argus_ros.core import checkpoint, recipes
+from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Mono16, Region
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.core.scheduler import CameraPolicy
 from argus_ros.core.types import TASKS, Task
 from argus_ros.vlm import prompts
 

@@ -23,8 +23,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from argus_ros.core.frame import CameraPolicy, Ended, Frame, Level, State
 from argus_ros.core.latency import LatencyModel
-from argus_ros.core.scheduler import CameraPolicy, Ended, Frame, FrameScheduler, Level, State
+from argus_ros.core.scheduler import FrameScheduler
 from argus_ros.core.section import MALFORMED
 from argus_ros.core.types import Outcome
 from argus_ros.tools.machine import describe

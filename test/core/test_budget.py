@@ -9,7 +9,7 @@ import pytest
 
 from argus_ros.core.budget import ladder
 from argus_ros.core.checkpoint import Checkpoint, Tiling, Vocabulary
-from argus_ros.core.scheduler import Level
+from argus_ros.core.frame import Level
 
 ONE_TILE = Checkpoint("nano", Path(), "idefics3", {}, Tiling(160, 0, 25), Vocabulary(("detect",), 128))
 

@@ -23,10 +23,10 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.budget import ladder
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineDownError, EngineState
+from argus_ros.core.frame import CameraPolicy, Level, PolicyError
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.pipeline import PUBLISH_MARGIN, AskError, Camera, Offline, Pipeline, Report
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.core.scheduler import CameraPolicy, Level, PolicyError
 from argus_ros.core.types import Detection, Outcome, Status, Task
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))

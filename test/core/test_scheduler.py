@@ -11,15 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from argus_ros.core.frame import CameraPolicy, Level, PolicyError, State
 from argus_ros.core.latency import LatencyModel
-from argus_ros.core.scheduler import (
-    PROBE_INTERVAL,
-    CameraPolicy,
-    FrameScheduler,
-    Level,
-    PolicyError,
-    State,
-)
+from argus_ros.core.scheduler import PROBE_INTERVAL, FrameScheduler
 from argus_ros.core.types import Outcome
 from argus_ros.tools.simulate import Scenario, Service, Source, simulate
 

@@ -22,11 +22,11 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 
 from argus_ros.core.checkpoint import Tiling
+from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Image, Region, decode
 from argus_ros.core.pipeline import Camera as Promise
 from argus_ros.core.pipeline import Pipeline
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.core.scheduler import CameraPolicy
 from argus_ros.ros import camera as module
 from argus_ros.ros.camera import Camera, Source, sources
 from argus_ros.ros.diagnostics import ERROR, OK, WARN

@@ -10,8 +10,8 @@ import pytest
 import rclpy
 import yaml
 
+from argus_ros.core.frame import PolicyError
 from argus_ros.core.image import Region
-from argus_ros.core.scheduler import PolicyError
 from argus_ros.core.types import Task
 from argus_ros.ros import parameters
 from argus_ros.ros.parameters import CAMERA, NODE, ParameterError, Settings, all_specs, complaints

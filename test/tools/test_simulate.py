@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from argus_ros.core.scheduler import CameraPolicy, Level
+from argus_ros.core.frame import CameraPolicy, Level
 from argus_ros.core.types import Outcome
 from argus_ros.tools.main import main
 from argus_ros.tools.simulate import Scenario, Service, Source, simulate
