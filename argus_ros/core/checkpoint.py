@@ -59,6 +59,11 @@ FORMAT_OF = {
     "lfm2_vl": "lfm2_5_vl",
     "kosmos-2": "kosmos2",
 }
+#: Formats that go through a chat, which is all that a server takes; whose boxes are in pixels of what the
+#: model sees; whose signs are special tokens, which servers leave out unless asked.
+IN_CHAT = ("text", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "lfm2_5_vl")
+IN_PIXELS = ("qwen2_5_vl",)
+SPECIAL_SIGNS = ("internvl", "qwen2_vl")
 #: Formats that can be asked for all that there is, without any class.
 UNASKED = ("florence2",)
 
@@ -157,6 +162,8 @@ def cached(repo: str, revision: str = "main") -> Path | None:
 
 def read(name: str | Path, backend: str = "native", answer_format: str = "auto") -> Checkpoint:
     """Read a checkpoint's JSON files. Raises CheckpointError with what is wrong and where."""
+    if backend == "openai":
+        return served(str(name), answer_format)
     path = find(name)
     config = read_json(path / "config.json")
     family = families.of(config.word("model_type"))
@@ -175,6 +182,25 @@ def read(name: str | Path, backend: str = "native", answer_format: str = "auto")
         vocabulary=_vocabulary(config) if family and "argus" in config else None,
         format=_format(config, answer_format),
     )
+
+
+def served(address: str, answer_format: str = "auto") -> Checkpoint:
+    """What is known of a model behind a server, ``http://HOST:PORT/v1`` or with ``#MODEL`` behind it.
+
+    Raises CheckpointError.
+    """
+    if not re.match(r"https?://[^/#\s]+", address):
+        raise CheckpointError(
+            f"backend openai needs the address of a server as model, such as http://127.0.0.1:8000/v1; "
+            f"it is {address[:80]!r}"
+        )
+    format = _format(Section({}, address), answer_format)
+    if format not in IN_CHAT:
+        raise CheckpointError(
+            f"answer_format {format} has no chat, as a server needs it; it can be {', '.join(IN_CHAT)}"
+        )
+    name = address.partition("#")[2] or address.partition("://")[2]
+    return Checkpoint(name, Path(), None, {}, WHOLE, None, format)
 
 
 def read_for(config: EngineConfig) -> Checkpoint:

@@ -35,12 +35,15 @@ class EngineConfig:
     """How the engine's process is started."""
 
     checkpoint: str = "argus-nano"
-    backend: str = "native"  #: ``native`` or ``transformers``
+    backend: str = "native"  #: ``native``, ``transformers`` or ``openai``
     answer_format: str = "auto"  #: how an open model writes boxes; ``auto``: as its architecture has it
     device: str = "auto"  #: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
     dtype: str = "auto"  #: ``auto``, ``float32``, ``bfloat16``, ``float16``
     preset: str = "realtime"
     threads: int = 0  #: CPU threads for torch; 0: all cores but one
+    server_timeout: float = 8.0  #: backend ``openai``: seconds for a request with all its tries,
+    server_in_flight: int = 4  #: requests at a time at most,
+    server_pixels: int = 1_000_000  #: and pixels of a picture that is sent at most
     slots: int = 4  #: frames that may lie in shared memory at once
 
 
@@ -61,6 +64,7 @@ class ModelInfo:
     load_seconds: float = 0.0
     frame_seconds: float = 0.0  #: that the shortest frame takes, measured when warm; 0: unknown
     whole_frames: bool = False  #: takes frames as they are, where they fit into a slot
+    scored: bool = True  #: whether scores come from probabilities; else all are the same
 
     @property
     def slot_bytes(self) -> int:

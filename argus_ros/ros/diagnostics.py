@@ -306,6 +306,7 @@ class EngineHealth:
                 "parameters": info.parameters,
                 "recipes": ", ".join(info.recipes) or "none",
                 "load [s]": f"{info.load_seconds:.1f}",
+                "scores": "of probabilities" if info.scored else "all the same: the server tells none",
             }
         told |= values
         match self.state:

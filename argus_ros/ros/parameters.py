@@ -103,15 +103,17 @@ NODE = (
     Spec(
         "model",
         "argus-nano",
-        "A checkpoint: the name of a shipped one, or the path of a folder in transformers' format.",
+        "A checkpoint: the name of a shipped one, or the path of a folder in transformers' format; with "
+        "backend openai the address of a server, http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL.",
         Change.CONFIGURE,
     ),
     Spec(
         "backend",
         "native",
-        "What runs the model: native (fast), or transformers: any of its models that take pictures and text.",
+        "What runs the model: native (fast); transformers: any of its models that take pictures and text; "
+        "openai: a server.",
         Change.CONFIGURE,
-        choices=("native", "transformers"),
+        choices=("native", "transformers", "openai"),
     ),
     Spec(
         "answer_format",
@@ -139,6 +141,21 @@ NODE = (
         "Which latency recipes are on: stock (none), paper, realtime or edge, and changes to it, as in "
         "realtime+still_gate-overlap.",
         Change.CONFIGURE,
+    ),
+    Spec(
+        "server_timeout",
+        8.0,
+        "Most seconds of a request to a server, with all its tries; the camera's deadline may end it sooner.",
+        Change.CONFIGURE,
+        (0.1, 600.0),
+    ),
+    Spec("server_in_flight", 4, "Most requests to a server at a time.", Change.CONFIGURE, (1, 64)),
+    Spec(
+        "server_pixels",
+        1_000_000,
+        "Most pixels of an image that is sent to a server; larger ones are scaled down.",
+        Change.CONFIGURE,
+        (4096, 100_000_000),
     ),
     Spec("threads", 0, "CPU threads of the engine; 0: all cores but one.", Change.CONFIGURE, (0, 256)),
     Spec(
@@ -229,7 +246,10 @@ NODE = (
 )
 
 #: What goes to the engine under its own name.
-FOR_ENGINE = ("backend", "answer_format", "device", "dtype", "preset", "threads")
+FOR_ENGINE = (
+    *("backend", "answer_format", "device", "dtype", "preset", "threads"),
+    *("server_timeout", "server_in_flight", "server_pixels"),
+)
 
 #: Of each camera, under ``camera.NAME.``; NAME in a default is the camera's.
 CAMERA = (

@@ -51,6 +51,9 @@ METRICS = {"ttft": "ttft_ms", "total": "total_ms", "preprocess": "preprocess_ms"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
+    parser.add_argument(
+        "--server", metavar="URL", help="measure an OpenAI-compatible server, http://HOST:PORT/v1[#MODEL]"
+    )
     parser.add_argument("--presets", default=",".join(PRESETS), help="presets to compare; stock comes along")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of every answer")
     parser.add_argument("--rounds", type=int, default=15, help="frames that each preset answers")
@@ -88,6 +91,15 @@ def _size(text: str) -> tuple[int, int]:
 def run(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.tokens < 2:
         raise ValueError("--rounds has to be at least 1 and --tokens at least 2")
+    if options.server:
+        try:
+            measured = server(options)
+        except OSError as error:  # ServerError and TimeoutError say what the server did
+            raise ValueError(str(error)) from None
+        print(text(measured))
+        if options.json:
+            options.json.write_text(json.dumps(measured, indent=1) + "\n")
+        return 0
     with ExitStack() as stack:
         folder = find(options, stack, weights=not options.only)
         measured = preprocessing(options, folder) if options.only else everything(options, folder)
@@ -154,6 +166,45 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ladder": [{"adds": name.rpartition("+")[2] or "stock", **figures[name]} for name in ladder],
         "ablation": [{"removes": name.rpartition("-")[2], **figures[name]} for name in ablation],
         "floor": floor,
+    }
+
+
+def server(options: argparse.Namespace) -> dict[str, Any]:
+    """A server over HTTP, one frame after the other, each a new one, so that it has none in its caches."""
+    from argus_ros.tools.workload import Sample, photograph
+    from argus_ros.vlm.server import WARMING, Client, encoded
+
+    url, _, model = options.server.partition("#")
+    client, samples = Client(url), []
+    model = model or client.models()[0]
+    for turn in range(-WARM, options.rounds):
+        frame = photograph(options.size, turn + WARM)
+        started = time.perf_counter()
+        sent, _ = encoded(frame, 1 << 30)
+        ready = time.perf_counter() - started
+        content = [
+            {"type": "image_url", "image_url": {"url": sent}},
+            {"type": "text", "text": "Describe this image briefly."},
+        ]
+        body = {"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0}
+        body |= {"max_tokens": options.tokens, "ignore_eos": True, "stream": True}
+        body |= {"stream_options": {"include_usage": True}}
+        reply = client.ask(body, time.monotonic() + WARMING)
+        sample = Sample(ready, ready + reply.first, ready + reply.seconds, reply.tokens, reply.tokens - 1)
+        samples += [sample] if turn >= 0 else []
+    counts = sorted({sample.tokens for sample in samples})
+    return {
+        **machine.describe(),
+        "model": model,
+        "size": "{}x{}".format(*options.size),
+        "server": url,
+        "tokens": counts[-1],
+        "rounds": options.rounds,
+        "dtype": "over HTTP" if len(counts) == 1 else f"over HTTP, {counts[0]} to",
+        "presets": {"server": {**statistics(samples, samples), "peak_memory_mb": 0.0}},
+        "ladder": [],
+        "ablation": [],
+        "floor": {},
     }
 
 

@@ -33,10 +33,14 @@ class Served(Protocol):
 
 
 def load(config: EngineConfig) -> Served:
-    """The engine of a configuration: ours for the families that run natively, else transformers' own modules.
+    """The engine of a configuration: a server's, ours for the families that run natively, or transformers'.
 
     Raises CheckpointError or EngineError when it cannot be loaded.
     """
+    if config.backend == "openai":
+        from argus_ros.vlm.server import ServerEngine
+
+        return ServerEngine(config)
     if checkpoints.read_for(config).family is None:
         from argus_ros.vlm.generic import GenericEngine  # transformers takes seconds to import
 

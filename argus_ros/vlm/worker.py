@@ -40,6 +40,7 @@ from argus_ros.core.protocol import (
     why_unusable,
 )
 from argus_ros.core.resources import engine_threads
+from argus_ros.vlm.prompts import TaskError
 
 if TYPE_CHECKING:
     from argus_ros.vlm.engines import Served
@@ -140,6 +141,8 @@ def _run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iter
             request = good.pop(batch[index].id)
             why = why_unusable(answer, request.width, request.height)
             yield Answered(request.id, error=why) if why else Answered(request.id, answer)
+    except TaskError as error:  # what only shows while it runs, as a prompt that is too long
+        yield from (Answered(id, error=str(error), refused=True) for id in good)
     except Exception as error:  # the engine stays usable; the parent counts and reports
         reason = f"{type(error).__name__}: {error}"
         yield from (Answered(id, error=reason) for id in good)

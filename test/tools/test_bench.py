@@ -134,6 +134,20 @@ def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_p
     ]
 
 
+def test_bench_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, str(ROOT / "test" / "vlm" / "fault_server.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        assert main(["bench", "--server", url, *QUICK, "--json", str(tmp_path / "x.json")]) == 0
+        process.kill()
+    figures = read(tmp_path / "x.json")["presets"]["server"]
+    assert 0 < figures["preprocess_ms"]["p50"] < figures["ttft_ms"]["p50"] <= figures["total_ms"]["p50"]
+    assert "some-model, 96x64" in capsys.readouterr().out
+    assert main(["bench", "--server", url, *QUICK]) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+
+
 def test_bench_of_preprocessing_alone(results: Path) -> None:
     presets = read(results / "preprocess.json")["presets"]
     assert list(presets) == ["stock", "paper", "fast_processor", "realtime"]

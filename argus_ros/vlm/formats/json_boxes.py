@@ -10,11 +10,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from argus_ros.core.types import Task
-from argus_ros.vlm.formats.reading import Candidate, Question, Sizes, listed, scaled
+from argus_ros.vlm.formats.reading import LABEL, Candidate, Question, Sizes, listed, scaled
 from argus_ros.vlm.formats.text import Text, caption_or_question
 
+#: Most objects of an answer under a schema.
+MOST = 32
 _OBJECT = re.compile(r"\{[^{}]*(\}|$|(?=\{))")
 
 
@@ -51,6 +54,22 @@ class JsonBoxes(Text):
                 scaled(box, width, height) if usable and box else None,
                 match.span(),
             )
+
+    def schema(self, task: Task) -> dict[str, Any] | None:
+        """An array of objects, the box first; that a box's maxima are greater it cannot say."""
+        edge = (
+            {"type": "number", "minimum": 0, "maximum": 1}
+            if self.scale == 1
+            else {"type": "integer", "minimum": 0}
+        )
+        edge |= {"maximum": self.scale} if self.scale else {}
+        names = task.classes if task.name == "detect" else ()
+        properties = {
+            self.key: {"type": "array", "items": edge, "minItems": 4, "maxItems": 4},
+            "label": {"enum": list(names)} if names else {"type": "string", "maxLength": LABEL},
+        }
+        thing = {"type": "object", "properties": properties, "required": [self.key, "label"]}
+        return {"type": "array", "items": {**thing, "additionalProperties": False}, "maxItems": MOST}
 
 
 def _number(text: str) -> float:

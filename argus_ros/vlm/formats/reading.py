@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -102,6 +102,9 @@ class Format(Protocol):
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
         """For formats whose places are tokens of their own."""
+
+    def schema(self, task: Task) -> dict[str, Any] | None:
+        """JSON schema of the answer to a structured task, for formats that are JSON."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from argus_ros.core.types import Task
 from argus_ros.vlm.formats.reading import Candidate, Constraint, Question, Sizes, Words, caption_or_question
@@ -18,4 +19,7 @@ class Text:
         return iter(())
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
+        return None
+
+    def schema(self, task: Task) -> dict[str, Any] | None:
         return None

@@ -1,0 +1,567 @@
+"""A model behind an OpenAI-compatible HTTP server (vLLM, SGLang, llama.cpp ...): backend ``openai``.
+
+It stands behind the same worker as an engine of our own. Frames go out as JPEG within a budget of pixels,
+several at a time, each in a thread of its own; answers are read as they stream in, so that the deadline cuts
+one off and what is there is kept. What goes wrong in passing (429, 5xx, a connection that breaks) is tried
+again while time is left. Nothing that a server says is trusted: it is read up to a length and by type, and
+errors quote it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import logging
+import math
+import os
+import random
+import re
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
+from argus_ros.core.section import CheckpointError
+from argus_ros.core.types import STRUCTURED_TASKS, Answer, StageTimes, Status, Task
+from argus_ros.vlm import answers, formats, prompts
+from argus_ros.vlm.formats.reading import Question, Sizes
+from argus_ros.vlm.prompts import TaskError
+
+log = logging.getLogger(__name__)
+
+#: Most tokens of an answer in free text, and of one with boxes, unless a request says otherwise.
+MAX_NEW_TOKENS, MAX_BOX_TOKENS = 64, 512
+#: Times that a request is sent at most, and seconds before the second; doubling, half as long to half as
+#: long again, so that many clients do not come back at once.
+TRIES, FIRST_WAIT = 4, 0.1
+#: Seconds that connecting may take, and that are waited for a server that is asked for its models.
+CONNECT, LISTING = 3.0, 5.0
+#: Seconds that the first requests may take, while the server itself becomes warm.
+WARMING = 60.0
+#: Most bytes of an answer that are read.
+LONGEST = 1 << 20
+#: Quality of the JPEG that a frame is sent as.
+QUALITY = 90
+#: Score of a box where the server tells no probabilities.
+UNSCORED = 0.5
+#: Sides are multiples of this where boxes are in pixels of what the model sees, which then is what was sent.
+GRAIN = 28
+#: The key that the server may want.
+KEY = "OPENAI_API_KEY"
+#: What looks like a token that steers a model.
+CONTROL = re.compile(r"<\|[^<>]*\|>|</?[A-Za-z_]+\d*>|\[/?[A-Z_]{3,}\]")
+#: What an answer under a schema has to be, and no model says by itself.
+PROBE = {
+    "type": "object",
+    "properties": {"argus": {"const": True}},
+    "required": ["argus"],
+    "additionalProperties": False,
+}
+
+
+class ServerError(OSError):
+    """A server that cannot be used, or not now; says what it said."""
+
+
+class _Passing(ServerError):
+    """Worth another try, after ``after`` seconds where the server says so."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class _Unwanted(ServerError):
+    """400 or 422: the server does not want the request as it is."""
+
+
+@dataclass
+class Reply:
+    """What came of one request."""
+
+    pieces: list[str] = field(default_factory=list)  #: the text as it came, a token each where it is scored
+    probabilities: list[float] = field(default_factory=list)  #: of each piece; empty where not told
+    whole: bool = False  #: the server ended it, and not the deadline or the limit of tokens
+    tokens: int = 0  #: as many as the server says, or pieces
+    first: float = 0.0  #: seconds to the first piece
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Client:
+    """Requests to one server; its methods may be called from several threads."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` as ``http://127.0.0.1:8000/v1``. Raises CheckpointError."""
+        self.url = url
+        try:
+            parts = urlsplit(url)
+            self._host, self._port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise CheckpointError(f"{url!r} is no address of a server: {error}") from None
+        if parts.scheme not in ("http", "https") or not self._host or parts.query:
+            raise CheckpointError(f"{url!r} is no address of a server such as http://127.0.0.1:8000/v1")
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._path = parts.path.rstrip("/") or "/v1"
+        self._kept = threading.local()
+
+    def models(self) -> list[str]:
+        """The models that the server has. Raises ServerError."""
+        said = self._json("GET", "/models", time.monotonic() + LISTING)
+        listed = said.get("data") if isinstance(said, dict) else None
+        listed = listed if isinstance(listed, list) else []
+        names = [m["id"] for m in listed if isinstance(m, dict) and isinstance(m.get("id"), str)]
+        if not names:
+            raise ServerError(f"{self.url}/models lists no models: is this an OpenAI-compatible server?")
+        return names
+
+    def ask(self, body: dict[str, Any], end: float) -> Reply:
+        """The answer to a chat completion, which streams, as far as it came by ``end`` (steady clock).
+
+        Raises ServerError, TimeoutError where nothing came, and _Unwanted.
+        """
+        started, tries = time.monotonic(), 0
+        while True:
+            tries += 1
+            try:
+                return self._stream(body, end, started)
+            except _Passing as error:
+                pause = max(FIRST_WAIT * 2 ** (tries - 1), error.after) * random.uniform(0.5, 1.5)
+                if tries >= TRIES or time.monotonic() + pause >= end:
+                    raise ServerError(f"{error} (after {tries} tries)") from None
+                time.sleep(pause)
+
+    # --- one request --------------------------------------------------------------------------------
+
+    def _json(self, method: str, path: str, end: float) -> Any:
+        response = self._send(method, path, None, end)
+        data = b""
+        while piece := self._read(response, end):
+            data += piece
+            if len(data) > LONGEST:
+                raise ServerError(f"{self.url}{path} says more than {LONGEST} bytes")
+        return self._parsed(data, path)
+
+    def _send(self, method: str, path: str, body: bytes | None, end: float) -> http.client.HTTPResponse:
+        """The response, of which the header is there and right."""
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+        if key := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {key}"
+        for fresh in (False, True):
+            connection = self._connection(end, fresh)
+            again = connection.sock is not None
+            try:
+                connection.request(method, self._path + path, body, headers)
+                self._limit(connection, end)
+                response = connection.getresponse()
+            except TimeoutError:
+                self._drop()
+                raise TimeoutError(f"{self.url} did not answer in time") from None
+            except (OSError, http.client.HTTPException) as error:
+                self._drop()
+                if again and not fresh:  # a connection that was kept, and that the server has ended
+                    continue
+                raise _Passing(f"{self.url} cannot be reached: {type(error).__name__}: {error}") from None
+            self._check(response, path, end)
+            return response
+        raise AssertionError("the second connection is fresh")
+
+    def _check(self, response: http.client.HTTPResponse, path: str, end: float) -> None:
+        if response.status == 200:
+            return
+        try:
+            said = _quoted(self._read(response, end))
+        except OSError:
+            said = ""
+        self._drop()
+        message = f"{self.url}{path} answers {response.status} {response.reason}{said}"
+        if response.status in (400, 422):
+            raise _Unwanted(message)
+        if response.status in (408, 409, 429) or response.status >= 500:
+            raise _Passing(message, _seconds(response.getheader("Retry-After")))
+        if response.status in (401, 403):
+            message += f"; its key goes into the environment variable {KEY}"
+        raise ServerError(message)
+
+    def _stream(self, body: dict[str, Any], end: float, started: float) -> Reply:
+        response = self._send("POST", "/chat/completions", json.dumps(body).encode(), end)
+        reply, buffer, size = Reply(), b"", 0
+        events = "event-stream" in (response.getheader("Content-Type") or "")
+        done = False
+        while not done:
+            try:
+                data = self._read(response, end)
+            except TimeoutError:
+                self._drop()
+                if not reply.pieces:
+                    raise
+                break
+            size += len(data)
+            if size > LONGEST:
+                self._drop()
+                raise ServerError(f"{self.url} answers with more than {LONGEST} bytes")
+            buffer += data
+            if events:
+                *lines, buffer = buffer.split(b"\n")
+                for line in lines:
+                    done = self._event(line, reply, started) or done
+            if not data:
+                if events and not done:
+                    self._drop()
+                    raise _Passing(f"{self.url} ended its answer in the middle")
+                done = True
+        if not events:
+            self._take(self._parsed(buffer, "/chat/completions"), reply, started)
+        elif done and response.length != 0:
+            self._drain(response, end)
+        reply.tokens = reply.tokens or len(reply.pieces)
+        reply.seconds = time.monotonic() - started
+        return reply
+
+    def _drain(self, response: http.client.HTTPResponse, end: float) -> None:
+        """Read what follows the last event, which is nothing, so that the connection can be used again."""
+        try:
+            if self._read(response, end):
+                self._drop()
+        except OSError:
+            self._drop()
+
+    def _event(self, line: bytes, reply: Reply, started: float) -> bool:
+        """Take one line of a stream; whether it is the last."""
+        name, _, data = line.strip().partition(b":")
+        if name != b"data":
+            return False
+        if data.strip() == b"[DONE]":
+            return True
+        self._take(self._parsed(data, "/chat/completions"), reply, started)
+        return False
+
+    def _take(self, said: Any, reply: Reply, started: float) -> None:
+        """Add what a message says to a reply."""
+        try:
+            if "error" in said:
+                self._drop()
+                raise _Passing(f"{self.url} says in its answer: {json.dumps(said['error'])[:200]}")
+            reply.tokens = int((said.get("usage") or {}).get("completion_tokens") or 0)
+            for choice in said["choices"][:1]:
+                content = (choice.get("delta") or choice.get("message") or {}).get("content") or ""
+                told = (choice.get("logprobs") or {}).get("content") or []
+                pieces = [str(token["token"]) for token in told]
+                if pieces and "".join(pieces) == content:
+                    reply.pieces += pieces
+                    reply.probabilities += [_probability(token["logprob"]) for token in told]
+                elif content:
+                    reply.pieces.append(str(content))
+                if content and not reply.first:
+                    reply.first = time.monotonic() - started
+                reply.whole |= choice.get("finish_reason") == "stop"
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._drop()
+            raise _Passing(
+                f"{self.url} answers with what is no chat completion ({type(error).__name__}: {error}): "
+                f"{json.dumps(said)[:200]}"
+            ) from None
+
+    def _parsed(self, data: bytes, path: str) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            self._drop()
+            page = data.lstrip()[:1] == b"<"
+            what = "a web page and not JSON" if page else "what is no JSON"
+            raise _Passing(f"{self.url}{path} answers with {what}{_quoted(data)}") from None
+
+    # --- connections --------------------------------------------------------------------------------
+
+    def _connection(self, end: float, fresh: bool) -> http.client.HTTPConnection:
+        """That of this thread."""
+        if fresh:
+            self._drop()
+        kept: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        if kept is None:
+            if self._tls:
+                kept = http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+            else:
+                kept = http.client.HTTPConnection(self._host, self._port)
+            self._kept.connection = kept
+        kept.timeout = min(CONNECT, max(end - time.monotonic(), 1e-3))
+        if kept.sock:
+            self._limit(kept, end)
+        return kept
+
+    def _limit(self, connection: http.client.HTTPConnection, end: float) -> None:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if connection.sock:
+            connection.sock.settimeout(left)
+
+    def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
+        """What has come since; empty at the end. Raises TimeoutError and _Passing."""
+        try:
+            self._limit(self._kept.connection, end)
+            return response.read1(1 << 16)
+        except TimeoutError:
+            raise TimeoutError(f"{self.url} did not go on in time") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self._drop()
+            raise _Passing(f"{self.url} broke off: {type(error).__name__}: {error}") from None
+
+    def _drop(self) -> None:
+        """End the connection; a server that is still busy with the request then stops."""
+        if kept := getattr(self._kept, "connection", None):
+            kept.close()
+        self._kept.connection = None
+
+
+class ServerEngine:
+    """A served model. Raises CheckpointError, or ServerError where the server cannot be reached now."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        started = time.monotonic()
+        self._config = config
+        self.checkpoint = checkpoints.read_for(config)
+        self._format = formats.of(self.checkpoint.format)
+        url, _, self._model = config.checkpoint.partition("#")
+        self._client = Client(url)
+        there = self._client.models()
+        if self._model and self._model not in there:
+            raise CheckpointError(f"{url} has no model {self._model!r}; it has {', '.join(there)[:500]}")
+        if not self._model and len(there) > 1:
+            raise CheckpointError(
+                f"{url} has several models; say which, as {url}#{there[0]}: {', '.join(there)}"
+            )
+        self._model = self._model or there[0]
+        #: What not every server takes; each goes when the server refuses it.
+        self._extras = ["skip_special_tokens", "logprobs", "response_format"]
+        self._pool = ThreadPoolExecutor(config.server_in_flight, "request")
+        self.info = ModelInfo(
+            name=self._model,
+            device=f"server {urlsplit(url).netloc}",
+            dtype="unknown",
+            tasks=self.checkpoint.tasks,
+            classes=(),
+            tile=self.checkpoint.tiling.tile,
+            max_tiles=1,
+            tokens_per_tile=0,
+            parameters=0,
+            recipes=("camera_batch",) if config.server_in_flight > 1 else (),
+            load_seconds=time.monotonic() - started,
+            whole_frames=True,
+        )
+
+    def warm_up(self) -> None:
+        """Ask of a grey picture, and whether schemas and probabilities are to be had; and time it."""
+        request = FrameRequest(0, 0, 0, 0, 640, 480, Task("caption"), max_new_tokens=8, frame=(640, 480))
+        pixels = np.full((480, 640, 3), 127, np.uint8)
+        if self._format.chat and self._schema(Task("detect", ("cone",))) and not self._keeps_to_schemas():
+            log.warning(
+                "%s does not keep to a JSON schema: answers are read as far as they are valid",
+                self._client.url,
+            )
+        seconds, scored = [], False
+        for _ in range(3):
+            started = time.monotonic()
+            reply, _ = self._put(request, Question("What is this?"), pixels, started + WARMING, scored=True)
+            seconds.append(time.monotonic() - started)
+            scored = bool(reply.probabilities) or scored
+        if set(self.info.tasks) & set(STRUCTURED_TASKS) and not scored:
+            log.warning("%s tells no probabilities: every box scores %g", self._client.url, UNSCORED)
+        self.info = replace(self.info, frame_seconds=min(seconds), scored=scored)
+
+    def pin(self, memory: np.ndarray) -> None:
+        """Nothing goes to a device from here."""
+
+    def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
+        """Raise TaskError for a request that cannot be run."""
+        width, height = request.frame
+        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8 or min(request.frame) < 1:
+            raise TaskError(
+                f"pixels are {pixels.shape} {pixels.dtype}; this model takes whole frames, uint8 RGB"
+            )
+        if request.width < 1 or request.height < 1:
+            raise TaskError(f"the picture is {request.width}x{request.height} pixels")
+        prompts.check(request.task, self.checkpoint)
+        for words in (request.task.prompt, *request.task.classes):
+            if found := CONTROL.search(words):
+                raise TaskError(f"{words!r} has {found[0]!r} in it, which may steer the model; leave it out")
+
+    def stream(
+        self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer frames, each with its index as soon as it is done; what failed is raised after the others.
+
+        Raises TaskError, ServerError and TimeoutError.
+        """
+        running: dict[Future[Answer], int] = {
+            self._pool.submit(self._answer, request, np.array(picture)): index
+            for index, (request, picture) in enumerate(zip(requests, pixels, strict=True))
+        }
+        failed: Exception | None = None
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index = running.pop(future)
+                if error := future.exception():
+                    failed = error if isinstance(error, Exception) else RuntimeError(str(error))
+                else:
+                    yield index, future.result()
+        if failed:
+            raise failed
+
+    # --- one frame ----------------------------------------------------------------------------------
+
+    @property
+    def _timeout(self) -> float:
+        return self._config.server_timeout
+
+    def _answer(self, request: FrameRequest, picture: np.ndarray) -> Answer:
+        started, latest = time.monotonic(), request.deadline
+        end = started + self._timeout
+        hurried = latest is not None and latest < end
+        end = min(end, latest) if latest is not None else end
+        answer = Answer()
+        for question in self._format.questions(request.task):
+            try:
+                reply, seen = self._put(
+                    request, question, picture, end, request.task.name in STRUCTURED_TASKS
+                )
+            except TimeoutError:
+                if not hurried:  # the server's fault, not the deadline's
+                    raise
+                return replace(answer, status=Status.TRUNCATED)
+            answer = self._with(answer, request, question, reply, seen)
+        most = request.max_detections
+        return replace(answer, detections=answer.detections[:most]) if most else answer
+
+    def _with(
+        self, answer: Answer, request: FrameRequest, question: Question, reply: Reply, seen: tuple[int, int]
+    ) -> Answer:
+        """An answer and what came of one more question."""
+        found, dropped = answer.detections, answer.dropped
+        structured = request.task.name in STRUCTURED_TASKS
+        if structured:
+            ends = np.cumsum([len(piece) for piece in reply.pieces]).tolist()
+            sizes = Sizes(request.width, request.height, *seen)
+            told = reply.probabilities
+            more, bad = answers.written(
+                self._format, request.task, question, reply.text, ends, told or [UNSCORED] * len(ends), sizes
+            )
+            found, dropped = (*found, *(d for d in more if d not in found)), dropped + bad
+        times = answer.times
+        return Answer(
+            detections=found,
+            text="" if structured else reply.text.strip(),
+            status=answer.status if reply.whole else Status.TRUNCATED,
+            times=StageTimes(
+                first_token=times.first_token or reply.first,
+                prefill=times.prefill + reply.first,
+                decode=times.decode + reply.seconds - reply.first,
+            ),
+            generated_tokens=answer.generated_tokens + reply.tokens,
+            decode_passes=answer.decode_passes + max(reply.tokens - 1, 0),
+            dropped=dropped,
+        )
+
+    def _put(
+        self, request: FrameRequest, question: Question, picture: np.ndarray, end: float, scored: bool
+    ) -> tuple[Reply, tuple[int, int]]:
+        """Ask; what came, and the size of the picture that was sent."""
+        grain = GRAIN if self.checkpoint.format in checkpoints.IN_PIXELS else 1
+        sent, size = encoded(picture, self._config.server_pixels, grain)
+        structured = request.task.name in STRUCTURED_TASKS
+        content = [
+            {"type": "image_url", "image_url": {"url": sent}},
+            {"type": "text", "text": question.text},
+        ]
+        most = request.max_new_tokens or (MAX_BOX_TOKENS if structured else MAX_NEW_TOKENS)
+        extras: dict[str, Any] = {}
+        if structured and self.checkpoint.format in checkpoints.SPECIAL_SIGNS:
+            extras["skip_special_tokens"] = False
+        if scored:
+            extras["logprobs"] = True
+        if schema := self._schema(request.task):
+            extras["response_format"] = _response_format(schema)
+        return self._ask(
+            {"messages": [{"role": "user", "content": content}], "max_tokens": most}, extras, end
+        ), size
+
+    def _ask(self, body: dict[str, Any], extras: dict[str, Any], end: float) -> Reply:
+        """With as many of the extras as the server takes. Raises TaskError for a request it does not want."""
+        while True:
+            sent = {name: value for name, value in extras.items() if name in self._extras}
+            always = {"model": self._model, "stream": True, "temperature": 0}
+            try:
+                return self._client.ask({**always, **body, **sent}, end)
+            except _Unwanted as error:
+                if not sent:
+                    raise TaskError(str(error)) from None
+                guilty = next((name for name in sent if name in str(error)), list(sent)[-1])
+                log.warning("%s: requests go on without %s", error, guilty)
+                self._extras = [name for name in self._extras if name != guilty]
+
+    def _schema(self, task: Task) -> dict[str, Any] | None:
+        """What the answer to a task has to look like, where the format is JSON."""
+        return self._format.schema(task) if task.name in STRUCTURED_TASKS else None
+
+    def _keeps_to_schemas(self) -> bool:
+        """Whether the server holds answers to a schema; some take it and do nothing."""
+        body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 32}
+        reply = self._ask(body, {"response_format": _response_format(PROBE)}, time.monotonic() + WARMING)
+        said = "".join(reply.text.split())
+        return bool(said) and '{"argus":true}'.startswith(said)  # it may have been cut off
+
+
+def encoded(picture: np.ndarray, most: int, grain: int = 1) -> tuple[str, tuple[int, int]]:
+    """RGB (height, width, 3) as a JPEG in a data URL, and its width and height.
+
+    Scaled down to ``most`` pixels, to sides that are multiples of ``grain``.
+    """
+    height, width = picture.shape[:2]
+    scale = min(1.0, math.sqrt(most / (width * height)))
+    wide, high = (
+        max(math.floor(side * scale / grain) if scale < 1 else round(side / grain), 1) * grain
+        for side in (width, height)
+    )
+    if (wide, high) != (width, height):
+        picture = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA)
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), parameters)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}", (wide, high)
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def _probability(logprob: object) -> float:
+    """Of a token; whatever a server says, a number from 0 to 1."""
+    value = float(logprob)  # type: ignore[arg-type]
+    return math.exp(min(value, 0.0)) if not math.isnan(value) else 0.0
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Of the header; 0 where there is none, or a date."""
+    return (
+        min(float(retry_after), 60.0)
+        if retry_after and re.fullmatch(r"\d{1,6}(\.\d+)?", retry_after)
+        else 0.0
+    )
+
+
+def _quoted(data: bytes) -> str:
+    """The beginning of what a server said, on one line."""
+    said = " ".join(data[:400].decode(errors="replace").split())[:200]
+    return f": {said}" if said else ""
