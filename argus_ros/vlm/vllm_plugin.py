@@ -1,0 +1,50 @@
+"""A plugin for vLLM: its processors prepare pictures by ``fast_processor``.
+
+``pip install argus-ros`` into vLLM's environment is all: vLLM finds it by the entry point group
+``vllm.general_plugins``. With ``ARGUS_VLLM_PLUGIN=0``, or where there is no fast stand-in, vLLM's own stay.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+from typing import Any
+
+#: Environment variable that turns the plugin off.
+SWITCH = "ARGUS_VLLM_PLUGIN"
+log = logging.getLogger("vllm.argus_ros")  # below vLLM's own, which it shows
+
+
+def register() -> None:
+    """Put the fast processors in place of those that vLLM loads from now on. Never raises."""
+    if os.environ.get(SWITCH, "1").lower() in ("0", "off", "false", "no"):
+        log.info("argus_ros: off by %s", SWITCH)
+        return
+    try:
+        from argus_ros.vlm.processors import fast_processor
+
+        place: Any = importlib.import_module("vllm.transformers_utils.processor")
+
+        stock = place.get_processor
+    except Exception as error:  # another vLLM or transformers, whose insides may be anything
+        log.warning("argus_ros: vLLM keeps its own processors (%s: %s)", type(error).__name__, error)
+        return
+    if hasattr(stock, "argus"):
+        return
+
+    @functools.wraps(stock)
+    def get_processor(*arguments: Any, **named: Any) -> Any:
+        made = stock(*arguments, **named)
+        try:
+            fast = fast_processor(made)
+        except Exception as error:
+            log.info("argus_ros: %s stays as it is (%s)", type(made).__name__, error)
+            return made
+        log.info("argus_ros: fast image processor in %s", type(made).__name__)
+        return fast
+
+    get_processor.argus = True  # type: ignore[attr-defined]
+    place.get_processor = get_processor
+    place.cached_get_processor = functools.lru_cache(get_processor)
