@@ -33,8 +33,8 @@ from argus_ros.core.domain import claim
 
 GROWTH = 1.0  #: MB per minute that memory may grow by
 SLOWER = 1.25  #: times that the median latency may rise
-#: Faults that last long, or end in what is to be judged.
-LEFT_OUT = ("no_memory", "node_paused", "lifecycle", "cameras_come_and_go", "no_descriptors")
+#: Faults that last long, end in what is to be judged, or need a disk of their own.
+LEFT_OUT = ("no_memory", "node_paused", "lifecycle", "cameras_come_and_go", "no_descriptors", "full_disk")
 
 
 @dataclass

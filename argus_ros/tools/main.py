@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,13 @@ def _main(arguments: list[str]) -> int:
         return importlib.import_module(f"argus_ros.tools.{options.command}").run(options)
     except ValueError as error:  # what a user can put right: a checkpoint, a class, a bag
         print(f"argus {options.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the system: a disk that is full, a folder that is another user's
+        if error.errno is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        remedy = "; make room, or name another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        print(f"argus {options.command}: {error.strerror}{where}{remedy}", file=sys.stderr)
         return 2
 
 

@@ -69,6 +69,7 @@ class Site:
     def __init__(self, ros: Any, node: Any, robot: Robot, checkpoint: Path) -> None:
         self.ros, self.node, self.robot, self.checkpoint = ros, node, robot, checkpoint
         self.quiet = False
+        self.small_disk: Path | None = None  #: under the node's log
         self.feeds: dict[str, Feed] = {}
         for name, (kind, topic) in TOPICS.items():
             self.plug(name, kind, topic)

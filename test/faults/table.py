@@ -17,12 +17,14 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pytest
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
@@ -306,14 +308,21 @@ def paused(site: Site) -> Iterator[None]:
     os.kill(engine, signal.SIGCONT)
 
 
-@fault("engine", "engine", "SIGKILL", engine=True)
-def killed_while_loading(site: Site) -> Iterator[None]:
-    """SIGKILL, and again while it loads"""
-    first = site.engine()
-    os.kill(first, signal.SIGKILL)
-    second = site.engine(running=False, other_than=first)
-    os.kill(second, signal.SIGKILL)
-    yield
+def killed_while_loading(number: signal.Signals) -> Callable[[Site], Iterator[None]]:
+    def inject(site: Site) -> Iterator[None]:
+        first = site.engine()
+        os.kill(first, signal.SIGKILL)
+        second = site.engine(running=False, other_than=first)
+        os.kill(second, number)
+        yield
+
+    return inject
+
+
+for _number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
+    fault("engine", "engine", _number.name, engine=True)(
+        listed(f"SIGKILL, and {_number.name} while the next one loads", killed_while_loading(_number))
+    )
 
 
 def socket_of(engine: int) -> socket.socket:
@@ -415,6 +424,25 @@ def node_paused(site: Site) -> Iterator[None]:
     site.sleep(2.0)
     site.node.signal(signal.SIGCONT)
     yield
+
+
+@fault("node")
+def full_disk(site: Site) -> Iterator[None]:
+    """the disk under its log is full"""
+    if not site.small_disk:
+        pytest.skip("only root may mount a small disk")
+    filler = site.small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+    for threshold in (0.1, 0.0) * 20:  # each is one more line of the log, as is what is wrong with the image
+        site.robot.set(score_threshold=threshold)
+    good, site.feeds["front"].message = site.feeds["front"].message, raw(encoding="wobble8")
+    site.sleep(1.0)
+    site.feeds["front"].message = good
+    assert any(site.small_disk.glob("*.log"))
+    yield
+    filler.unlink()
 
 
 @fault("node", "outputs", "another node is named /argus as well")

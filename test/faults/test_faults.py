@@ -10,8 +10,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,29 @@ def site(shared_ros: Any, blank: Path, tmp_path_factory: pytest.TempPathFactory)
     checkpoint = Path(shutil.copytree(blank, tmp_path_factory.mktemp("faults") / "model"))
     cameras = {"cameras": "[front, rear, squeezed]", "camera__squeezed__topic": "/squeezed/compressed"}
     deadlines = {f"camera__{name}__deadline": 30.0 for name in ("front", "rear", "squeezed")}
-    node = start_node(shared_ros, checkpoint, engine_hang_seconds=1.0, **cameras, **deadlines)
-    with visiting() as robot:
+    with small_disk(Path(shared_ros.environment["ROS_LOG_DIR"])) as disk, visiting() as robot:
+        node = start_node(shared_ros, checkpoint, engine_hang_seconds=1.0, **cameras, **deadlines)
         site = Site(shared_ros, node, robot, checkpoint)
+        site.small_disk = disk
         trials: list[dict[str, object]] = []
         site.trials = trials
         yield site
         if path := os.environ.get("FAULTS_JSON"):
             Path(path).write_text(json.dumps({"cold_start": site.cold_start, "trials": trials}, indent=1))
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """A disk of 1 MB at a folder, where mounting one is permitted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "argus", folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # the node still has its log open
 
 
 @pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: f"{fault.group}: {fault.name}")
@@ -75,6 +93,20 @@ def test_a_spare_process_takes_over_within_a_second(
             taken.append((time.time_ns() - killed) * 1e-9)
     record_property("from SIGKILL to the next detections", f"{sorted(taken)[1]:.2f} s")
     assert sorted(taken)[1] < 1.0 * crowding()
+
+
+@pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="tried by make faults")
+def test_shared_memory_that_is_full_or_withdrawn(blank: Path, tmp_path: Path) -> None:
+    """In a mount namespace: the machine's /dev/shm is for others, too."""
+    small = 'mount -t tmpfs -o size=160m shm /dev/shm && exec "$@"'
+    apart = ["unshare", "--mount", "sh", "-c", small, "sh"]
+    if subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount another /dev/shm")
+    trial = [*apart, sys.executable, "-m", "faults.exhausted", blank, tmp_path]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(trial, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": answered") == 2
 
 
 def spare_ready(status: DiagnosticStatus) -> bool:

@@ -30,3 +30,16 @@ def test_a_mistake_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> N
     assert error.count("\n") == 1
     assert "no-such-model" in error
     assert "argus-nano" in error or "folder" in error
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("/dev/full", "No space left on device; make room"), ("/proc/figures.json", "/proc/figures.json")],
+)
+def test_what_the_system_refuses_is_named_in_one_line(
+    place: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", "--cameras", "1", "--seconds", "1", "--json", place]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert reason in error
