@@ -222,7 +222,7 @@ class Soak:
         axes[2].plot(minutes, [s.load for s in self.samples], label="load of the machine (no unit)", lw=0.7)
         for one in axes:
             one.set_ylim(bottom=0 if one is not axes[2] else None)
-            one.legend(loc="upper right")
+            one.legend(loc="upper center" if one is axes[2] else "lower center", ncols=3)
             for minute, what in self.events:
                 if what.startswith("engine"):
                     one.axvline(minute, color="0.8", lw=0.8, zorder=0)
