@@ -6,6 +6,7 @@
 #   ARGS=...            for the demo's program, or for pytest
 #   SECONDS=600         how long to fuzz, all targets together
 #   MINUTES=60          how long to soak
+#   TAG=v0.1.0          what to release
 PYTHON ?= python3
 CAMERAS ?= 1
 export ROS TORCH
@@ -18,10 +19,13 @@ endif
 VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/ros-env
 PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
+# What builds and looks at releases, apart from the tested environment.
+TOOLS := build/release-tools
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' argus_ros/__init__.py)
 # With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
 EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
-.PHONY: help demo test check faults fuzz soak format coverage docs-commands setup clean
+.PHONY: help demo test check faults fuzz soak format coverage docs-commands dist sbom audit release setup clean
 
 help: # what there is (make alone prints this)
 	@echo "make TARGET [CHOICE=...]"
@@ -61,10 +65,44 @@ fuzz: setup # random bytes to all that takes bytes
 soak: setup # cameras, faults and changes for an hour, judged by memory and latency
 	PYTHONPATH=test $(RUN) python test/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
 
+dist: $(TOOLS)/made # the sdist and the wheel of what is committed: build/dist
+	rm -rf build/sources build/dist/*.whl build/dist/*.tar.gz
+	mkdir -p build/sources build/dist
+	git archive HEAD | tar -x -C build/sources
+	$(TOOLS)/bin/python -m build --outdir build/dist build/sources
+	rm -rf build/sources
+	$(TOOLS)/bin/twine check --strict build/dist/*.whl build/dist/*.tar.gz
+
+sbom: setup $(TOOLS)/made # a bill of materials (CycloneDX) of the tested environment: build/dist
+	mkdir -p build/dist
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/pyproject.toml
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible --output-format JSON \
+		--output-file build/dist/argus_ros-$(VERSION).cdx.json $(VENV)/bin/python
+
+audit: setup $(TOOLS)/made # known vulnerabilities of the Python packages that the tested environment pins
+	mkdir -p build
+	{ cat requirements/python.txt; $(VENV)/bin/pip list --format freeze | sed -n 's/^\(torch==[0-9.]*\).*/\1/p'; } > build/audited.txt
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r build/audited.txt
+
+release: # all that a release consists of, for TAG=vVERSION: build/dist (docs/release.md)
+	@[ "$(TAG)" = "v$(VERSION)" ] || { echo "release: TAG is '$(TAG)'; argus_ros/__init__.py has version $(VERSION)" >&2; exit 1; }
+	@grep -q "^## \[$(VERSION)\]" CHANGELOG.md || { echo "release: CHANGELOG.md has no section [$(VERSION)]" >&2; exit 1; }
+	@[ -z "$$(git status --porcelain)" ] || { echo "release: commit or remove what is left first" >&2; exit 1; }
+	$(MAKE) test
+	$(MAKE) audit
+	$(MAKE) dist
+	$(MAKE) sbom
+
+$(TOOLS)/made: requirements/release.txt
+	rm -rf $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install -q -r requirements/release.txt
+	touch $@
+
 docs-commands: setup # the commands of the documents, the long ones too (hours)
 	DOCS_COMMANDS=1 $(RUN) pytest test/system/test_documented.py -v $(ARGS)
 
-setup: # the environment .venv and the workspace .ros_ws, which all of the above make first
+setup: # the environment .venv and the workspace .ros_ws, which most of the above make first
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
 		{ echo "setup: $(PYTHON) is no Python 3.10 to 3.13 ($$($(PYTHON) --version 2>&1));" \
 		"name one with PYTHON=, e.g. make setup PYTHON=python3.12" >&2; exit 1; }

@@ -362,8 +362,10 @@ def visiting() -> Iterator[Robot]:
     robot.listen(DetectionArray, "/argus/detections")
     robot.listen(FrameTiming, "/argus/timing")
     robot.listen(DiagnosticArray, "/diagnostics")
-    yield robot
-    robot.close()
+    try:
+        yield robot
+    finally:
+        robot.close()
 
 
 def start_node(ros: Any, checkpoint: Path, **parameters: object) -> Any:

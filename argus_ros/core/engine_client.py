@@ -299,7 +299,7 @@ class EngineClient:
                     return "the engine's process takes no messages; it was killed"
                 elif (overdue := self._overdue(now, heard)) is not None:
                     return f"the engine's process hung: {overdue}; it was killed"
-                elif self._wants_spare:
+                if self._wants_spare:  # also while answers come without a pause
                     self._tend_spare(ready, now, arena_fd, worker)
         finally:
             self._worker = None

@@ -233,6 +233,17 @@ def test_a_spare_process_takes_over(watch: Callable[..., Watched]) -> None:
     assert client.spare == "none"
 
 
+def test_a_spare_process_is_started_while_answers_come_without_a_pause(watch: Callable[..., Watched]) -> None:
+    watched = watch(spare=True)
+    client = watched.client
+    client.wait_ready(PATIENCE)
+    slot, number, end = watched.submit(0), 0, time.monotonic() + PATIENCE
+    while client.spare != "ready" and time.monotonic() < end:
+        assert not watched.answer().error
+        watched.submit(number := number + 1, slot=slot)
+    assert client.spare == "ready"
+
+
 def test_a_killed_engine_is_noticed_and_started_again(watch: Callable[..., Watched]) -> None:
     watched = watch()
     client = watched.client

@@ -113,6 +113,7 @@ def spare_ready(status: DiagnosticStatus) -> bool:
     return any(value.key == "spare process" and value.value == "ready" for value in status.values)
 
 
+@pytest.mark.skipif(os.environ.get("FAULTS") == "all", reason="make faults writes it after the tests")
 def test_the_document_lists_the_table() -> None:
     text = document.PATH.read_text()
     for fault in FAULTS:
