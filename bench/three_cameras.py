@@ -31,7 +31,8 @@ from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.engine_client import EngineClient
 from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import Camera, Pipeline, Report
+from argus_ros.core.job import Report
+from argus_ros.core.pipeline import Camera, Pipeline
 from argus_ros.core.preparation import Prepared, fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
 from argus_ros.core.types import Outcome, Task

@@ -1,7 +1,7 @@
 """From images offered to answers: the scheduler, the preparation of frames and the engine in one.
 
-``Pipeline`` is for cameras that run: newest frame wins, deadlines hold, every frame offered ends in
-exactly one report. ``Offline`` is for recordings: one image at a time, every image, no deadline.
+The newest frame of each camera wins, deadlines hold, and every frame offered ends in exactly one report.
+(For recordings there is ``offline.Offline``.)
 
 Two threads work here. One prepares frames; the engine client's own takes the answers, hands the engine
 the next frame that lies prepared, and only then publishes, so that the engine does not wait for a publisher.
@@ -11,15 +11,12 @@ Whether an answer is in time is decided right before its publication.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import queue
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
 
 from argus_ros.core import recipes
@@ -28,13 +25,16 @@ from argus_ros.core.clock import StampClock
 from argus_ros.core.engine_client import UP, EngineClient, EngineDownError, EngineState
 from argus_ros.core.frame import CameraPolicy, Ended, Frame, Level, PolicyError, State
 from argus_ros.core.image import Image, ImageError, Region
+from argus_ros.core.job import Job, Report, engine_request, moved
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.load import Load
-from argus_ros.core.preparation import Prepared, fill
+from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
+from argus_ros.core.questions import AskError, Newest, Questions
+from argus_ros.core.reports import Reporter
 from argus_ros.core.scheduler import PAUSED, FrameScheduler
 from argus_ros.core.still import Look, StillGate, thumbnail
-from argus_ros.core.types import Answer, Outcome, StageTimes, Status, Task
+from argus_ros.core.types import Outcome, Status, Task
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,6 @@ FIRST_PATIENCE = 60.0
 SLOW_SECONDS, SLOW_FACTOR = 0.1, 3.0
 #: Seconds before a frame's deadline at which generation stops, so that the answer can be published.
 PUBLISH_MARGIN = 0.005
-#: Seconds without an image after which a camera's newest one answers no question any more.
-SILENCE = 3.0
-#: Under these the scheduler knows the questions that are being answered, as it knows cameras.
-QUESTIONS = ("question 1", "question 2", "question 3", "question 4")
-
-
-class AskError(ValueError):
-    """A question that cannot be answered, and why."""
 
 
 @dataclass(frozen=True)
@@ -64,60 +56,6 @@ class Camera:
     policy: CameraPolicy = field(default_factory=CameraPolicy)
     task: Task = field(default_factory=Task)
     region: Region = field(default_factory=Region)  #: of interest, pixels of its images
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a frame ended."""
-
-    camera: str
-    header: Any  #: as given to ``offer``
-    outcome: Outcome
-    reason: str
-    task: Task  #: it was run with, or would have been
-    answer: Answer | None  #: boxes in pixels of the whole image; None where the engine gave none
-    times: StageTimes
-    age: float  #: seconds since the image was taken
-    width: int = 0  #: of the whole image; 0 where it was not looked at
-    height: int = 0
-    level: int = 0  #: of the budget, steps below the full one
-
-
-@dataclass(frozen=True)
-class _Newest:
-    """A camera's newest image, for questions about it."""
-
-    header: Any
-    image: Image
-    capture_time: float  # when its age was zero
-    arrived: float
-
-
-@dataclass(frozen=True)
-class _Question:
-    """That a frame is not one of a stream, but there to answer somebody."""
-
-    camera: str
-    capture_time: float  # when the image's age was zero; the frame's own time begins with the question
-    on_end: Callable[[Report], None]
-
-
-@dataclass(eq=False)
-class _Job:
-    """What travels with a frame."""
-
-    header: Any
-    image: Image | None  # None once it is prepared: its memory is the middleware's again
-    task: Task
-    region: Region
-    size: tuple[int, int] = (0, 0)
-    slot: int | None = None  # of the shared memory, while it has one
-    prepared: Prepared | None = None
-    prepare_seconds: float = 0.0
-    look: Look | None = None  # what the still gate compares
-    answer: Answer | None = None
-    question: _Question | None = None
-    reported: bool = False  # whether the one who asked has the answer
 
 
 class Pipeline:
@@ -157,7 +95,6 @@ class Pipeline:
         ahead = 1 if wanted.overlap else 0
         most = MAX_BATCH if wanted.overlap and wanted.camera_batch else 1  # if the engine has it: see _ready
         self.tiling = tiling
-        self.publish_late = publish_late
         self.hang_factor, self.hang_seconds = hang_factor, hang_seconds
         self.engine = EngineClient(
             replace(config, slots=max(ahead, most) + 2 + most + 1),
@@ -165,14 +102,13 @@ class Pipeline:
             on_event=self._engine_event,
             **engine_options,
         )
-        self.on_result, self._on_report = on_result, on_report
+        self.reporter = Reporter(on_result, on_report, len(levels), publish_late)
         self._on_event, self._on_warning = on_event, on_warning
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # guards what follows
         self._hold_up = threading.Condition(lock)  # a camera waits while another's picture is prepared
         self._cameras = dict(cameras)
-        self._newest: dict[str, _Newest] = {}  # by camera
-        self._free = list(QUESTIONS)
+        self._questions = Questions()
         self.scheduler = FrameScheduler(
             {name: camera.policy for name, camera in cameras.items()},
             levels,
@@ -186,15 +122,22 @@ class Pipeline:
         self._running: dict[int, Frame] = {}  # given to the engine, by request id
         self._answers: deque[Frame] = deque()  # to be published, in this order
         self._tried: set[tuple[str, int]] = set()  # work and budget level that the engine has answered
-        self._counts: dict[str, Counter[Outcome]] = {}
         self._stopping = False
         self._enabled = True
         self._up = False  # whether the engine takes frames
-        self._reporting = threading.RLock()  # also guards the counts
         self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
         self._helper = threading.Thread(target=self._help, name="preparation 2", daemon=True)
 
     # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def publish_late(self) -> bool:
+        """Whether answers past their deadline are published too, marked LATE."""
+        return self.reporter.publish_late
+
+    @publish_late.setter
+    def publish_late(self, value: bool) -> None:
+        self.reporter.publish_late = value
 
     def start(self) -> None:
         """Start the engine's process and the threads; frames are taken once the model is loaded."""
@@ -218,7 +161,7 @@ class Pipeline:
             for frame in self._preparing:  # still decoding, and not to be waited for
                 self.scheduler.drop(frame, Outcome.ENGINE_DOWN, "the pipeline was stopped", end)
             ended = self._take_ended()
-        self._report(ended)
+        self.reporter.report(ended)
 
     # --- cameras --------------------------------------------------------------------------------
 
@@ -250,7 +193,7 @@ class Pipeline:
             self.scheduler.remove_camera(name)
             self._clock.forget(name)
             self._forget(name)
-            self._newest.pop(name, None)
+            self._questions.forget(name)
             del self._cameras[name]
             self._changed.notify_all()
 
@@ -274,13 +217,13 @@ class Pipeline:
         """
         now = time.monotonic() if arrival is None else arrival
         with self._changed:
-            job = _Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
+            job = Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
             stamped = self._clock.arrive(camera, stamp, ros_now, now, shared=shared)
             for cleared in stamped.clear:
                 self.scheduler.clear("time went back", cleared)
                 self._forget(cleared)
-                self._newest.pop(cleared, None)
-            self._newest[camera] = _Newest(header, image, stamped.capture_time, now)
+                self._questions.forget(cleared)
+            self._questions.note(camera, Newest(header, image, stamped.capture_time, now))
             frame = self.scheduler.offer(camera, stamped.capture_time, now, job)
             nobody = self._stopping or self._thread.ident is None
             if nobody or frame.state is State.ENDED:  # above its rate cap, say: no need to wake a thread
@@ -291,7 +234,7 @@ class Pipeline:
         if stamped.warning:
             self._on_warning(stamped.warning)
         if ended:
-            self._report(ended)
+            self.reporter.report(ended)
 
     def ask(self, camera: str, task: Task, deadline: float, on_end: Callable[[Report], None]) -> None:
         """Run ``task`` on a camera's newest image, beside its stream; returns at once.
@@ -303,37 +246,30 @@ class Pipeline:
         """
         now = time.monotonic()
         with self._changed:
-            known, newest = self._cameras.get(camera), self._newest.get(camera)
+            known = self._cameras.get(camera)
             if known is None:
                 raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
             if not self._enabled:
                 raise AskError(PAUSED)
-            if newest is None:
-                raise AskError(f"no image of camera {camera} has arrived")
-            if now - newest.arrived > SILENCE:
-                raise AskError(f"the newest image of camera {camera} came {now - newest.arrived:.1f} s ago")
-            if not self._free:
-                raise AskError(f"{len(QUESTIONS)} questions are being answered already; ask again later")
+            newest = self._questions.newest(camera, now)
             try:
                 policy = CameraPolicy(deadline or known.policy.deadline, work=task.name, probed=False)
                 self.scheduler.check_deadline(camera, policy)
             except PolicyError as error:
                 raise AskError(str(error)) from None
-            question = self._free.pop()
-            asked = _Question(camera, newest.capture_time, on_end)
-            job = _Job(newest.header, newest.image, task, known.region, question=asked)
+            question, job = self._questions.begin(camera, newest, task, known.region, on_end)
             self.scheduler.set_policy(question, policy)
             self.scheduler.offer(question, now, now, job)
             self._wake(question)
             nobody = self._stopping or self._thread.ident is None
             ended = self._take_ended() if nobody else []
-        self._report(ended)
+        self.reporter.report(ended)
 
     def clear(self, reason: str) -> None:
         """Drop what is held, for a camera's time that is gone."""
         with self._changed:
             self.scheduler.clear(reason)
-            self._newest.clear()
+            self._questions.clear()
             for camera in self._cameras:
                 self._forget(camera)
             self._changed.notify_all()
@@ -348,12 +284,11 @@ class Pipeline:
             self.scheduler.set_enabled(enabled)
             ended = self._take_ended()
             self._changed.notify_all()
-        self._report(ended)  # waits for a publication that has begun
+        self.reporter.report(ended)  # waits for a publication that has begun
 
     def counts(self) -> dict[str, Counter[Outcome]]:
         """Frames reported so far, per camera ever seen and outcome."""
-        with self._reporting:
-            return {camera: Counter(counts) for camera, counts in self._counts.items()}
+        return self.reporter.counts()
 
     def load(self) -> Load:
         with self._changed:
@@ -387,7 +322,7 @@ class Pipeline:
             self._go_on(frame, ended)
 
     def _go_on(self, frame: Frame | None, ended: Sequence[Ended]) -> None:
-        self._report(ended)
+        self.reporter.report(ended)
         if frame:
             self._prepare(frame)
             self._publish()
@@ -442,7 +377,7 @@ class Pipeline:
 
     def _begin(self, frame: Frame) -> None:
         """From here on changes of its camera pass the frame by. The lock is held."""
-        job: _Job = frame.payload
+        job: Job = frame.payload
         if not job.question:
             camera = self._cameras[frame.camera]
             job.task, job.region = camera.task, camera.region
@@ -450,7 +385,7 @@ class Pipeline:
         self._preparing.append(frame)
 
     def _prepare(self, frame: Frame) -> None:
-        job: _Job = frame.payload
+        job: Job = frame.payload
         assert job.image is not None
         assert job.slot is not None
         most = self.scheduler.levels[frame.level].max_tiles
@@ -490,7 +425,7 @@ class Pipeline:
             return
         if any(running.camera == camera for running in self._running.values()):  # that is to come first
             return
-        job: _Job = frame.payload
+        job: Job = frame.payload
         assert job.look is not None
         job.answer = self._gate.recall(camera, job.look)
         if job.answer:
@@ -523,11 +458,11 @@ class Pipeline:
             self._running.update({frame.id: frame for frame in frames})
 
     def _request(self, frame: Frame) -> FrameRequest:
-        job: _Job = frame.payload
+        job: Job = frame.payload
         assert job.slot is not None
         assert job.prepared is not None
         return replace(
-            _request(frame.id, job.slot, job.prepared, job.task),
+            engine_request(frame.id, job.slot, job.prepared, job.task),
             camera="" if job.question else frame.camera,
             taken=frame.capture_time,
             max_detections=self.scheduler.levels[frame.level].max_detections,
@@ -540,11 +475,11 @@ class Pipeline:
         with self._changed:
             now = time.monotonic()
             frame = self._running.pop(answered.id)
-            job: _Job = frame.payload
+            job: Job = frame.payload
             if answered.error:
                 self.scheduler.drop(frame, Outcome.ENGINE_DOWN, answered.error, now)
             elif job.prepared:
-                job.answer = _moved(answered.answer, job.prepared.region)
+                job.answer = moved(answered.answer, job.prepared.region)
                 truncated = answered.answer.status is Status.TRUNCATED
                 at_deadline = (
                     truncated and now >= frame.deadline - PUBLISH_MARGIN
@@ -560,7 +495,7 @@ class Pipeline:
             ended = self._take_ended()
             self._wake()
         self._publish()
-        self._report(ended)
+        self.reporter.report(ended)
 
     def _engine_event(self, state: EngineState, text: str) -> None:
         complaints: list[str] = []
@@ -602,19 +537,19 @@ class Pipeline:
         for end in ended:
             if end.frame.payload.question:
                 self.scheduler.remove_camera(end.frame.camera)
-                self._free.append(end.frame.camera)
+                self._questions.end(end.frame.camera)
             if end.frame.id not in self._running:  # else it is free once the engine lets go of it
                 self._release(end.frame.payload)
         return ended
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: Job) -> None:
         if job.slot is not None:
             self.engine.release(job.slot)
             job.slot = None
 
     def _publish(self) -> None:
         """Publish what is answered, in order; whether it is in time is decided at that very moment."""
-        with self._reporting:
+        with self.reporter.lock:
             while True:
                 with self._changed:
                     if not self._answers:
@@ -623,127 +558,4 @@ class Pipeline:
                     self.scheduler.finished(self._answers.popleft(), now)
                     ended = self._take_ended()
                 ended.sort(key=lambda end: end.outcome is not Outcome.PUBLISHED)  # the others can wait
-                self._report(ended, now)
-
-    def _report(self, ended: Sequence[Ended], now: float | None = None) -> None:
-        """Tell what became of frames, as of ``now``."""
-        with self._reporting:
-            for end in ended:
-                started = time.monotonic() if now is None else now
-                report = self._describe(end, started)
-                job: _Job = end.frame.payload
-                if job.question:
-                    if not job.reported:
-                        job.reported = True
-                        self._call(job.question.on_end, report)
-                    continue
-                if (
-                    self.publish_late
-                    and report.answer
-                    and end.frame.drop_outcome is None
-                    and end.outcome is Outcome.WITHHELD
-                ):
-                    late = replace(report.answer, status=Status.LATE)
-                    report = replace(report, outcome=Outcome.PUBLISHED, answer=late)
-                self._counts.setdefault(report.camera, Counter())[report.outcome] += 1
-                if report.outcome is Outcome.PUBLISHED:
-                    self._call(self.on_result, report)
-                    done = time.monotonic()
-                    times = replace(report.times, publish=done - started, total=done - end.frame.arrived)
-                    report = replace(report, times=times, age=done - end.frame.capture_time)
-                self._call(self._on_report, report)
-
-    def _describe(self, end: Ended, now: float) -> Report:
-        frame = end.frame
-        job: _Job = frame.payload
-        begun = frame.prepare_started or now
-        question = job.question
-        reused = job.answer is not None and job.answer.status is Status.REUSED
-        times = replace(
-            job.answer.times if job.answer else StageTimes(),
-            wait=begun - frame.arrived,
-            prepare=job.prepare_seconds,
-            total=now - frame.arrived,
-        )
-        return Report(
-            camera=question.camera if question else frame.camera,
-            header=job.header,
-            outcome=end.outcome,
-            reason=f"{end.reason}, from an unchanged scene" if reused else end.reason,
-            task=job.task,
-            answer=replace(job.answer, times=times) if job.answer else None,
-            times=times,
-            age=now - (question.capture_time if question else frame.capture_time),
-            width=job.size[0],
-            height=job.size[1],
-            level=len(self.scheduler.levels) - 1 - frame.level if frame.prepare_started else 0,
-        )
-
-    @staticmethod
-    def _call(callback: Callable[[Report], None], report: Report) -> None:
-        try:
-            callback(report)
-        except Exception:  # the next frames must not suffer from it
-            log.exception("a callback of the pipeline failed")
-
-
-class Offline:
-    """An engine for one image at a time: every image, no deadline. A context manager.
-
-    Raises EngineDownError when the model cannot be loaded.
-    """
-
-    def __init__(self, config: EngineConfig, tiling: Tiling, **engine_options: Any) -> None:
-        self.tiling = tiling
-        self._answers: queue.SimpleQueue[Answered] = queue.SimpleQueue()
-        self._ids = itertools.count()
-        self.engine = EngineClient(config, on_answer=self._answers.put, **engine_options)
-
-    def __enter__(self) -> Offline:
-        self.engine.start()
-        try:
-            self.engine.wait_ready()
-        except BaseException:
-            self.engine.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.engine.stop()
-
-    def run(self, image: Image, task: Task, region: Region | None = None) -> Answer:
-        """The answer, with boxes in pixels of the whole image. Raises ImageError and EngineDownError."""
-        started = time.monotonic()
-        slot = self.engine.acquire()
-        if slot is None:
-            raise EngineDownError("no slot of the shared memory is free; is it used by several threads?")
-        try:
-            prepared = fill(self.engine.slot(slot), image, region, self.tiling, self.engine.cuts)
-            seconds = time.monotonic() - started
-            id = next(self._ids)
-            self.engine.submit([_request(id, slot, prepared, task)])
-            while (answered := self._answers.get()).id != id:  # of a call that was interrupted
-                pass
-        finally:
-            self.engine.release(slot)
-        if answered.error:
-            raise EngineDownError(answered.error)
-        times = replace(answered.answer.times, prepare=seconds, total=time.monotonic() - started)
-        return replace(_moved(answered.answer, prepared.region), times=times)
-
-
-def _request(id: int, slot: int, prepared: Prepared, task: Task) -> FrameRequest:
-    width, height = prepared.region.width, prepared.region.height
-    return FrameRequest(id, slot, prepared.rows, prepared.columns, width, height, task, frame=prepared.frame)
-
-
-def _moved(answer: Answer, region: Region) -> Answer:
-    """The answer with boxes moved from the region of interest into the whole image."""
-    x, y = region.x, region.y
-    boxes = (
-        replace(d, x_min=d.x_min + x, x_max=d.x_max + x, y_min=d.y_min + y, y_max=d.y_max + y)
-        for d in answer.detections
-    )
-    return replace(answer, detections=tuple(boxes))
+                self.reporter.report(ended, now)

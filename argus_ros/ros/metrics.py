@@ -7,7 +7,7 @@ import threading
 from dataclasses import fields
 from http.server import ThreadingHTTPServer
 
-from argus_ros.core.pipeline import Report
+from argus_ros.core.job import Report
 from argus_ros.core.types import Answer, Outcome, StageTimes
 
 #: Bounds of the histograms, in seconds: three a decade, from what a stage takes on a GPU to a slow answer.

@@ -49,8 +49,10 @@ from argus_ros.core import budget, checkpoint, fastdds
 from argus_ros.core.engine_client import UP, EngineState
 from argus_ros.core.frame import PolicyError
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import AskError, Pipeline, Report
+from argus_ros.core.job import Report
 from argus_ros.core.pipeline import Camera as Promise
+from argus_ros.core.pipeline import Pipeline
+from argus_ros.core.questions import AskError
 from argus_ros.core.space import unplaced
 from argus_ros.core.tracking import Tracker, TrackingError
 from argus_ros.core.types import Detection, Outcome, Task

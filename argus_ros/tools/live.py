@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import Offline
+from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.tracking import Tracker
 from argus_ros.tools import replay, video

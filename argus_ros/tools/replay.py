@@ -27,7 +27,7 @@ from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.engine_client import EngineDownError
 from argus_ros.core.image import Image, ImageError, decode
-from argus_ros.core.pipeline import Offline
+from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.tracking import Tracker
 from argus_ros.core.types import TASKS, Answer, Detection, Outcome, StageTimes, Status, Task

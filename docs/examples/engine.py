@@ -5,7 +5,7 @@ from pathlib import Path
 
 from argus_ros.core.checkpoint import read
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import Offline
+from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.types import Task
 

@@ -25,8 +25,11 @@ from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineDownError, EngineState
 from argus_ros.core.frame import CameraPolicy, Level, PolicyError
 from argus_ros.core.image import Image, ImageError, Region
-from argus_ros.core.pipeline import PUBLISH_MARGIN, AskError, Camera, Offline, Pipeline, Report
+from argus_ros.core.job import Report
+from argus_ros.core.offline import Offline
+from argus_ros.core.pipeline import PUBLISH_MARGIN, Camera, Pipeline
 from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.questions import AskError
 from argus_ros.core.types import Detection, Outcome, Status, Task
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
@@ -402,7 +405,7 @@ def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) 
         failed.set()
         raise ValueError("a mistake of the caller's")
 
-    watched.pipeline.on_result = fail
+    watched.pipeline.reporter.on_result = fail
     watched.ready()
     watched.offer()
     assert failed.wait(PATIENCE)
@@ -435,7 +438,7 @@ def test_a_slow_subscriber_makes_no_late_publication(watch: Callable[..., Watche
         entered.set()
         assert leave.wait(PATIENCE)
 
-    watched.pipeline.on_result = slowly
+    watched.pipeline.reporter.on_result = slowly
     watched.offer(camera="front")
     assert entered.wait(PATIENCE)
     watched.offer(camera="rear", age=4.5)

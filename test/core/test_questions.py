@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from argus_ros.core import pipeline as module
+from argus_ros.core import questions as module
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Image, Region
-from argus_ros.core.pipeline import QUESTIONS, AskError, Camera, Pipeline, Report
+from argus_ros.core.job import Report
+from argus_ros.core.pipeline import Camera, Pipeline
 from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.questions import QUESTIONS, AskError
 from argus_ros.core.types import Outcome, Task
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))

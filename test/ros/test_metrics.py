@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from argus_ros.core.pipeline import Report
+from argus_ros.core.job import Report
 from argus_ros.core.types import Answer, Outcome, StageTimes, Task
 from argus_ros.ros.metrics import STAGES, Metrics, MetricsError
 

@@ -14,7 +14,7 @@ import torch
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import Offline
+from argus_ros.core.offline import Offline
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Status, Task

@@ -15,7 +15,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image
-from argus_ros.core.pipeline import Offline
+from argus_ros.core.offline import Offline
 from argus_ros.core.preparation import fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
