@@ -16,6 +16,7 @@ ifndef AMENT_PREFIX_PATH
 unexport PYTHONPATH
 endif
 
+BEGAN := $(shell date +%s)
 VENV := .venv$(if $(filter-out jazzy,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/ros-env
 PARALLEL := $(RUN) pytest -n $(shell nproc) --dist worksteal
@@ -33,7 +34,7 @@ help: # what there is (make alone prints this)
 	@sed -n 's/^#   /  /p' Makefile
 
 demo: setup # play a camera bag through the node on real ROS 2 topics
-	$(VENV)/bin/argus demo $(if $(BAG),--bag "$(BAG)") $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
+	ARGUS_DEMO_BEGAN=$(BEGAN) $(VENV)/bin/argus demo $(if $(BAG),--bag "$(BAG)") $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
 
 # Tests of one process share the cores; those of several processes have them all, one test at a time.
 test: setup # all tests

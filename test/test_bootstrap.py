@@ -20,11 +20,16 @@ ROOT = Path(__file__).parent.parent
 BUSY = """
 import sys
 sys.path.insert(0, "scripts")
+from pathlib import Path
 import bootstrap
+watch = bootstrap.watch
+def told(process):  # what is interrupted before this has not begun
+    Path("started").write_text(str(process.pid))
+    watch(process)
 def set_up():
     bootstrap.lock()
-    bootstrap.run(["bash", "-c", "echo $$ > started; exec sleep 100"], "it failed")
-bootstrap.set_up = set_up
+    bootstrap.run(["sleep", "100"], "it failed")
+bootstrap.watch, bootstrap.set_up = told, set_up
 sys.exit(bootstrap.main())
 """
 

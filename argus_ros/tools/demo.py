@@ -8,7 +8,10 @@ it is a recording of yours that is played; nobody knows the truth of that one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -62,10 +65,13 @@ class Record:
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)  #: detections by stamp, nanoseconds
     places: dict[int, dict[str, Any]] = field(default_factory=dict)  #: where these are in space
     outcomes: Counter[str] = field(default_factory=Counter)
+    boxes_at: float = 0.0  #: when the first boxes were heard, seconds since the epoch
 
     def hear(self, topic: str, message: dict[str, Any]) -> None:
         if topic == "detections":
             self.answers[topics.stamp(message)] = message
+            if message["detections"] and not self.boxes_at:
+                self.boxes_at = time.time()
         elif topic == "detections_3d":
             self.places[topics.stamp(message)] = message
         else:
@@ -84,15 +90,29 @@ NEXT = {
 }
 
 
+#: Where `make demo` says when it began, in seconds since the epoch: set-up counts as well.
+BEGAN = "ARGUS_DEMO_BEGAN"
+
+
 def run(options: argparse.Namespace) -> int:
+    began = time.time()
     topics.require_ros()  # before half a minute of rendering
     console = Console()
-    status = _play_own(options) if options.bag else _play_film(options, console)
+    status = _play_own(options) if options.bag else _play_film(options, console, began)
     if status == 0:
         console.print("\nwhat is next:")
         for what, words in NEXT.items():
             console.print(f"  {what}: {words}", markup=False, highlight=False, soft_wrap=True)
     return status
+
+
+def first_boxes(at: float, began: float, make_began: str) -> str:
+    """How long it took to the first boxes, from the start of `make demo` where that is known."""
+    included = ""
+    with contextlib.suppress(ValueError):
+        began, included = float(make_began), ", set-up included"
+    minutes, seconds = divmod(round(at - began), 60)
+    return f"first boxes {minutes} min {seconds:02} s after the start{included}"
 
 
 def _play_own(options: argparse.Namespace) -> int:
@@ -103,7 +123,7 @@ def _play_own(options: argparse.Namespace) -> int:
     return replay.run(parser.parse_args([*map(str, words), "--deadline", str(options.deadline)]))
 
 
-def _play_film(options: argparse.Namespace, console: Console) -> int:
+def _play_film(options: argparse.Namespace, console: Console, began: float) -> int:
     walks = {
         name: Walk(walk.seed, options.seconds, options.rate, speed=walk.speed)
         for name, walk in list(CAMERAS.items())[: options.cameras]
@@ -115,6 +135,8 @@ def _play_film(options: argparse.Namespace, console: Console) -> int:
     summary = summarise(bag, records, sent)
     write(options.out, bag, records, summary, options.rate)
     _show(console, summary, options.out)
+    if boxes := [record.boxes_at for record in records.values() if record.boxes_at]:
+        console.print(first_boxes(min(boxes), began, os.environ.get(BEGAN, "")), highlight=False)
     if not summary["frames_processed"]:
         console.print("[red]nothing arrived: see the node's log above[/red]")
         return 1

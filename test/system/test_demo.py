@@ -32,6 +32,7 @@ def test_three_cameras(ros: Any, tmp_path: Path) -> None:
     for camera in CAMERAS:
         assert camera in demo.output
         assert (tmp_path / f"{camera}.mp4").stat().st_size > 0
+    assert "first boxes " in demo.output
     tops = [line for line in demo.output.splitlines() if "┏" in line]
     assert len(tops) == 2
     assert all(line.startswith("┏") for line in tops), "each table begins a line of its own"

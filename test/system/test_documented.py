@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,9 +41,10 @@ RULES = {
     r"^argus simulate .*--cost": LONG,
     r"^argus (simulate|replay) ": QUICK,
     r"^argus train ": STARTS,
-    r"^argus (demo|live|watch)\b": "runs until it is stopped, or needs a camera; it has a test of its own",
+    r"\bFOLDER\b|\bORG/NAME\b|\bVIDEO\b": "names a folder, a model or a film of the reader's own",
+    r"^(\.venv/bin/)?argus (demo|live|watch)\b": "runs on, or needs a camera; it has a test of its own",
     r"^(\.venv/bin/)?argus ": LONG,
-    r"^(python3?|bash) bench/": LONG,
+    r"^(\S+/ros-env )?(python3?|bash) bench/": LONG,
     r"^make ": "sets up a checkout: this test is run by what it made",
     r"^(export|cd|mkdir|source|git|python3? -m venv)\b": "prepares a shell or a folder of the reader's own",
     r"^(sudo )?(apt|apt-get|pip|rosdep|pre-commit|docker)\b": "installs on the reader's machine",
@@ -103,6 +105,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return [name for name in names if f"/{name}".startswith(left_out)]
 
     shutil.copytree(ROOT, folder, ignore=ignored)
+    (folder / ".venv").symlink_to(sys.prefix)
     walk = Walk(seed=3, seconds=0.6, rate=5.0, width=160, height=120)
     camera_bag.write(folder.parent / "drive", {"front": walk})
     (recording,) = (folder.parent / "drive").glob("*.mcap")

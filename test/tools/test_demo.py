@@ -45,6 +45,17 @@ def test_the_bag_holds_the_film_and_its_truth(bag: Path) -> None:
     assert [p.stamp_ns - camera_bag.START_NS for p in pictures] == [i * 200_000_000 for i in range(5)]
 
 
+def test_the_time_to_the_first_boxes_counts_from_make() -> None:
+    record = Record()
+    empty = {"header": {"stamp": {"sec": 1, "nanosec": 0}}, "detections": []}
+    record.hear("detections", empty)
+    assert record.boxes_at == 0.0
+    record.hear("detections", {**empty, "detections": [{"label": "cone"}]})
+    assert record.boxes_at > 0.0
+    assert demo.first_boxes(100.0, 91.4, "") == "first boxes 0 min 09 s after the start"
+    assert demo.first_boxes(100.0, 91.4, "30") == "first boxes 1 min 10 s after the start, set-up included"
+
+
 def test_depth_and_the_lens_say_where_things_are(bag: Path) -> None:
     """As the node makes positions of them, with the true boxes."""
     topics = (camera_bag.depth_topic("front"), camera_bag.info_topic("front"))
