@@ -116,9 +116,11 @@ def find(name: str | Path) -> Path:
     """
     try:
         for candidate in (SHIPPED / str(name), Path(name).expanduser()):
-            if (candidate / "config.json").is_file():
+            config = candidate / "config.json"
+            if config.is_file() or config.is_symlink():  # a link to nothing is told of where it is opened
                 return candidate.resolve()
-        there = Path(name).exists()
+        given = Path(name).expanduser()
+        there, instead = given.exists(), _instead(str(name), given)
     except (OSError, RuntimeError, ValueError) as error:  # forbidden, too long, of no user, with a NUL in it
         why = error.strerror if isinstance(error, OSError) else error  # without the path, again
         raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be looked at: {why}") from None
@@ -131,10 +133,44 @@ def find(name: str | Path) -> Path:
             f"no checkpoint {str(name)!r}: no such folder, and as a hub id it is not in {hub_cache()}; "
             f"fetch it there with: argus models --download {name}"
         )
+    names = ", ".join(shipped()) or "none"
+    if instead:
+        raise CheckpointError(
+            f"no checkpoint {str(name)!r}: it {instead}; give a shipped one ({names}) or a folder in "
+            "transformers' format, with a config.json"
+        )
     raise CheckpointError(
-        f"no checkpoint {str(name)!r}: neither a shipped one ({', '.join(shipped()) or 'none'}) "
+        f"no checkpoint {str(name)!r}: neither a shipped one ({names}) "
         "nor a folder with a config.json; give one of these or the path of a folder"
     )
+
+
+#: What other programs keep models in, by the ends of the files' names.
+_FOREIGN = {
+    ".gguf": "holds weights of llama.cpp, which nothing here reads",
+    ".onnx": "holds an ONNX model, which nothing here runs",
+    ".engine": "holds a TensorRT engine, which nothing here runs",
+    ".pt": "holds a PyTorch pickle, such as YOLO's: it is never opened, as it could run any code",
+}
+
+
+def foreign(folder: Path) -> str:
+    """What a folder without a checkpoint's weights holds in their place; empty where that is not known."""
+    if (folder / "adapter_config.json").is_file():
+        return (
+            "is an adapter, no model: merge it into its base (peft's merge_and_unload, then save_pretrained)"
+        )
+    endings = {path.suffix for path in folder.iterdir()}
+    return next((said for ending, said in _FOREIGN.items() if ending in endings), "")
+
+
+def _instead(name: str, path: Path) -> str:
+    """What was given in place of a checkpoint; empty where that is not known. Raises OSError."""
+    if "://" in name:
+        return "is an address, and nothing is fetched here (argus models --download ORG/NAME does)"
+    if path.is_file():
+        return _FOREIGN.get(path.suffix, "is a file, and a checkpoint is a folder")
+    return foreign(path) if path.is_dir() else ""
 
 
 #: As model hubs name checkpoints; behind @ a branch, a tag or a commit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,6 +15,22 @@ def share(*parts: str) -> Path:
     roots = (*workspaces, package / "share", package.parent)
     candidates = [root.joinpath(*parts) for root in roots]
     return next((path for path in candidates if path.exists()), candidates[-1])
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of one that was not fetched. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(23) == b"version https://git-lfs"
+
+
+def why_unreadable(path: Path, error: Exception, remedy: str = "") -> str:
+    """What to say of a file that cannot be read; ``remedy`` is for one that is damaged."""
+    with suppress(OSError):
+        if is_lfs_pointer(path):
+            return f"{path} is a pointer of Git LFS, not the file: 'git lfs pull' fetches that"
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link to what is no longer there, as in a cache that was pruned: fetch it again"
+    return f"{path} cannot be read: {error}" + (f"; {remedy}" if remedy else "")
 
 
 def engine_threads(asked: int = 0) -> int:

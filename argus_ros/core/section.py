@@ -11,6 +11,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from argus_ros.core.resources import why_unreadable
+
 #: Most that a length, a count or a side may be: above any model's, below what overflows in products.
 MOST = 1 << 24
 
@@ -126,10 +128,10 @@ def read_json(path: Path) -> Section:
     """A file that holds a JSON object. Raises CheckpointError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise CheckpointError(f"{path} is missing; a checkpoint folder needs it") from None
+        raise CheckpointError(why_unreadable(path, error)) from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return Section(value, str(path))

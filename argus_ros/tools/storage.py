@@ -25,8 +25,9 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag1, ConnectionExtRo
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
 
+from argus_ros.core.resources import is_lfs_pointer
+
 MCAP, SQLITE, ROSBAG, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG V", b"\x28\xb5\x2f\xfd"
-LFS = b"version https:/"  # of the file's place, in a file of text
 #: How the messages of a channel may be encoded for this program to read them.
 CDR, ROS1 = "cdr", "ros1"
 
@@ -80,7 +81,7 @@ def opened(path: Path, stack: ExitStack) -> Storage:
                 return stack.enter_context(closing(kind(file, stack)))
             except Exception as error:  # what is damaged can make a reader fail in any way
                 raise StorageError(f"{path} cannot be read: {reason(error)}; {kind.remedy}") from None
-    if start.startswith(LFS):
+    if is_lfs_pointer(file):
         raise StorageError(f"{path} is a pointer of Git LFS, not the recording: 'git lfs pull' fetches that")
     raise StorageError(
         f"{path} is no recording that is known here: it begins with {start[:8]!r}, as neither MCAP, "

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from argus_ros.core import checkpoint
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
+from argus_ros.core.resources import why_unreadable
 from argus_ros.core.section import MALFORMED
 
 #: How numbers may be stored. Whole numbers and float8 mean nothing without scales, which are not read.
@@ -35,7 +37,7 @@ class Weights:
                 file = self._open.enter_context(safe_open(path, "pt"))
             except (OSError, SafetensorError) as error:
                 self._open.close()
-                raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from None
+                raise CheckpointError(why_unreadable(path, error, "fetch the file again")) from None
             self._files.update(dict.fromkeys(file.keys(), file))
         self._folder = checkpoint.path
         self._left = set(self._files)  # not taken so far
@@ -77,7 +79,7 @@ class Weights:
 def shards(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint. Raises CheckpointError, above all for pickles."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
+    if single.is_file() or single.is_symlink():  # a link to nothing is told of where it is opened
         return [single]
     if index.is_file():
         try:
@@ -93,7 +95,9 @@ def shards(folder: Path) -> list[Path]:
             f"{folder} has its weights in {pickles[0]}, a pickle, which could run any code; "
             "convert it to model.safetensors (save_pretrained in transformers does)"
         )
-    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json")
+    foreign = checkpoint.foreign(folder)
+    instead = f"; it {foreign}" if foreign else ""
+    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json{instead}")
 
 
 def check_stored(folder: Path) -> None:
@@ -104,7 +108,7 @@ def check_stored(folder: Path) -> None:
                 for name in file.keys():  # noqa: SIM118
                     _check_dtype(folder, name, file.get_slice(name).get_dtype())
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from None
+            raise CheckpointError(why_unreadable(path, error, "fetch the file again")) from None
 
 
 def check_loaded(folder: Path, told: dict[str, Any]) -> None:

@@ -52,6 +52,9 @@ def test_shards_and_tied_embeddings(copy: Path) -> None:
 
     tied = {n: w for n, w in weights.items() if n != "lm_head.weight"}
     save_file(tied, copy / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"'lm_head\.weight' is missing"):
+        detections(copy)  # config.json says that they are not tied
+    edit(copy / "config.json", lambda config: config.update(tie_word_embeddings=True))
     found = detections(copy)
     save_file(
         tied | {"lm_head.weight": weights["model.text_model.embed_tokens.weight"].clone()}, copy / WEIGHTS
@@ -155,3 +158,50 @@ def test_positions_are_the_stock_models(side: int) -> None:
 def test_a_path_that_cannot_be_looked_at_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be looked at|no checkpoint"):
         read(name)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+GIVEN: dict[str, tuple[dict[str, str], str]] = {
+    "an adapter": ({"adapter_config.json": "{}"}, "is an adapter, no model: merge it into its base"),
+    "GGUF": ({"model.gguf": ""}, "holds weights of llama.cpp"),
+    "ONNX": ({"model.onnx": ""}, "holds an ONNX model"),
+    "YOLO": ({"yolov8n.pt": ""}, "holds a PyTorch pickle, such as YOLO's"),
+    "LFS": ({"config.json": POINTER}, r"config.json is a pointer of Git LFS.*'git lfs pull'"),
+    "something": ({"README.md": ""}, "neither a shipped one .* nor a folder with a config.json"),
+}
+
+
+@pytest.mark.parametrize("what", GIVEN)
+def test_what_is_no_checkpoint_is_called_what_it_is(what: str, tmp_path: Path) -> None:
+    files, message = GIVEN[what]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path)
+
+
+def test_addresses_files_and_caches_that_were_pruned(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is an address, .*argus models --download ORG/NAME"):
+        read("https://huggingface.co/HuggingFaceTB/SmolVLM-256M-Instruct")
+    (tmp_path / "model.safetensors").write_text("")
+    with pytest.raises(CheckpointError, match="is a file, and a checkpoint is a folder"):
+        read(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").symlink_to(tmp_path / "blobs" / "4d7a")
+    with pytest.raises(CheckpointError, match=r"config\.json is a link to what is no longer there"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda file: file.write_text(POINTER), "is a pointer of Git LFS"),
+        (lambda file: (file.unlink(), file.symlink_to("gone")), "a link to what is no longer there"),
+        (lambda file: file.rename(file.with_name("model.gguf")), "it holds weights of llama.cpp"),
+    ],
+)
+def test_weights_that_are_not_there_are_called_what_they_are(
+    harm: Callable[[Path], object], message: str, copy: Path
+) -> None:
+    harm(copy / WEIGHTS)
+    with pytest.raises(CheckpointError, match=message):
+        Engine(EngineConfig(str(copy)))
