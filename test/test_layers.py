@@ -61,8 +61,6 @@ def test_the_model_needs_nothing_of_its_training() -> None:
 
 #: Names with an underscore that belong to Python or to rclpy, and have no other name.
 FOREIGN = {"_exit", "_ArgumentGroup", "_parameter_overrides"}
-#: Still to get a public name.
-FOREIGN |= {"_chances", "_whole_boxes_loss"}
 #: Calls that take the name of an attribute as a string.
 BY_NAME = {"getattr", "setattr", "delattr", "hasattr", "put", "around"}
 

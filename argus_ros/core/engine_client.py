@@ -12,25 +12,20 @@ import contextlib
 import enum
 import logging
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 
 import numpy as np
 
+from argus_ros.core.engine_process import EngineProcess, memory_for_another
 from argus_ros.core.protocol import (
     Answered,
     Arena,
-    Channel,
     EngineConfig,
     Failed,
     FrameRequest,
@@ -39,9 +34,7 @@ from argus_ros.core.protocol import (
     ProtocolError,
     Ready,
     Run,
-    Shutdown,
     Start,
-    ToClient,
     why_impossible,
     why_unusable,
 )
@@ -52,9 +45,8 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 0.25
 #: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
-#: Seconds before another spare process is tried, where one could not be had; the part of the engine's own
-#: memory that must be available beside it.
-SPARE_DELAY, SPARE_MEMORY = 30.0, 1.5
+#: Seconds before another spare process is tried, where one could not be had.
+SPARE_DELAY = 30.0
 #: Inferences in a row that may fail before the process is replaced.
 FAILURES_TOLERATED = 3
 
@@ -62,9 +54,6 @@ FAILURES_TOLERATED = 3
 def delay_after(failures: int) -> float:
     """Seconds before a restart, after so many lives in a row without an answer."""
     return min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
-
-
-_ROOT = str(Path(__file__).parents[2])
 
 
 class EngineState(enum.Enum):
@@ -124,13 +113,13 @@ class EngineClient:
         self.next_try = 0.0  #: when it is started again, on the steady clock, while it waits for that
         self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
         self._wants_spare = spare
-        self._spare: _Worker | None = None
+        self._spare: EngineProcess | None = None
         self._spare_at = 0.0  # when to start one
         self.on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
         self._command = command
         self._changed = threading.Condition()  # guards what follows
         self._state = EngineState.STOPPED
-        self._worker: _Worker | None = None
+        self._worker: EngineProcess | None = None
         self._pending: dict[int, _Pending] = {}  # oldest first
         self._answers = 0  # good ones, ever
         self._failing = 0  # inferences in a row that failed
@@ -363,22 +352,22 @@ class EngineClient:
 
     # --- the spare process ----------------------------------------------------------------------
 
-    def _start_worker(self, arena_fd: int) -> _Worker:
+    def _start_worker(self, arena_fd: int) -> EngineProcess:
         """Start a process and have it load. Raises _Failure and what ``_attend`` does."""
         try:
-            worker = _Worker(self._command, arena_fd, self._on_log)
+            worker = EngineProcess(self._command, arena_fd, self._on_log)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise _Failure(f"the engine's process cannot be started: {error}") from None
         worker.send(Start(self.config))
         return worker
 
-    def _tend_spare(self, ready: Sequence[object], now: float, arena_fd: int, worker: _Worker) -> None:
+    def _tend_spare(self, ready: Sequence[object], now: float, arena_fd: int, worker: EngineProcess) -> None:
         """Start the spare process when the engine runs, and see to it."""
         spare = self._spare
         if spare is None:
             if self._state in UP and now >= self._spare_at:
                 self._spare_at = now + SPARE_DELAY
-                if _memory_for_another(worker.process.pid):
+                if memory_for_another(worker.process.pid):
                     with contextlib.suppress(OSError, RuntimeError, MemoryError, _Failure):
                         self._spare = self._start_worker(arena_fd)
             return
@@ -444,107 +433,3 @@ class _Failure(Exception):
 
 class _Lost(Exception):
     """This process is of no use any more; another may be."""
-
-
-class _Worker:
-    """One engine's process."""
-
-    def __init__(self, command: Sequence[str], arena_fd: int, on_log: Callable[[str], None]) -> None:
-        self.deaf = False  #: it takes no messages, though they are few
-        self.info: ModelInfo | None = None  #: of a spare one, once it has loaded
-        self._said: deque[str] = deque(maxlen=20)
-        with contextlib.ExitStack() as undo:  # where something cannot be had half-way
-            ours, theirs = Channel.pair()
-            undo.callback(ours.close)
-            with theirs:
-                self.process = self._start(command, theirs, arena_fd)
-            undo.callback(self.process.wait)
-            undo.callback(self._kill_all)
-            assert self.process.stdout is not None
-            undo.callback(self.process.stdout.close)
-            self.channel = Channel(ours, ToClient)
-            self.ended = os.pidfd_open(self.process.pid)  # readable once the process has ended
-            undo.callback(os.close, self.ended)
-            self._reader = threading.Thread(target=self._read, args=(on_log,), name="engine log", daemon=True)
-            self._reader.start()
-            undo.pop_all()
-
-    @staticmethod
-    def _start(command: Sequence[str], theirs: socket.socket, arena_fd: int) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*command, "--connection", str(theirs.fileno()), "--arena", str(arena_fd)],
-            pass_fds=(theirs.fileno(), arena_fd),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends the engine in order
-        )
-
-    def _read(self, on_log: Callable[[str], None]) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                self._said.append(line.rstrip())
-                on_log(line.rstrip())
-
-    def send(self, message: object) -> None:
-        try:
-            self.channel.send(message)
-        except BlockingIOError:
-            self.deaf = True
-        except OSError:  # it is dying, which the other direction will tell
-            pass
-
-    def last_words(self) -> str:
-        """How the process ended; makes sure that it did."""
-        by_itself = wait([self.ended], 0.2)
-        self.kill()
-        self._reader.join(0.2)
-        if not by_itself:
-            return "the engine's process closed its connection"
-        code = self.process.returncode
-        how = f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            how += ", perhaps for want of memory"
-        said = next((line for line in reversed(self._said) if line.strip()), "")
-        return f"the engine's process died ({how})" + (f": {said}" if said else "")
-
-    def end(self, within: float) -> None:
-        """Ask, then tell, then make it end."""
-        self.send(Shutdown())
-        if not wait([self.ended], within / 4):
-            self.process.terminate()
-            wait([self.ended], within / 4)
-        self.kill()
-
-    def kill(self) -> None:
-        if self.ended < 0:
-            return
-        self._kill_all()
-        self.process.wait()
-        self.channel.close()
-        os.close(self.ended)
-        self.ended = -1
-
-    def _kill_all(self) -> None:
-        """The process, and whatever it started itself."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def _memory_for_another(pid: int) -> bool:
-    """Whether the memory of this machine holds a second process like this one."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-        return available * 1024 > SPARE_MEMORY * pages * os.sysconf("SC_PAGE_SIZE")
-    return False
-
-
-def _python_path() -> list[str]:
-    """This very package first, wherever the parent found it."""
-    return [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]

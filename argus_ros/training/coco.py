@@ -249,12 +249,12 @@ class CocoSource:
         self._pictures = data.pictures
         self._seed = seed
         self._min_side = min_side
-        self._chances = _chances(data.pictures)
+        self._chances = cumulative_chances(data.pictures)
         # A mosaic is of pictures that are complete for the same classes, so that it is complete for them too.
         self._alike: defaultdict[frozenset[str] | None, list[Picture]] = defaultdict(list)
         for picture in data.pictures:
             self._alike[picture.complete].append(picture)
-        self._chances_alike = {key: _chances(row) for key, row in self._alike.items()}
+        self._chances_alike = {key: cumulative_chances(row) for key, row in self._alike.items()}
         # What can be pasted, by class, so that the rare ones are shown as often as the common ones.
         objects = [(p, t) for p in data.pictures for t in p.things if t.area >= max(min_side, 16) ** 2]
         self._objects = [
@@ -294,7 +294,7 @@ def _pick(rng: np.random.Generator, pictures: Sequence[Picture], chances: np.nda
     return pictures[int(np.searchsorted(chances, rng.random()))]
 
 
-def _chances(pictures: Sequence[Picture]) -> np.ndarray:
+def cumulative_chances(pictures: Sequence[Picture]) -> np.ndarray:
     """(pictures,) cumulative: pictures with a rare class come up to three times as often."""
     labels = [{t.label for t in p.things} for p in pictures]
     count = Counter(label for row in labels for label in row)

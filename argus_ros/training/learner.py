@@ -187,7 +187,7 @@ class Learner(nn.Module):
         places_loss = -(self._spread(position[place]) * places).sum(1)
         loss = ((words * weight[~place]).sum() + places_loss @ weight[place]) / weight.sum()
         if self.whole_boxes is not None:
-            loss = loss + WHOLE_BOXES * self._whole_boxes_loss(hidden, batch.position)
+            loss = loss + WHOLE_BOXES * self.whole_boxes_loss(hidden, batch.position)
         return loss
 
     def _spread(self, position: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class Learner(nn.Module):
         bins = torch.arange(self.bins, device=position.device)
         return (-0.5 * (bins - position[..., None]) ** 2).softmax(-1)
 
-    def _whole_boxes_loss(self, hidden: Tensor, position: Tensor) -> Tensor:
+    def whole_boxes_loss(self, hidden: Tensor, position: Tensor) -> Tensor:
         """Cross entropy of each box's four places, by the hidden states (batch, length, width) before it."""
         assert self.whole_boxes is not None
         row, before = ((position[:, 1:] >= 0) & (position[:, :-1] < 0)).nonzero(as_tuple=True)

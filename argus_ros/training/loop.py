@@ -29,7 +29,7 @@ from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFa
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
-from argus_ros.training import attention, blank, coco, scenes, sprites
+from argus_ros.training import attention, coco, scenes, sprites
 from argus_ros.training.coco import CocoSource
 from argus_ros.training.distillation import FeatureTeacher
 from argus_ros.training.examples import Example, Examples, draw_task
@@ -38,7 +38,7 @@ from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.scenes import Scene
 from argus_ros.training.sprites import Bank as SpriteBank
-from argus_ros.vlm import boxes, prompts
+from argus_ros.vlm import blank, boxes, prompts
 
 log = logging.getLogger(__name__)
 

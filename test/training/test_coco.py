@@ -109,7 +109,7 @@ def test_pictures_with_rare_classes_come_more_often(tmp_path: Path) -> None:
 
     common = [picture(f"common {i}", "ball") for i in range(16)]
     data = coco.Data(("ball", "cone"), (*common, picture("rare", "cone", "ball"), picture("empty")))
-    chances = np.diff(coco._chances(data.pictures), prepend=0)
+    chances = np.diff(coco.cumulative_chances(data.pictures), prepend=0)
     assert chances.sum() == pytest.approx(1.0)
     assert chances[16] == pytest.approx(3 * chances[0])
     assert chances[17] == pytest.approx(chances[0])

@@ -117,7 +117,7 @@ def test_the_head_for_whole_boxes_learns_where_they_are(whole: Learner, batch: B
     adam = torch.optim.Adam(whole.whole_boxes.parameters(), lr=3e-2)
     for _ in range(150):
         adam.zero_grad()
-        whole._whole_boxes_loss(hidden, batch.position).backward()
+        whole.whole_boxes_loss(hidden, batch.position).backward()
         adam.step()
     boxes = 0
     for row, position in enumerate(batch.position):
@@ -128,7 +128,7 @@ def test_the_head_for_whole_boxes_learns_where_they_are(whole: Learner, batch: B
             boxes += 1
     assert boxes > 3
     nothing = torch.full_like(batch.position, -1)
-    assert whole._whole_boxes_loss(hidden, nothing) == 0
+    assert whole.whole_boxes_loss(hidden, nothing) == 0
 
 
 def test_the_answers_loss_has_that_of_whole_boxes_beside_it(

@@ -1,3 +1,0 @@
-"""Moved to ``argus_ros.vlm.blank``."""
-
-from argus_ros.vlm.blank import *  # noqa: F403
