@@ -27,7 +27,7 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 #: Used where they are installed, and not required: the last two have photographs for training.
 OPTIONAL = {"av", "mujoco", "onnx", "onnxruntime", "triton", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
-OPTIONAL |= {"prometheus_client", "tf2_msgs", "tf2_py"}
+OPTIONAL |= {"prometheus_client", "starlette", "tf2_msgs", "tf2_py", "uvicorn", "websockets"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
 FROM_PIP |= {"huggingface_hub", "mcap", "tokenizers", "torch", "transformers", "zstandard"}

@@ -86,6 +86,7 @@ class Record:
 NEXT = {
     "your camera": "ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw",
     "your recording": "make demo BAG=PATH",
+    "a live page of a node that runs": "argus watch",
     "a USB camera or a video, without ROS": "argus live /dev/video0",
 }
 

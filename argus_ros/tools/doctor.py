@@ -44,6 +44,7 @@ LIBRARIES = {
 OPTIONAL = {
     "norfair": "parameter tracking",
     "prometheus_client": "parameter metrics_port",
+    "starlette": "argus watch",
     "tf2_py": "parameters target_frame and ground_frame",
     "cv_bridge": "further image encodings",
     "vision_msgs": "topics ~/detections_2d and ~/detections_3d/vision",

@@ -25,6 +25,7 @@ COMMANDS = {
     "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",
     "train": "train a checkpoint on synthetic scenes, on COCO data or on both",
+    "watch": "serve a live page of a node that runs, for any browser",
 }
 
 

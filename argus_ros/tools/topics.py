@@ -57,7 +57,9 @@ def playing(
         )
         if trouble := fastdds.short_of_memory(environment):
             console.print(trouble, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"on a ROS domain of its own: ROS_DOMAIN_ID={number} to look on", highlight=False)
+        console.print(
+            f"on a ROS domain of its own: ROS_DOMAIN_ID={number} argus watch, to look on", highlight=False
+        )
 
         def start(module: str, *words: str) -> subprocess.Popen[str]:
             return stack.enter_context(_process(module, *words, environment=environment, console=console))
