@@ -2,7 +2,7 @@
 
 A process of its own, so that viewers cost the node nothing but one subscription to its annotated pictures,
 and that only while somebody looks. It listens on the loopback unless told otherwise, and then asks for a
-token. A page of another origin can neither read nor set anything: the socket's Origin has to be its own host's.
+token. A page of another origin can neither read nor set anything: a socket's Origin has to be its own host.
 """
 
 from __future__ import annotations
