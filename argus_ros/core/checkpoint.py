@@ -131,7 +131,7 @@ def find(name: str | Path) -> Path:
             return snapshot
         raise CheckpointError(
             f"no checkpoint {str(name)!r}: no such folder, and as a hub id it is not in {hub_cache()}; "
-            f"fetch it there with: argus models --download {name}"
+            f"fetch it there with: argus models --download {name} (or set allow_download)"
         )
     names = ", ".join(shipped()) or "none"
     if instead:
@@ -240,7 +240,10 @@ def served(address: str, answer_format: str = "auto") -> Checkpoint:
 
 
 def read_for(config: EngineConfig) -> Checkpoint:
-    """The checkpoint of an engine. Raises CheckpointError."""
+    """The checkpoint of an engine; fetches what describes it where that is allowed. Raises CheckpointError."""
+    from argus_ros.core import hub  # which needs this module
+
+    hub.allow(config, weights=False)
     return read(config.checkpoint, config.backend, config.answer_format)
 
 

@@ -36,6 +36,7 @@ class EngineConfig:
 
     checkpoint: str = "argus-nano"
     backend: str = "native"  #: ``native``, ``transformers`` or ``openai``
+    allow_download: bool = False  #: whether a hub's checkpoint that is not here is fetched
     answer_format: str = "auto"  #: how an open model writes boxes; ``auto``: as its architecture has it
     device: str = "auto"  #: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
     dtype: str = "auto"  #: ``auto``, ``float32``, ``bfloat16``, ``float16``

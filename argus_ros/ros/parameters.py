@@ -116,6 +116,12 @@ NODE = (
         choices=("native", "transformers", "openai"),
     ),
     Spec(
+        "allow_download",
+        False,
+        "Fetch a checkpoint that is not here from the hub, where model is ORG/NAME@COMMIT, the whole commit.",
+        Change.CONFIGURE,
+    ),
+    Spec(
         "answer_format",
         "auto",
         "How an open model writes boxes; auto: as its architecture has it.",
@@ -247,7 +253,7 @@ NODE = (
 
 #: What goes to the engine under its own name.
 FOR_ENGINE = (
-    *("backend", "answer_format", "device", "dtype", "preset", "threads"),
+    *("backend", "allow_download", "answer_format", "device", "dtype", "preset", "threads"),
     *("server_timeout", "server_in_flight", "server_pixels"),
 )
 

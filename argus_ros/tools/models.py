@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core import hub
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import STRUCTURED_TASKS, Task
@@ -28,8 +29,6 @@ SIZES, NEW = ((320, 240), (150, 450), (256, 256)), 24
 TIE = 1e-4
 #: What a model with an open vocabulary is asked to detect.
 CLASSES = ("person", "car")
-#: Files that are fetched of a checkpoint: no pickles, no code.
-FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.download:
-        print(download(options.download))
+        print(hub.download(options.download))
         return 0
     if options.check:
         checked = check(options.check)
@@ -164,23 +163,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
-
-
-def download(name: str) -> Path:
-    """Fetch a hub's checkpoint into huggingface_hub's cache. Raises CheckpointError."""
-    hub = checkpoints.HUB_ID.fullmatch(name)
-    if not hub:
-        raise CheckpointError(f"{name!r} is no hub id: ORG/NAME, with @REVISION behind it or not")
-    import huggingface_hub
-
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                hub["repo"], revision=hub["revision"] or None, allow_patterns=list(FETCHED)
-            )
-        )
-    except Exception as error:  # the network can fail in any way
-        raise CheckpointError(f"{name} cannot be fetched: {type(error).__name__}: {error}") from None
 
 
 # --- one held against transformers --------------------------------------------------------------------

@@ -34,15 +34,20 @@ def register() -> None:
     if hasattr(stock, "argus"):
         return
 
+    told: set[str] = set()
+
     @functools.wraps(stock)
     def get_processor(*arguments: Any, **named: Any) -> Any:
         made = stock(*arguments, **named)
         try:
             fast = fast_processor(made)
         except Exception as error:
-            log.info("argus_ros: %s stays as it is (%s)", type(made).__name__, error)
-            return made
-        log.info("argus_ros: fast image processor in %s", type(made).__name__)
+            fast, said = made, f"vLLM's own ({error})"
+        else:
+            said = "fast"
+        if (name := type(made).__name__) not in told:
+            told.add(name)
+            log.info("argus_ros: image processor of %s: %s", name, said)
         return fast
 
     get_processor.argus = True  # type: ignore[attr-defined]

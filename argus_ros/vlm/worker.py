@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from argus_ros.core import checkpoint as checkpoints
+from argus_ros.core import hub
 from argus_ros.core.protocol import (
     Answered,
     Arena,
@@ -97,6 +98,8 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
 
 
 def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served, Arena]:
+    channel.send(Progress(f"looking up {config.checkpoint}"), wait=True)
+    hub.allow(config, weights=True)
     checkpoints.read_for(config)  # a wrong name is worth knowing before torch is imported
     channel.send(Progress("importing torch"), wait=True)
     from argus_ros.vlm import engines

@@ -48,7 +48,7 @@ def test_vllm_takes_the_fast_processors_unless_they_are_turned_off(tmp_path: Pat
     fast, log = loaded(smolvlm)
     stock, other = loaded(smolvlm, ARGUS_VLLM_PLUGIN="0")
     assert fast[1] == "_FastIdefics3"
-    assert "argus_ros: fast image processor in" in log
+    assert "argus_ros: image processor of Idefics3Processor: fast" in log
     assert not stock[1].startswith("_Fast")
     assert "argus_ros: off by ARGUS_VLLM_PLUGIN" in other
     assert fast[2:-1] == stock[2:-1]
