@@ -240,7 +240,7 @@ def served(address: str, answer_format: str = "auto") -> Checkpoint:
 
 
 def read_for(config: EngineConfig) -> Checkpoint:
-    """The checkpoint of an engine; fetches what describes it where that is allowed. Raises CheckpointError."""
+    """The checkpoint of an engine; fetches its description where that is allowed. Raises CheckpointError."""
     from argus_ros.core import hub  # which needs this module
 
     hub.allow(config, weights=False)
