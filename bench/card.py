@@ -95,7 +95,8 @@ def photographs_card() -> str:
     }
     parts = [
         f"{result['pictures']:,} photographs that training did not see, objects with a side of at least "
-        f"{result['min_side']:g} pixels (of 384), IoU 0.5, on {result['date']}:",
+        f"{result['min_side']:g} pixels (of 384), detections that score at least {result['score']:g} (the "
+        f"node's default), IoU 0.5, on {result['date']}:",
         table(list(summary), [[f"{value:.2f}" for value in summary.values()]]),
         counted("class", result["per_class"]),
         counted("side in pixels", result["per_size"]),

@@ -136,7 +136,8 @@ def run(options: argparse.Namespace) -> int:
     except re.error as error:
         raise ValueError(f"--group {options.group!r} is not a regular expression: {error}") from None
     figures = measure(engine, shown, classes, options.min_side, options.score, options.seed, gallery, group)
-    figures = {"checkpoint": engine.info.name, **source, "min_side": options.min_side, **figures}
+    limits = {"min_side": options.min_side, "score": options.score}
+    figures = {"checkpoint": engine.info.name, **source, **limits, **figures}
     show(figures)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
