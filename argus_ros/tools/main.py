@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# As in the engine's worker: products of a few rows, beside which numpy's own threads would only spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import argparse
 import errno
 import importlib

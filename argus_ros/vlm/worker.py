@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-# numpy multiplies one row at a time here, which further threads of its own would only spin beside.
+# numpy multiplies a few rows at a time here, which further threads of its own would only spin beside.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse

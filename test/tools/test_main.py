@@ -1,6 +1,8 @@
 """The program `argus`: its commands are there, and complaints are one line."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,20 @@ def test_what_the_system_refuses_is_named_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert reason in error
+
+
+@pytest.mark.parametrize("module", ["argus_ros.tools.main", "argus_ros.vlm.worker"])
+def test_numpy_multiplies_in_one_thread(module: str) -> None:
+    """Else its threads spin beside torch's, and a frame takes three times as long."""
+    code = f"""
+import os, sys
+os.environ.pop("OPENBLAS_NUM_THREADS", None)
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Watch())
+import {module}, numpy
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["1"]
