@@ -107,6 +107,7 @@ class CameraHealth:
         self._ages: deque[tuple[float, float]] = deque()
         self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
         self._gap = 0  # messages since the last image that are told of already, malformed or lost
+        self._lost_since = 0  # the last image, as the middleware says
         self._guessed = 0  # messages that the last image's stamp says were lost
         self._lock = threading.Lock()
 
@@ -126,7 +127,7 @@ class CameraHealth:
             self._recent.append((now, "in"))
             missing = self.gaps.arrive(stamp_ns, arrived=self._gap)
             self._recent.extend((now, "lost") for _ in range(missing))
-            self._gap, self._guessed = 0, missing
+            self._gap, self._lost_since, self._guessed = 0, 0, missing
 
     def malformed(self, now: float) -> None:
         """A message came that is no image: it cannot be deserialised, so that its header is not known."""
@@ -144,6 +145,7 @@ class CameraHealth:
             self.gaps.lost += new
             self._recent.extend((now, "lost") for _ in range(new))
             self._gap += new
+            self._lost_since += new
 
     def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
         """``answer``: of a frame that ran."""
@@ -221,7 +223,8 @@ class CameraHealth:
             return OK, "inactive"
         if silent := self._silence(now):
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
-            lost = recent["lost"] and f"{recent['lost']} were lost between camera and node; {LOST_REMEDY}"
+            images = "1 image was" if self._lost_since == 1 else f"{self._lost_since} images were"
+            lost = self._lost_since and f"{images} lost between camera and node; {LOST_REMEDY}"
             why = self.mismatch or why_silent or lost or "its publisher is silent"
             return ERROR, f"{never} on {topic}: {why}"
         if malformed := recent["malformed"]:

@@ -215,8 +215,10 @@ def test_a_camera_whose_images_all_get_lost_is_not_called_silent() -> None:
         camera.lost(1, float(number))
     report = camera.report("/image", 6.0)
     assert (report.level, report.values["lost on the way"]) == (ERROR, 6)
-    assert "no image yet on /image: 6 were lost between camera and node" in report.message
+    assert "no image yet on /image: 6 images were lost between camera and node" in report.message
     assert "nobody publishes it" in camera.report("/image", 6.0, "nobody publishes it").message
+    camera.arrived(7_000_000_000, 7.0)
+    assert "its publisher is silent" in camera.report("/image", 12.0).message
 
 
 def test_the_engine_from_start_to_death_to_recovery() -> None:
