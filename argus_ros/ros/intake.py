@@ -8,7 +8,7 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -78,17 +78,20 @@ class Intake:
             parameter_overrides=[Parameter("start_type_description_service", value=False), *overrides],
         )
         try:
-            self._subscription = self._node.create_subscription(
-                kind,
-                topic,
-                on_message,
-                qos,
-                event_callbacks=SubscriptionEventCallbacks(
-                    incompatible_qos=on_incompatible,
-                    message_lost=lambda event: on_lost(event.total_count_change),
-                ),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            events = SubscriptionEventCallbacks(
+                incompatible_qos=on_incompatible,
+                message_lost=lambda event: on_lost(event.total_count_change),
             )
+            options = QoSOverridingOptions.with_default_policies()
+            try:
+                self._subscription = self._node.create_subscription(
+                    kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
+                )
+            except UnsupportedEventTypeError:  # of a middleware that does not tell of lost messages
+                events.message_lost = None
+                self._subscription = self._node.create_subscription(
+                    kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
+                )
         except Exception as error:  # rclpy raises many kinds
             self._node.destroy_node()
             raise IntakeError(f"{topic} cannot be subscribed to: {error}") from None

@@ -37,7 +37,7 @@ class Trial:
     group: str
     name: str
     told: str  #: by diagnostics
-    told_after: float  #: seconds from its cause; 0 where nothing was to be told
+    told_after: float  #: seconds from the beginning of its cause; 0 where nothing was to be told
     recovered_after: float  #: seconds from the end of its cause to a new answer of every camera
     arrived: int  #: images, from before the fault to after it
     lost: int  #: of these, ended without a word
@@ -69,6 +69,7 @@ class Site:
     def __init__(self, ros: Any, node: Any, robot: Robot, checkpoint: Path) -> None:
         self.ros, self.node, self.robot, self.checkpoint = ros, node, robot, checkpoint
         self.quiet = False
+        self._struck = 0.0  # when the cause began
         self.small_disk: Path | None = None  #: under the node's log
         self.feeds: dict[str, Feed] = {}
         for name, (kind, topic) in TOPICS.items():
@@ -106,7 +107,9 @@ class Site:
                 return 0
             return int(values["process"]) if int(values["process"]) != other_than else 0
 
-        return process(self.robot.status("engine", process))
+        found = process(self.robot.status("engine", process))
+        self._struck = time.monotonic()  # what took a while to learn is struck now
+        return found
 
     # --- a trial ----------------------------------------------------------------------------------
 
@@ -116,12 +119,12 @@ class Site:
         injection = fault.inject(self)
         try:
             self.robot.forget("/diagnostics")  # what comes from now on is about the fault
-            began = time.monotonic()
+            self._struck = time.monotonic()
             next(injection)
             told, told_after = "", 0.0
             if fault.status:
                 status = self._told(fault.status, re.escape(fault.says))
-                told, told_after = status.message, time.monotonic() - began
+                told, told_after = status.message, time.monotonic() - self._struck
                 assert status.level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR), status
             if fault.others:
                 mine = fault.status.removeprefix("camera ") or "front"

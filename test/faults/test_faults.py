@@ -30,6 +30,7 @@ from argus_ros.ros.conversions import stamp_ns
 CHOSEN = [fault for fault in FAULTS if fault.quick or os.environ.get("FAULTS") == "all"]
 #: Seconds in which the node is to recover from what does not touch the engine's process.
 RECOVERY = 2.0
+TOLD = 0.5  #: seconds in which diagnostics say that the engine's process has died
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,8 @@ def test_fault(site: Site, fault: Fault, record_property: Callable[[str, object]
     assert trial.lost == 0, trial
     limit = site.cold_start + 1.0 if fault.engine else RECOVERY
     assert trial.recovered_after < limit * crowding(), trial
+    if fault.says.startswith("SIG"):  # the death of a process is told at once
+        assert trial.told_after < TOLD * crowding(), trial
     assert thread_count(site.node.pid) <= threads + 1  # a thread of the middleware's may come
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import rclpy
+from rclpy.event_handler import QoSSubscriptionEventType, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -110,3 +111,21 @@ def test_a_message_that_cannot_be_deserialised_is_told_of(node: Node) -> None:
     assert malformed.is_set()
     intake.stop()
     assert heard.empty() or set(heard.queue) == {"good"}
+
+
+def test_a_middleware_that_does_not_tell_of_losses_will_do(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None here is one: rclpy is made to answer as it does there."""
+    handler = rclpy.event_handler.EventHandler
+
+    def unsupported(*, event_type: Any, **options: Any) -> Any:
+        if event_type == QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST:
+            raise UnsupportedEventTypeError("not supported")
+        return handler(event_type=event_type, **options)
+
+    monkeypatch.setattr(rclpy.event_handler, "EventHandler", unsupported)
+    heard: queue.Queue[Any] = queue.Queue()
+    intake = take(node, lambda message: heard.put(message.data))
+    assert say(node, "good", heard) == "good"
+    intake.stop()
