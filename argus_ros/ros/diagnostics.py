@@ -223,10 +223,11 @@ class CameraHealth:
             return OK, "inactive"
         if silent := self._silence(now):
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
-            images = "1 image was" if self._lost_since == 1 else f"{self._lost_since} images were"
-            lost = self._lost_since and f"{images} lost between camera and node; {LOST_REMEDY}"
-            why = self.mismatch or why_silent or lost or "its publisher is silent"
-            return ERROR, f"{never} on {topic}: {why}"
+            why = "its publisher is silent"
+            if self._lost_since:
+                some = "1 image was" if self._lost_since == 1 else f"{self._lost_since} images were"
+                why = f"{some} lost between camera and node; {LOST_REMEDY}"
+            return ERROR, f"{never} on {topic}: {self.mismatch or why_silent or why}"
         if malformed := recent["malformed"]:
             count = "1 message" if malformed == 1 else f"{malformed} messages"
             return (
