@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from argus_ros.core import checkpoint as checkpoints
-from argus_ros.core import recipes
+from argus_ros.core import checksums, recipes
 from argus_ros.core.checkpoint import CheckpointError, Tiling
 from argus_ros.core.image import ENCODINGS, Image, ImageError, Region
 from argus_ros.core.preparation import fill
@@ -173,6 +174,16 @@ def weights_index(data: bytes) -> None:
     (folder / "model.safetensors.index.json").write_bytes(data)
     with contextlib.suppress(CheckpointError):
         check_stored(folder)
+
+
+def sums(data: bytes) -> None:
+    """A checkpoint's SHA256SUMS."""
+    folder = _FOLDER / "sums"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / checksums.NAME).write_bytes(data)
+    with contextlib.suppress(CheckpointError):
+        checksums.verify(folder)
 
 
 def weights(data: bytes) -> None:
@@ -442,6 +453,7 @@ TARGETS: dict[str, Target] = {
     "answer_tokens": Target(answer_tokens, (bytes(range(64)), bytes(range(255, 0, -1)))),
     "checkpoint": Target(checkpoint, tuple(_shipped(name) for name in checkpoints.shipped())),
     "weights_index": Target(weights_index, (_INDEX,)),
+    "sums": Target(sums, (f"{hashlib.sha256(b'{}').hexdigest()}  config.json\n".encode(),)),
     "weights": Target(weights, (save({"a.weight": np.zeros(2, np.float32)}),)),
     "preset": Target(preset, (b"realtime", b"edge+still_gate-overlap", b"stock")),
     "bag": Target(bag, tuple(_recordings()[ending] for ending in (".mcap", ".db3", ".bag")), longest=1 << 14),
