@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from argus_ros.core import checkpoint as checkpoints
-from argus_ros.core import recipes
+from argus_ros.core import checksums, recipes
 from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
@@ -69,6 +69,7 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         started = time.monotonic()
         self.checkpoint = checkpoints.read_for(config)
+        checksums.verify(self.checkpoint.path)
         device = device_of(config.device)
         dtype = dtype_of(config.dtype, device)
         if config.backend not in BACKENDS:

@@ -8,7 +8,6 @@ from typing import Protocol
 import numpy as np
 
 from argus_ros.core import checkpoint as checkpoints
-from argus_ros.core import checksums
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.types import Answer
 
@@ -42,9 +41,7 @@ def load(config: EngineConfig) -> Served:
         from argus_ros.vlm.server import ServerEngine
 
         return ServerEngine(config)
-    checkpoint = checkpoints.read_for(config)
-    checksums.verify(checkpoint.path)
-    if checkpoint.family is None:
+    if checkpoints.read_for(config).family is None:
         from argus_ros.vlm.generic import GenericEngine  # transformers takes seconds to import
 
         return GenericEngine(config)

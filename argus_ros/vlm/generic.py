@@ -34,7 +34,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from argus_ros.core import checkpoint as checkpoints
-from argus_ros.core import recipes
+from argus_ros.core import checksums, recipes
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.section import CheckpointError, read_json
@@ -65,6 +65,7 @@ class GenericEngine:
     def __init__(self, config: EngineConfig) -> None:
         started = time.monotonic()
         self.checkpoint = checkpoint = checkpoints.read_for(config)
+        checksums.verify(self.checkpoint.path)
         self._device = device = device_of(config.device)
         dtype = dtype_of(config.dtype, device)
         if config.threads:

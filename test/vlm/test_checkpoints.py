@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from argus_ros.core.checkpoint import CheckpointError, read
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.vlm import engines
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.vision import position_ids
 
@@ -138,6 +139,14 @@ def test_broken(copy: Path, harm: Callable[[Path], object], message: str) -> Non
     harm(copy)
     with pytest.raises(CheckpointError, match=message):
         Engine(EngineConfig(str(copy)))
+
+
+@pytest.mark.parametrize("backend", ["native", "transformers"])
+def test_weights_that_are_not_those_listed_are_refused(copy: Path, backend: str) -> None:
+    files = [file.name for file in copy.iterdir()]
+    (copy / "SHA256SUMS").write_text("".join(f"{'0' * 64}  {name}\n" for name in files))
+    with pytest.raises(CheckpointError, match="is not the file that SHA256SUMS lists"):
+        engines.load(EngineConfig(str(copy), backend=backend, device="cpu"))
 
 
 @pytest.mark.parametrize("side", [4, 10, 14, 27, 32])
