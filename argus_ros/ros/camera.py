@@ -208,6 +208,7 @@ class Camera:
                 self._lost,
                 self._overrides,
             )
+            self.health.losses_told = self._intake.tells_losses
         except IntakeError as error:  # which is not to take the other cameras, or the node, with it
             self._complain(str(error))
 

@@ -93,6 +93,7 @@ class CameraHealth:
         self.counts: Counter[Outcome] = Counter()
         self.malformed_count = 0
         self.gaps = StampGaps()
+        self.lost_count = 0
         self.mismatch = ""  #: publishers whose QoS does not fit
         self.publishers: tuple[str, ...] = ()  #: whose images are received
         self.last_error = ""
@@ -106,9 +107,9 @@ class CameraHealth:
         self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
         self._ages: deque[tuple[float, float]] = deque()
         self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
-        self._gap = 0  # messages since the last image that are told of already, malformed or lost
+        self._gap = 0  # messages since the last image that were malformed
+        self.losses_told = False  #: by the middleware; else they are guessed by gaps in the stamps
         self._lost_since = 0  # the last image, as the middleware says
-        self._guessed = 0  # messages that the last image's stamp says were lost
         self._lock = threading.Lock()
 
     def activate(self, now: float | None) -> None:
@@ -125,9 +126,10 @@ class CameraHealth:
             self.offered += 1
             self._last_image = now
             self._recent.append((now, "in"))
-            missing = self.gaps.arrive(stamp_ns, arrived=self._gap)
-            self._recent.extend((now, "lost") for _ in range(missing))
-            self._gap, self._lost_since, self._guessed = 0, 0, missing
+            self._lost_since = 0
+            if not self.losses_told:
+                self._count_lost(self.gaps.arrive(stamp_ns, arrived=self._gap), now)
+            self._gap = 0
 
     def malformed(self, now: float) -> None:
         """A message came that is no image: it cannot be deserialised, so that its header is not known."""
@@ -138,14 +140,14 @@ class CameraHealth:
             self._gap += 1
 
     def lost(self, count: int, now: float) -> None:
-        """The middleware says that messages were lost; of an image's stamp that may be known already."""
+        """The middleware says that messages were lost."""
         with self._lock:
-            new = max(count - self._guessed, 0)
-            self._guessed = max(self._guessed - count, 0)
-            self.gaps.lost += new
-            self._recent.extend((now, "lost") for _ in range(new))
-            self._gap += new
-            self._lost_since += new
+            self._count_lost(count, now)
+            self._lost_since += count
+
+    def _count_lost(self, count: int, now: float) -> None:
+        self.lost_count += count
+        self._recent.extend((now, "lost") for _ in range(count))
 
     def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
         """``answer``: of a frame that ran."""
@@ -206,7 +208,7 @@ class CameraHealth:
         values["offered"] = self.offered
         values |= {outcome.name.lower().replace("_", " "): self.counts[outcome] for outcome in Outcome}
         values["malformed"] = self.malformed_count
-        values["lost on the way"] = self.gaps.lost
+        values["lost on the way"] = self.lost_count
         values["dropped boxes"] = self.dropped_boxes
         if self.position_topics:
             values |= self.position_topics

@@ -83,12 +83,14 @@ class Intake:
                 message_lost=lambda event: on_lost(event.total_count_change),
             )
             options = QoSOverridingOptions.with_default_policies()
+            #: Whether the middleware tells of lost messages.
+            self.tells_losses = True
             try:
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
                 )
             except UnsupportedEventTypeError:  # of a middleware that does not tell of lost messages
-                events.message_lost = None
+                events.message_lost, self.tells_losses = None, False
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
                 )
