@@ -37,6 +37,7 @@ def main() -> int:
             *(table(name, r) for name, r in results.items() if is_bench(r)),
             *(profiled(r) for r in results.values() if "presets" in r and not is_bench(r)),
             *beside_the_paper(results),
+            *costs(results),
         ],
     )
     if parts:
@@ -112,6 +113,37 @@ def table(name: str, result: dict[str, Any]) -> str:
             f"{best:.0f}% of that speed.",
         ]
     return "\n".join(lines)
+
+
+def costs(results: Results) -> Iterator[str]:
+    """What frames cost with the presets, of every model that was measured whole."""
+    names, rows = ("stock", "paper", "realtime"), []
+    for result in results.values():
+        presets = result.get("presets", {})
+        if not is_bench(result) or "tokens" not in result or not presets.keys() >= set(names):
+            continue
+        totals = [presets[name]["total_ms"]["p50"] for name in names]
+        used = [
+            "+".join(f"{x:.3g} {meter}" for meter, x in presets[name].get("joules_per_frame", {}).items())
+            for name in names
+        ]
+        columns = (
+            [f"{1e3 / total:.1f}" for total in totals],
+            [f"{total / 3.6:.1f}" for total in totals],
+            [f"{presets[name]['peak_memory_mb']:.0f}" for name in names],
+            used if any(used) else ["not read"],
+        )
+        title = f"{result['model']}, {result['tokens']} tokens, {place(result)}"
+        rows.append(f"| {title} | {' | '.join(' / '.join(cells) for cells in columns)} |")
+    if rows:
+        head = [
+            "**What frames cost**, one after the other, stock / paper / realtime. Hours times the price of "
+            "an hour of such a machine are the price of a million frames:",
+            "",
+            "| | frames per second | hours for a million frames | peak MB | joules a frame |",
+            "|---|---|---|---|---|",
+        ]
+        yield "\n".join([*head, *rows])
 
 
 def profiled(result: dict[str, Any]) -> str:

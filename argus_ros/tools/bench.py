@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.resources import engine_threads
-from argus_ros.tools import machine
+from argus_ros.tools import energy, machine
 
 if TYPE_CHECKING:
     from argus_ros.tools.workload import EngineRunner, Runner, Sample, Setting
@@ -79,6 +80,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores but one")
+    parser.add_argument(
+        "--price-per-hour",
+        type=_price,
+        default=0.0,
+        metavar="P",
+        help="of the machine, to price a million frames",
+    )
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -86,6 +94,16 @@ def _size(text: str) -> tuple[int, int]:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 640x480")
     return int(match[1]), int(match[2])
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price of an hour, such as 2.5")
+    return price
 
 
 def run(options: argparse.Namespace) -> int:
@@ -153,6 +171,12 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         for name in everyone
     }
+    counters = energy.meters(stock.device)
+    for name in presets:
+        frames = cycle(pictures)
+        run = everyone[name]
+        used = energy.joules(lambda: run(next(frames)), counters) if counters else {}  # noqa: B023
+        figures[name] |= energy.cost(figures[name]["total_ms"]["p50"], used, options.price_per_hour)
     engine = next((r for r in everyone.values() if isinstance(r, EngineRunner)), None)
     floor = bottom(engine, setting, pictures[0], figures) if engine else {}
     return {
@@ -374,6 +398,9 @@ def text(measured: dict[str, Any]) -> str:
     for title, entries in sections.items():
         if entries:
             lines += ["", title, *table(header, [_row(name, f) for name, f in entries])]
+    costs = {name: f for name, f in measured["presets"].items() if "frames_per_second" in f}
+    if costs:
+        lines += ["", *table(["cost, frames one after the other", *costs], energy.rows(costs))]
     if floor := measured["floor"]:
         lines += [
             "",

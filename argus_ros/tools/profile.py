@@ -24,7 +24,7 @@ import numpy as np
 from argus_ros.core import preparation, recipes
 from argus_ros.core.image import ImageError
 from argus_ros.core.resources import engine_threads
-from argus_ros.tools import bench, machine
+from argus_ros.tools import bench, energy, machine
 
 if TYPE_CHECKING:
     from argus_ros.tools.tracing import Patches, Trace
@@ -110,7 +110,10 @@ def run(options: argparse.Namespace) -> int:
         threads = engine_threads(options.threads)
         setting = workload.Setting(folder, options.tokens, options.device, options.dtype, threads)
         runners = workload.runners(setting, presets)
-        profiles = {name: profile(runner, frame, options.rounds) for name, runner in runners.items()}
+        profiles = {
+            name: profile(runner, frame, options.rounds, options.price_per_hour)
+            for name, runner in runners.items()
+        }
     size = f"{frame.shape[1]}x{frame.shape[0]}"
     measured = {
         **machine.describe(),
@@ -151,8 +154,8 @@ def picture(options: argparse.Namespace) -> np.ndarray:
 # --- measuring --------------------------------------------------------------------------------------
 
 
-def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
-    """Stages of a frame, of which the median round is shown; and the synchronisations of another."""
+def profile(runner: Runner, frame: np.ndarray, rounds: int, price: float = 0.0) -> dict[str, Any]:
+    """Stages of a frame, of which the median round is shown; another's synchronisations; and the cost."""
     from argus_ros.tools import workload
     from argus_ros.tools.tracing import counting
 
@@ -164,6 +167,8 @@ def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
     middle = traces[len(traces) // 2]
     counted = _trace(runner, message, counting)
     host, device = middle.seconds(), middle.device_seconds()
+    rgb, counters = np.ascontiguousarray(frame[..., ::-1]), energy.meters(runner.device)
+    used = energy.joules(lambda: runner(rgb), counters) if counters else {}
     model = sum(host.get(stage, 0.0) for stage in MODEL)
     return {
         "recipes": list(runner.recipes.names),
@@ -173,6 +178,8 @@ def profile(runner: Runner, frame: np.ndarray, rounds: int) -> dict[str, Any]:
         "decode_steps_ms": _steps([s.own for s in middle.spans if s.stage == "decode"], passes),
         "outside_model_percent": round(100 * (1 - model / middle.total), 1),
         "synchronisations": {stage: counted.syncs[stage] for stage in STAGES if stage in counted.syncs},
+        "peak_memory_mb": round(workload.peak_bytes(runner, rgb) / 2**20, 1),
+        **energy.cost(middle.total * 1e3, used, price),
         "bottleneck": bottleneck(host, runner.recipes, workload.usable(runner)),
         **({"chosen": runner.chosen} if isinstance(runner, workload.EngineRunner) else {}),
         "timeline_ms": [[s.stage, round(s.start * 1e3, 3), round(s.end * 1e3, 3)] for s in middle.spans],
@@ -363,6 +370,8 @@ def text(measured: dict[str, Any]) -> str:
             rows.append([stage, *(_cell(p, stage, device) for p in profiles.values())])
     rows.append(["total", *(f"{p['total_ms']:.2f}" for p in profiles.values())])
     rows.append(["outside the model", *(f"{p['outside_model_percent']:.0f}%" for p in profiles.values())])
+    rows.append(["peak memory MB", *(f"{p['peak_memory_mb']:.0f}" for p in profiles.values())])
+    rows += energy.rows(profiles)
     waits = [str(sum(p["synchronisations"].values())) for p in profiles.values()]
     gpu = measured["machine"]["gpu"]
     rows.append(["blocking synchronisations" if gpu else "would block on a GPU", *waits])

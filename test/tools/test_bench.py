@@ -53,7 +53,7 @@ def results(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = folder / "frame.png"
     cv2.imwrite(str(image), np.full((48, 64, 3), 90, np.uint8))
     written = ["--json", str(folder / "profile.json"), "--html", str(folder / "profile.html")]
-    assert main(["profile", *model, "--image", str(image), *written]) == 0
+    assert main(["profile", *model, "--image", str(image), "--price-per-hour", "2", *written]) == 0
     return folder
 
 
@@ -69,6 +69,7 @@ def test_bench(results: Path) -> None:
             assert 0 < figures[key]["p50"] <= figures[key]["p95"] <= figures[key]["max"]
         assert set(figures["ratio_to_stock"]) == {"ttft", "total", "preprocess"}
         assert figures["percent_of_floor"]["total_ms"] > 0
+        assert figures["frames_per_second"] * figures["total_ms"]["p50"] == pytest.approx(1e3, rel=0.01)
     assert measured["presets"]["stock"]["ratio_to_stock"]["total"] == 1
     assert measured["presets"]["stock"]["recipes"] == []
     adds = [step["adds"] for step in measured["ladder"]]
@@ -84,6 +85,8 @@ def test_bench(results: Path) -> None:
     assert "ladder" in said
     assert "ablation" in said
     assert "floor: TTFT" in said
+    assert "hours for a million frames" in said
+    assert "price" not in said
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +166,8 @@ def test_profile(results: Path) -> None:
         assert {"vision", "project", "prefill", "decode", "framework"} <= set(figures["host_ms"])
         assert len(figures["decode_steps_ms"]) == 6, name
         assert figures["bottleneck"].endswith(".")
+        assert figures["hours_per_million"] == pytest.approx(figures["total_ms"] / 3.6, rel=0.01)
+        assert figures["price_per_million"] == pytest.approx(2 * figures["hours_per_million"], rel=0.01)
     assert ["chosen" in figures for figures in presets.values()] == [False, False, True]
     assert "a pass of one token plain" in presets["realtime"]["chosen"]
     waits = {name: sum(figures["synchronisations"].values()) for name, figures in presets.items()}
