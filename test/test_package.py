@@ -26,7 +26,18 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 #: Where a Python module's rosdep key is not its own name.
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 #: Used where they are installed, and not required: the last two have photographs for training.
-OPTIONAL = {"av", "mujoco", "onnx", "onnxruntime", "triton", "cv_bridge", "vision_msgs", "skimage", "sklearn"}
+OPTIONAL = {
+    "av",
+    "mujoco",
+    "onnx",
+    "onnxruntime",
+    "pynvml",
+    "triton",
+    "cv_bridge",
+    "vision_msgs",
+    "skimage",
+    "sklearn",
+}
 OPTIONAL |= {"prometheus_client", "starlette", "tf2_msgs", "tf2_py", "uvicorn", "websockets"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}

@@ -114,27 +114,29 @@ class Decoder:
         """(…) token ids to (…, width)."""
         return F.embedding(tokens, self.embedding)
 
-    def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
+    def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0, start: int = -1) -> Tensor:
         """Run tokens (rows, n, width) at ``places`` (rows, n) of the rows from ``first`` on.
 
-        A token sees what stands at its own place and before it. All places are below ``reach``.
+        A token sees what stands at its own place and before it. All places are below ``reach``; those of
+        all rows are ``start`` to ``reach``, where that is given.
         Returns the normed hidden states (rows, n, width).
         """
         if self.fused and self.fused.takes(*x.shape[:2]):
             made = self.fused(x, places, reach, first)
             if made is not None:
                 return made
-        return self.plain(x, places, reach, first)
+        return self.plain(x, places, reach, first, start)
 
-    def plain(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
+    def plain(self, x: Tensor, places: Tensor, reach: int, first: int = 0, start: int = -1) -> Tensor:
         """The same without fused kernels."""
         s, (rows, count, width) = self.shape, x.shape
         group, rotated = s.heads // s.kv_heads, s.heads + s.kv_heads
         x = x.flatten(0, 1).clone()
         cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]
-        future = torch.arange(reach, device=x.device) > places[..., None]
-        # Queries of one group of heads are rows of one matrix: (rows, kv_heads, group * n, head_dim).
-        mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
+        mask = None
+        if start < 0:
+            future = torch.arange(reach, device=x.device) > places[..., None]
+            mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
         # Where keys and values go in a layer's memory, seen as one long list: (rows * n, kv_heads).
         row = torch.arange(first, first + rows, device=x.device)[:, None, None] * s.kv_heads
         head = row + torch.arange(s.kv_heads, device=x.device)
@@ -150,13 +152,29 @@ class Decoder:
             self.values[i].view(-1, s.head_dim)[place] = qkv[:, rotated:]
             keys, values = (kept[i, first : first + rows, :, :reach] for kept in (self.keys, self.values))
             queries = qk[:, : s.heads].view(rows, count, s.kv_heads, group, -1).permute(0, 2, 3, 1, 4)
-            h = attend(queries.flatten(2, 3), keys, values, mask)
-            h = h.unflatten(2, (group, count)).permute(0, 3, 1, 2, 4).reshape(rows * count, -1)
+            if mask is None:
+                h = attend_all(queries.flatten(1, 2), keys, values).unflatten(1, (s.kv_heads, group))
+            else:  # queries of one group of heads are rows of one matrix
+                h = attend(queries.flatten(2, 3), keys, values, mask).unflatten(2, (group, count))
+            h = h.permute(0, 3, 1, 2, 4).reshape(rows * count, -1)
             x.addmm_(h, layer.out)
             h = F.rms_norm(x, (width,), layer.norm2, s.eps)
             gate, up = (h @ layer.gate_up).chunk(2, -1)
             x.addmm_(F.silu(gate) * up, layer.down)
         return F.rms_norm(x, (width,), self.norm, s.eps).view(rows, count, width)
+
+
+def attend_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Causal attention of the last (rows, heads, n, head_dim) over (rows, kv_heads, reach, head_dim).
+
+    Kernels for it spare what is to come, and its mask. They count queries from the first place on: some in
+    front whose results nobody looks at make it so.
+    """
+    front = keys.shape[2] - queries.shape[2]
+    queries = F.pad(queries, (0, 0, front, 0))
+    grouped = queries.shape[1] != keys.shape[1]
+    h = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
+    return h[:, :, front:]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

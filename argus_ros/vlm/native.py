@@ -14,7 +14,7 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.vlm import architecture, choosing
 from argus_ros.vlm.boxes import BoxHead
 from argus_ros.vlm.choosing import Choices, Kept, Timer
-from argus_ros.vlm.decoder import GRAIN, Decoder
+from argus_ros.vlm.decoder import FEW, GRAIN, Decoder
 from argus_ros.vlm.drafts import PassCost
 from argus_ros.vlm.fused import MOST_TOKENS, Fused, Tuning
 from argus_ros.vlm.generation import Decoding, Generated, Job, Model, Stopwatch
@@ -250,12 +250,15 @@ class NativeModel(Model):
 
     def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
         """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
-        count = x.shape[1]
+        count, start = x.shape[1], starts[0]
         reach = max(starts) + count
-        if self._static:
-            reach = -(-reach // GRAIN) * GRAIN
         # Made on the device: numbers of the host's would have to wait for it.
         places = torch.stack([torch.arange(s, s + count, device=self.device) for s in starts])
+        # A prompt behind a prefix: few shapes, so that a recording can know where it begins.
+        if count > FEW and start <= count and len(set(starts)) == 1:
+            return self.decode(x, places, reach=reach, first=row, start=start)
+        if self._static:
+            reach = -(-reach // GRAIN) * GRAIN
         return self.decode(x, places, reach=reach, first=row)
 
     def _filled(self, count: int) -> int:

@@ -93,6 +93,45 @@ def test_attention_as_plain_products(
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(("first", "start"), [(0, 0), (1, 0), (1, 7), (0, 40)])
+def test_a_prompt_needs_no_mask(grouped: NativeModel, first: int, start: int) -> None:
+    """Where all rows are known to begin at one place: behind a prefix, and in the middle of the buffers."""
+    decoder, ids = grouped.decoder, torch.arange(20, 100).view(2, 40)
+    decoder.reserve(3, 256)
+    for kept in (decoder.keys, decoder.values):
+        kept.copy_(torch.randn(kept.shape, generator=torch.Generator().manual_seed(1)))
+    places = torch.arange(start, start + 40).expand(2, -1)
+    expected = decoder(decoder.embed(ids), places, 128, first)
+    for kept in (decoder.keys, decoder.values):
+        kept[..., start + 40 :, :] = torch.nan  # is not looked at
+    made = decoder(decoder.embed(ids), places, start + 40, first, start=start)
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipes", [ALL, ON_CPU], ids=["device", "numpy"])
+def test_prompts_are_run_without_a_mask(
+    tiled: Path, recipes: Recipes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, starts = model(tiled, recipes), list[int]()
+    plain = made.decoder.plain
+
+    def spy(
+        x: torch.Tensor, places: torch.Tensor, reach: int, first: int = 0, start: int = -1
+    ) -> torch.Tensor:
+        if x.shape[1] > decoders.FEW:
+            starts.append(start)
+        return plain(x, places, reach, first, start)
+
+    monkeypatch.setattr(made.decoder, "plain", spy)
+    checkpoint = checkpoints.read(tiled)
+    tokens = Tokens(checkpoint, checkpoint.config["text_config"]["vocab_size"])
+    task = Task("detect", ("traffic light",))
+    prompt, g = tokens.prompt(task, 2, 3, 4), grammar.build(task, tokens)
+    made.generate(prompt, g, np.full((7, 64, 64, 3), 90, np.uint8), Limits(4))
+    assert starts == [len(prompt.prefix)]
+
+
+@torch.inference_mode()
 def test_rows_are_sequences_of_their_own(grouped: NativeModel) -> None:
     """Of different lengths, in one pass, filled up behind their ends; and with places to spare."""
     decoder = grouped.decoder
