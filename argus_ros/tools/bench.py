@@ -200,7 +200,9 @@ def server(options: argparse.Namespace) -> dict[str, Any]:
 
     url, _, model = options.server.partition("#")
     client, samples = Client(url), []
-    model = model or client.models()[0]
+    model = model or next(iter(client.models()), "")
+    if not model:
+        raise ValueError(f"{url}/models lists no models: name it, as {url}#MODEL")
     for turn in range(-WARM, options.rounds):
         frame = photograph(options.size, turn + WARM)
         started = time.perf_counter()

@@ -72,6 +72,8 @@ PROBE = {
 class ServerError(OSError):
     """A server that cannot be used, or not now; says what it said."""
 
+    status = 0  #: of HTTP, where it answered with one
+
 
 class _Passing(ServerError):
     """Worth another try, after ``after`` seconds where the server says so."""
@@ -92,6 +94,7 @@ class Reply:
     pieces: list[str] = field(default_factory=list)  #: the text as it came, a token each where it is scored
     probabilities: list[float] = field(default_factory=list)  #: of each piece; empty where not told
     whole: bool = False  #: the server ended it, and not the deadline or the limit of tokens
+    ended: bool = False  #: the server said why it goes no further; some say no more than that
     tokens: int = 0  #: as many as the server says, or pieces
     first: float = 0.0  #: seconds to the first piece
     seconds: float = 0.0
@@ -119,14 +122,20 @@ class Client:
         self._kept = threading.local()
 
     def models(self) -> list[str]:
-        """The models that the server has. Raises ServerError."""
-        said = self._json("GET", "/models", time.monotonic() + LISTING)
+        """The models that the server lists; some list none, or not the one that they serve.
+
+        Raises ServerError where it cannot be reached, and TimeoutError.
+        """
+        try:
+            said = self._json("GET", "/models", time.monotonic() + LISTING)
+        except ServerError as error:
+            if not error.status:
+                raise
+            log.warning("%s", error)
+            return []
         listed = said.get("data") if isinstance(said, dict) else None
         listed = listed if isinstance(listed, list) else []
-        names = [m["id"] for m in listed if isinstance(m, dict) and isinstance(m.get("id"), str)]
-        if not names:
-            raise ServerError(f"{self.url}/models lists no models: is this an OpenAI-compatible server?")
-        return names
+        return [m["id"] for m in listed if isinstance(m, dict) and isinstance(m.get("id"), str)]
 
     def ask(self, body: dict[str, Any], end: float) -> Reply:
         """The answer to a chat completion, which streams, as far as it came by ``end`` (steady clock).
@@ -188,13 +197,15 @@ class Client:
             said = ""
         self._drop()
         message = f"{self.url}{path} answers {response.status} {response.reason}{said}"
-        if response.status in (400, 422):
-            raise _Unwanted(message)
-        if response.status in (408, 409, 429) or response.status >= 500:
-            raise _Passing(message, _seconds(response.getheader("Retry-After")))
         if response.status in (401, 403):
             message += f"; its key goes into the environment variable {KEY}"
-        raise ServerError(message)
+        error = ServerError(message)
+        if response.status in (400, 422):
+            error = _Unwanted(message)
+        elif response.status in (408, 409, 429) or response.status >= 500:
+            error = _Passing(message, _seconds(response.getheader("Retry-After")))
+        error.status = response.status
+        raise error
 
     def _stream(self, body: dict[str, Any], end: float, started: float) -> Reply:
         response = self._send("POST", "/chat/completions", json.dumps(body).encode(), end)
@@ -219,7 +230,7 @@ class Client:
                 for line in lines:
                     done = self._event(line, reply, started) or done
             if not data:
-                if events and not done:
+                if events and not (done or reply.ended):
                     self._drop()
                     raise _Passing(f"{self.url} ended its answer in the middle")
                 done = True
@@ -267,6 +278,7 @@ class Client:
                     reply.pieces.append(str(content))
                 if content and not reply.first:
                     reply.first = time.monotonic() - started
+                reply.ended |= choice.get("finish_reason") is not None
                 reply.whole |= choice.get("finish_reason") == "stop"
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._drop()
@@ -338,7 +350,9 @@ class ServerEngine:
         url, _, self._model = config.checkpoint.partition("#")
         self._client = Client(url)
         there = self._client.models()
-        if self._model and self._model not in there:
+        if not self._model and not there:
+            raise ServerError(f"{url}/models lists no models: name it, as {url}#MODEL")
+        if self._model and there and self._model not in there:
             raise CheckpointError(f"{url} has no model {self._model!r}; it has {', '.join(there)[:500]}")
         if not self._model and len(there) > 1:
             raise CheckpointError(

@@ -189,6 +189,15 @@ def test_what_stays_is_an_error_that_quotes_it_and_the_other_frames_are_answered
     assert [(index, answer.text) for index, answer in found] == [(0, "a cone"), (2, "a cone")]
 
 
+def test_a_stream_may_end_with_its_last_piece(fault: Fault) -> None:
+    """Without ``[DONE]``, as transformers serve ends it."""
+    said = {"choices": [{"delta": {"content": "a cone"}, "finish_reason": "stop"}]}
+    fault.next({"body": f"data: {json.dumps(said)}\n\n", "type": "text/event-stream"})
+    answer = run(engine_of(fault), Task("caption"))
+    assert (answer.text, answer.status) == ("a cone", Status.OK)
+    assert len(fault.seen()) == 1
+
+
 def test_too_much_is_not_read(fault: Fault) -> None:
     engine = engine_of(fault)
     fault.next({"text": "word " * 400_000})
@@ -287,8 +296,10 @@ def test_addresses_and_formats_that_cannot_be_are_refused(fault: Fault) -> None:
         engines.load(config(f"{fault.url}#other"))
     assert engines.load(config(f"{fault.url}#some-model")).info.name == "some-model"
     assert checkpoints.served("https://robots.example/v1").tasks == ("caption", "ask")
-    with pytest.raises(ServerError, match="404"):
-        engines.load(config(fault.url.replace("/v1", "/v2")))
+    other = fault.url.replace("/v1", "/v2")
+    with pytest.raises(ServerError, match=r"lists no models.*#MODEL"):
+        engines.load(config(other))
+    assert engines.load(config(f"{other}#named")).info.name == "named"
 
 
 def test_one_that_is_not_there_may_come(free_port: int) -> None:
