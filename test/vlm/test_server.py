@@ -24,6 +24,8 @@ import pytest
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.engine_client import EngineClient, EngineState
+from argus_ros.core.image import Image
+from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Status, Task
 from argus_ros.tools.workload import photograph
@@ -312,6 +314,22 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_behind_the_worker_boxes_are_in_pixels_of_the_cameras_frame(fault: Fault) -> None:
+    """Through the engine's process and its shared memory, with a frame larger than a slot."""
+    fault.next({"text": BOXES, "probability": 0.5})
+    rgb = photograph((2400, 1500))
+    image = Image(rgb, "rgb8", 2400, 1500, rgb.strides[0])
+    asked = config(fault.url)
+    with Offline(asked, checkpoints.read_for(asked).tiling) as offline:
+        assert offline.engine.info
+        assert offline.engine.info.device.startswith("server 127.0.0.1")
+        answer = offline.run(image, DETECT)
+    (found,) = answer.detections
+    assert (found.x_min, found.y_min, found.x_max, found.y_max) == pytest.approx((240, 300, 720, 600))
+    assert answer.dropped == 1
 
 
 @pytest.mark.slow
