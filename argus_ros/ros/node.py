@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
@@ -29,14 +29,12 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as rcl
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import HistoryPolicy, QoSProfile
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage
@@ -56,12 +54,13 @@ from argus_ros.core.questions import AskError
 from argus_ros.core.space import unplaced
 from argus_ros.core.tracking import Tracker, TrackingError
 from argus_ros.core.types import Detection, Outcome, Task
-from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
+from argus_ros.msg import DetectionArray
 from argus_ros.ros import conversions, diagnostics, frames, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.locator import Aims, Placed
 from argus_ros.ros.metrics import Metrics, MetricsError
+from argus_ros.ros.outputs import Outputs, until_shutdown
 from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
 from argus_ros.srv import Ask
 
@@ -118,8 +117,7 @@ class ArgusNode(LifecycleNode):
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._aims = Aims()  # where positions are to be given
         self._metrics: Metrics | None = None
-        self._outputs: dict[type, LifecyclePublisher] = {}
-        self._mismatches: dict[str, str] = {}  # by topic: why a subscriber of it receives nothing
+        self._outputs = Outputs(self)
         self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
         self.engine_health = diagnostics.EngineHealth()
         self._settings = self._declare_all()
@@ -146,8 +144,7 @@ class ArgusNode(LifecycleNode):
         self._active = False
         with ExitStack() as ends:  # the last first
             ends.callback(self._forget)
-            for publisher in self._outputs.values():
-                ends.callback(self.destroy_lifecycle_publisher, publisher)
+            ends.callback(self._outputs.destroy)
             if self._annotator:
                 ends.callback(self._annotator.close)
             if self._aims.frames:
@@ -162,7 +159,7 @@ class ArgusNode(LifecycleNode):
     def _forget(self) -> None:
         self.pipeline = self._annotator = self._metrics = None
         self._aims = Aims()
-        self._cameras, self._outputs, self._mismatches = {}, {}, {}
+        self._cameras, self._outputs = {}, Outputs(self)
 
     # --- lifecycle ------------------------------------------------------------------------------
 
@@ -175,7 +172,7 @@ class ArgusNode(LifecycleNode):
             self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
             self._aims = self._aims_of(settings)
             cameras = self._cameras_of(settings)
-            self._create_outputs()
+            self._outputs.create()
             if settings.metrics_port:
                 self._metrics = Metrics(settings.metrics_port, settings.metrics_address)
         except (ParameterError, TrackingError, MetricsError, checkpoint.CheckpointError) as error:
@@ -385,68 +382,25 @@ class ArgusNode(LifecycleNode):
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
         if (pipeline := self.pipeline) and (known := self._cameras.get(camera)):
-            context = FrameContext(header, image if self._watched() else None)
+            watched = self._outputs.subscribers(ImageMessage, CompressedImage)
+            context = FrameContext(header, image if watched else None)
             now = self.get_clock().now().nanoseconds
             with suppress(KeyError):  # the camera has just been taken away
                 pipeline.offer(camera, image, context, stamp, now, shared=known.shared)
 
     # --- results out: called from the pipeline's threads ----------------------------------------
 
-    def _create_outputs(self) -> None:
-        self._output(DetectionArray, "~/detections", 10)
-        self._output(FrameTiming, "~/timing", 100)
-        self._output(ImageMessage, "~/annotated", 1)
-        self._output(CompressedImage, "~/annotated/compressed", 1)
-        self._output(Detection3DArray, "~/detections_3d", 10)
-        self._output(MarkerArray, "~/markers", 10)
-        if conversions.vision_messages:
-            self._output(conversions.vision_messages.Detection2DArray, "~/detections_2d", 10)
-            self._output(conversions.vision_messages.Detection3DArray, "~/detections_3d/vision", 10)
-
-    def _output(self, kind: type, topic: str, depth: int) -> None:
-        def incompatible(event: Any) -> None:
-            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-            self._mismatches[topic] = (
-                f"a subscriber of {self.resolve_topic_name(topic)} asks for a QoS that is not offered, by "
-                f"its {policy}, and receives nothing: change the subscriber's, or set qos_overrides here"
-            )
-            self.get_logger().error(self._mismatches[topic])
-
-        try:
-            self._outputs[kind] = self.create_lifecycle_publisher(
-                kind,
-                topic,
-                QoSProfile(depth=depth),
-                event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-        except (InvalidParameterTypeException, RuntimeError) as error:  # of a value that cannot be
-            raise ParameterError(f"qos_overrides of {self.resolve_topic_name(topic)}: {error}") from None
-
-    def _send(self, message: Any) -> None:
-        with self._until_shutdown():
-            self._outputs[type(message)].publish(message)
-
-    @contextmanager
-    def _until_shutdown(self) -> Iterator[None]:
-        """A signal ends the context at any moment; what other threads ask of it then fails, and may."""
-        try:
-            yield
-        except Exception:
-            if self.context.ok():
-                raise
-
     def _publish_result(self, report: Report) -> None:
         context, detections = report.header, self._likely(report)
         if tracker := self._trackers.get(report.camera):
             detections = tracker.update(detections, conversions.stamp_ns(context.header))
         message = self._message(report, detections)
-        self._send(message)
+        self._outputs.send(message)
         if camera := self._cameras.get(report.camera):
             camera.health.published(report.age, time.monotonic())
             camera.place(message)
         if conversions.vision_messages:
-            self._send(conversions.to_vision(message))
+            self._outputs.send(conversions.to_vision(message))
         if context.image and self._annotator:
             self._annotator.offer(context.image, message)
 
@@ -462,12 +416,12 @@ class ArgusNode(LifecycleNode):
             placed.depth_offset,
             trouble,
         )
-        with self._until_shutdown():
-            self._send(message)
+        with until_shutdown(self.context):
+            self._outputs.send(message)
             if conversions.vision_messages:
-                self._send(conversions.to_vision_3d(message))
-            if self._outputs[MarkerArray].get_subscription_count():
-                self._send(conversions.to_markers(message))
+                self._outputs.send(conversions.to_vision_3d(message))
+            if self._outputs.subscribers(MarkerArray):
+                self._outputs.send(conversions.to_markers(message))
         if camera := self._cameras.get(detections.camera):
             has_depth = bool(camera.settings.positions.depth_topic)
             troubles = placed.depth_trouble, placed.frame_trouble
@@ -495,7 +449,7 @@ class ArgusNode(LifecycleNode):
         header, outcome = report.header.header, report.outcome
         if metrics := self._metrics:
             metrics.frame(report)
-        self._send(
+        self._outputs.send(
             conversions.to_timing(header, report.camera, outcome, report.times, report.level, report.answer)
         )
         stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09}"
@@ -510,16 +464,12 @@ class ArgusNode(LifecycleNode):
         if camera := self._cameras.get(report.camera):
             camera.health.ended(outcome, time.monotonic(), error, report.answer)
 
-    def _watched(self) -> bool:
-        kinds = (ImageMessage, CompressedImage)
-        return any(self._outputs[kind].get_subscription_count() for kind in kinds)
-
     def _publish_annotated(self, header: Header, picture: np.ndarray) -> None:
-        with self._until_shutdown():
-            if self._outputs[ImageMessage].get_subscription_count():
-                self._send(conversions.to_image(header, picture))
-            if self._outputs[CompressedImage].get_subscription_count():
-                self._send(conversions.to_jpeg(header, picture))
+        with until_shutdown(self.context):
+            if self._outputs.subscribers(ImageMessage):
+                self._outputs.send(conversions.to_image(header, picture))
+            if self._outputs.subscribers(CompressedImage):
+                self._outputs.send(conversions.to_jpeg(header, picture))
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -580,7 +530,7 @@ class ArgusNode(LifecycleNode):
             self.get_logger().error(f"engine {state.value}: {text}")
         elif text:
             self.get_logger().info(f"engine {state.value}: {text}")
-        with self._until_shutdown():
+        with until_shutdown(self.context):
             self._publish_diagnostics()
 
     def watch(self) -> None:
@@ -616,10 +566,10 @@ class ArgusNode(LifecycleNode):
         self._diagnostics.publish(diagnostics.to_diagnostics(stamp, statuses))
 
     def _outputs_report(self) -> diagnostics.Report:
-        outputs = list(self._outputs.values())
-        values = {f"subscribers of {o.topic_name}": o.get_subscription_count() for o in outputs}
+        counts = self._outputs.counts()
+        values = {f"subscribers of {topic}": count for topic, count in counts.items()}
         memory = self._short, self._left_behind()
-        trouble = [*self._mismatches.values(), *filter(None, (self._namesake(), *memory))]
+        trouble = [*self._outputs.mismatches.values(), *filter(None, (self._namesake(), *memory))]
         if trouble:
             return diagnostics.Report(diagnostics.WARN, "; ".join(trouble), values)
         return diagnostics.Report(diagnostics.OK, f"{sum(values.values())} subscribers", values)
