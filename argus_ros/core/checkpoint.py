@@ -34,6 +34,8 @@ __all__ = [
 
 #: Checkpoints that come with the package, by name.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+#: The one of these that the node and the commands on a user's own images take unless told otherwise.
+DEFAULT = "argus-nano-real"
 #: Most location bins, and most objects of an answer.
 MOST_BINS, MOST_OBJECTS = 1 << 14, 1 << 12
 

@@ -102,7 +102,7 @@ NODE = (
     Spec("autostart", True, "Configure and activate at start, without a lifecycle manager.", Change.START),
     Spec(
         "model",
-        "argus-nano",
+        checkpoint.DEFAULT,
         "A checkpoint: the name of a shipped one, or the path of a folder in transformers' format; with "
         "backend openai the address of a server, http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL.",
         Change.CONFIGURE,

@@ -25,6 +25,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from argus_ros.core import checkpoint
 from argus_ros.core.drawing import draw
 from argus_ros.core.matching import Tally, box_of, iou, match
 from argus_ros.core.types import Detection, Outcome
@@ -36,6 +37,8 @@ from argus_ros.training.walks import Walk
 
 #: Recall under which the demo counts as failed.
 LEAST_RECALL = 0.4
+#: The model of the rendered film, fast enough for two cores.
+RENDERED = "argus-nano"
 #: What each camera of the demo does.
 CAMERAS = {
     "front": Walk(seed=3, speed=0.7),
@@ -51,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cameras", type=int, choices=(1, 2, 3), default=1, help="how many cameras")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the film")
     parser.add_argument("--rate", type=float, default=15.0, help="frames per second and camera")
-    parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
+    parser.add_argument(
+        "--model",
+        help=f"a shipped checkpoint or a folder; default {RENDERED}, for a bag of yours {checkpoint.DEFAULT}",
+    )
     parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
     parser.add_argument(
         "--bag", type=Path, help="play this recording in place of the film: its image topics are the cameras"
@@ -120,7 +126,8 @@ def _play_own(options: argparse.Namespace) -> int:
     """A recording on real topics, which is `argus replay --live`."""
     parser = argparse.ArgumentParser()
     replay.add_arguments(parser)
-    words = [options.bag.expanduser(), "--live", "--out", options.out, "--checkpoint", options.model]
+    model = options.model or checkpoint.DEFAULT
+    words = [options.bag.expanduser(), "--live", "--out", options.out, "--checkpoint", model]
     return replay.run(parser.parse_args([*map(str, words), "--deadline", str(options.deadline)]))
 
 
@@ -171,7 +178,7 @@ def _play(
     """Run node, planner and player until every frame has been accounted for."""
     records: dict[str, Record] = defaultdict(Record)
     parameters = {
-        "model": options.model,
+        "model": options.model or RENDERED,
         "cameras": list(walks),
         **{f"camera.{camera}.deadline": options.deadline for camera in walks},
         **{f"camera.{camera}.depth_topic": camera_bag.depth_topic(camera) for camera in walks},

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_asked(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """What is asked of each image, and of what; returns the group of how it runs."""
     what = parser.add_argument_group("what is asked")
-    what.add_argument("--checkpoint", default="argus-nano", help="a shipped checkpoint or a folder")
+    what.add_argument("--checkpoint", default=checkpoints.DEFAULT, help="a shipped checkpoint or a folder")
     what.add_argument("--task", default="detect", choices=TASKS, help="what is asked of each image")
     what.add_argument("--classes", nargs="+", default=[], help="what to look for; everything if not given")
     what.add_argument("--prompt", default="", help="the phrase of task ground, the question of task ask")
