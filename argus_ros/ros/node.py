@@ -487,6 +487,10 @@ class ArgusNode(LifecycleNode):
         except (AskError, ParameterError) as refusal:
             response.reason = str(refusal)
             return response
+        except Exception as error:  # without an answer the caller would wait for ever
+            self.get_logger().error(f"a question could not be put:\n{traceback.format_exc()}")
+            response.reason = f"{type(error).__name__}: {error}"
+            return response
         report = await reported
         response.success = report.outcome is Outcome.PUBLISHED
         if response.success:

@@ -380,7 +380,9 @@ def test_time_going_back_drops_what_is_held(watch: Callable[..., Watched]) -> No
 
 
 @pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
-def test_stopping_waits_for_no_answer_and_reports_what_was_held(watch: Callable[..., Watched], doing: str) -> None:
+def test_stopping_waits_for_no_answer_and_reports_what_was_held(
+    watch: Callable[..., Watched], doing: str
+) -> None:
     watched = watch({"front": asking(doing), "rear": asking()}, hang_seconds=1000.0)
     watched.ready()
     if doing != "idle":

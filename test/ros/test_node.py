@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import rclpy
+from argus_ros.srv import Ask
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -92,3 +93,11 @@ def test_an_exception_in_a_parameter_callback_is_a_refusal(
     result = node.set_parameters_atomically([Parameter("score_threshold", value=0.5)])
     assert not result.successful
     assert result.reason == "RuntimeError: can't start new thread"
+
+
+def test_an_exception_over_a_question_is_its_reason(node: ArgusNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ArgusNode, "_put", failing)
+    with pytest.raises(StopIteration) as answered:
+        node._ask(Ask.Request(), Ask.Response()).send(None)
+    response = answered.value.value
+    assert (response.success, response.reason) == (False, "RuntimeError: can't start new thread")
