@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import rclpy
 from argus_ros.srv import Ask
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -95,9 +96,19 @@ def test_an_exception_in_a_parameter_callback_is_a_refusal(
     assert result.reason == "RuntimeError: can't start new thread"
 
 
+@pytest.mark.slow
 def test_an_exception_over_a_question_is_its_reason(node: ArgusNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ArgusNode, "_put", failing)
-    with pytest.raises(StopIteration) as answered:
-        node._ask(Ask.Request(), Ask.Response()).send(None)
-    response = answered.value.value
+    monkeypatch.setattr(Pipeline, "ask", failing)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    asking = rclpy.create_node("asking", context=node.context)
+    client = asking.create_client(Ask, "/argus/ask")
+    assert client.wait_for_service(60.0)
+    executor = SingleThreadedExecutor(context=node.context)
+    for one in (node, asking):
+        executor.add_node(one)
+    answered = client.call_async(Ask.Request())
+    executor.spin_until_future_complete(answered, 60.0)
+    response = answered.result()
     assert (response.success, response.reason) == (False, "RuntimeError: can't start new thread")
+    executor.shutdown()
+    asking.destroy_node()
