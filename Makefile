@@ -26,7 +26,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' argus_ros/__init__.py
 # With ARGS="-k something" one half of the tests may have nothing to run: pytest's exit status 5.
 EVEN_NONE := $(if $(ARGS),|| [ $$? -eq 5 ])
 
-.PHONY: help demo test check faults fuzz soak format coverage docs docs-commands dist sbom audit release setup clean
+.PHONY: help demo test check faults fuzz soak format coverage docs site docs-commands dist sbom audit release setup clean
 
 help: # what there is (make alone prints this)
 	@echo "make TARGET [CHOICE=...]"
@@ -103,6 +103,11 @@ $(TOOLS)/made: requirements/release.txt
 docs: setup # whether the links of the documents lead somewhere, and whether each page is easy to read
 	$(RUN) python -c "import textstat" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/docs.txt
 	$(RUN) python scripts/check_docs.py --reading
+
+site: setup # the site of documents, strictly: build/site/index.html
+	$(RUN) python -c "import material" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/site.txt
+	$(RUN) python scripts/gather_site.py build/site-source
+	NO_MKDOCS_2_WARNING=1 $(RUN) python -m mkdocs build --quiet
 
 docs-commands: setup # the commands of the documents, the long ones too (hours)
 	DOCS_COMMANDS=1 $(RUN) pytest test/system/test_documented.py -v $(ARGS)

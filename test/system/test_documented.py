@@ -42,6 +42,7 @@ RULES = {
     r"^argus (simulate|replay) ": QUICK,
     r"^argus train ": STARTS,
     r"\bFOLDER\b|\bORG/NAME\b|\bVIDEO\b": "names a folder, a model or a film of the reader's own",
+    r"docs/examples/relay_yolo\.py": "needs yolo_msgs; test_examples.py runs it where they are",
     r"^(\.venv/bin/)?argus (demo|live|watch)\b": "runs on, or needs a camera; it has a test of its own",
     r"^(\.venv/bin/)?argus ": LONG,
     r"^(\S+/ros-env )?(python3?|bash) bench/": LONG,
