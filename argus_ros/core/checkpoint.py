@@ -119,7 +119,7 @@ def find(name: str | Path) -> Path:
     try:
         for candidate in (SHIPPED / str(name), Path(name).expanduser()):
             config = candidate / "config.json"
-            if config.is_file() or config.is_symlink():  # a link to nothing is told of where it is opened
+            if config.is_file() or config.is_symlink():  # a broken link is reported when it is opened
                 return candidate.resolve()
         given = Path(name).expanduser()
         there, instead = given.exists(), _instead(str(name), given)

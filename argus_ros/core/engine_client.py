@@ -1,9 +1,9 @@
-"""The node's end of the engine's process: starts it, feeds it, watches it, starts it again.
+"""Starts the engine's process, sends it requests, supervises it, and restarts it.
 
 The engine (torch, and the device with its driver) lives in a process of its own, so that it can die or
-hang without taking the node along. One thread here sees to that process and calls back; all methods
-return at once, ``stop`` within its timeout. The process is not trusted: what it says is checked, and
-anything that is no answer to what was asked ends that process. docs/reliability.md has its states.
+hang without taking the node along. One thread supervises that process and calls back; all methods
+return at once, ``stop`` within its timeout. The process is not trusted: its messages are checked, and
+an invalid message ends it. docs/reliability.md has its states.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 0.25
 #: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
-#: Seconds before another spare process is tried, where one could not be had.
+#: Seconds before another spare process is tried, after one could not be started.
 SPARE_DELAY = 30.0
 #: Inferences in a row that may fail before the process is replaced.
 FAILURES_TOLERATED = 3
 
 
 def delay_after(failures: int) -> float:
-    """Seconds before a restart, after so many lives in a row without an answer."""
+    """Seconds before a restart, after this many processes in a row gave no answer."""
     return min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
 
 
@@ -256,7 +256,7 @@ class EngineClient:
 
     def _attend(self, arena_fd: int) -> str | None:
         """One life of the process: why it ended, or None when it was stopped. Raises _Failure, and OSError,
-        RuntimeError or MemoryError for want of something.
+        RuntimeError or MemoryError where the system lacks descriptors, threads or memory.
         """
         worker, self._spare = self._spare or self._start_worker(arena_fd), None
         self._worker, self._failing = worker, 0
@@ -304,7 +304,7 @@ class EngineClient:
             case Ready(info) if self._state not in UP:
                 self._ready(info, arena_fd)
             case Failed(reason, passing):
-                # What has worked once as configured may do so again.
+                # A configuration that has worked once may work again.
                 raise _Lost(reason) if passing or self.info else _Failure(reason)
             case _:
                 raise ProtocolError(f"{type(message).__name__} while it is {self._state.value}")
@@ -405,7 +405,7 @@ class EngineClient:
             return f"no answer within {oldest.allowance:g} s"
 
     def _down(self, state: EngineState, error: str) -> None:
-        """No process any more: say so first, then answer what is outstanding."""
+        """There is no process: report the state first, then answer the outstanding requests."""
         self.last_error = error or self.last_error
         self._enter(state, error)
         with self._changed:
@@ -423,7 +423,7 @@ class EngineClient:
     def _call(callback: Callable[..., None], *arguments: object) -> None:
         try:
             callback(*arguments)
-        except Exception:  # a caller's mistake must not end the watch over the process
+        except Exception:  # an error in a callback must not end the supervision
             log.exception("a callback of the engine's client failed")
 
 
@@ -432,4 +432,4 @@ class _Failure(Exception):
 
 
 class _Lost(Exception):
-    """This process is of no use any more; another may be."""
+    """This process has to be replaced."""

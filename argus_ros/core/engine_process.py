@@ -31,7 +31,7 @@ class EngineProcess:
         self.deaf = False  #: it takes no messages, though they are few
         self.info: ModelInfo | None = None  #: of a spare one, once it has loaded
         self._said: deque[str] = deque(maxlen=20)
-        with contextlib.ExitStack() as undo:  # where something cannot be had half-way
+        with contextlib.ExitStack() as undo:  # where a later step fails
             ours, theirs = Channel.pair()
             undo.callback(ours.close)
             with theirs:

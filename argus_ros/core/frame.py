@@ -78,7 +78,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a frame offered."""
+    """A frame that has ended, with its outcome and the reason."""
 
     frame: Frame
     outcome: Outcome

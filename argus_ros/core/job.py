@@ -15,7 +15,7 @@ from argus_ros.core.types import Answer, Outcome, StageTimes, Task
 
 @dataclass(frozen=True)
 class Report:
-    """How a frame ended."""
+    """The outcome of a frame, with its answer and times."""
 
     camera: str
     header: Any  #: as given to ``offer``

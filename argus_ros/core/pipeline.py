@@ -226,7 +226,7 @@ class Pipeline:
             self._questions.note(camera, Newest(header, image, stamped.capture_time, now))
             frame = self.scheduler.offer(camera, stamped.capture_time, now, job)
             nobody = self._stopping or self._thread.ident is None
-            if nobody or frame.state is State.ENDED:  # above its rate cap, say: no need to wake a thread
+            if nobody or frame.state is State.ENDED:  # for example above its rate cap: no thread has work
                 ended = self._take_ended()
             else:
                 ended = []
@@ -266,7 +266,7 @@ class Pipeline:
         self.reporter.report(ended)
 
     def clear(self, reason: str) -> None:
-        """Drop what is held, for a camera's time that is gone."""
+        """Drop all frames held and all images kept."""
         with self._changed:
             self.scheduler.clear(reason)
             self._questions.clear()
@@ -275,7 +275,7 @@ class Pipeline:
             self._changed.notify_all()
 
     def set_enabled(self, enabled: bool) -> None:
-        """Work on what is offered, or end it as DISABLED; nothing is published once this has returned.
+        """Process frames, or end them as DISABLED; nothing is published once this has returned.
 
         Cameras, the engine's process and its model stay as they are.
         """
@@ -328,7 +328,7 @@ class Pipeline:
             self._publish()
 
     def _next(self) -> tuple[Frame | None, list[Ended]]:
-        """Feed the engine; the frame to prepare now, and those that have ended. The lock is held."""
+        """Send work to the engine; the frame to prepare now, and frames that ended. The lock is held."""
         now = time.monotonic()
         slow_at = self._slow_at()
         if slow_at is not None and now >= slow_at:
@@ -342,7 +342,7 @@ class Pipeline:
         return frame, ended
 
     def _slow_at(self) -> float | None:
-        """From when on the picture that is prepared counts as slow. The lock is held."""
+        """When the picture being prepared starts to count as slow. The lock is held."""
         if not self._preparing:
             return None
         predicted = self.scheduler.latency.predict("prepare", self._preparing[0].level)
@@ -352,13 +352,13 @@ class Pipeline:
         return None if when is None else max(when - time.monotonic(), 0.0) + 0.001
 
     def _wake(self, camera: str = "") -> None:
-        """Something is to be done, for ``camera`` if that is given. The lock is held."""
+        """Wake the threads: there is work, for ``camera`` if that is given. The lock is held."""
         self._changed.notify_all()
         if self._preparing and (self._preparing[0].slow or (camera and self._preparing[0].camera != camera)):
             self._hold_up.notify()
 
     def _next_wakeup(self) -> float | None:
-        """When to look again though nothing happens. The lock is held."""
+        """When to check again if nothing else happens. The lock is held."""
         times = [frame.deadline for frame in self._running_questions()]
         if self._preparing and not self._preparing[0].slow and (slow_at := self._slow_at()):
             times.append(slow_at)
@@ -366,17 +366,17 @@ class Pipeline:
         return min(times if scheduled is None else [*times, scheduled], default=None)
 
     def _overdue(self, now: float) -> list[Ended]:
-        """Questions that the engine is still at past their deadline: who asked is not to wait for it."""
+        """Questions past their deadline that the engine still runs: they are reported now."""
         reason = "its deadline passed while the engine was at it"
         late = [frame for frame in self._running_questions() if frame.deadline < now]
         return [Ended(frame, Outcome.WITHHELD, reason) for frame in late]
 
     def _running_questions(self) -> list[Frame]:
-        """Those with the engine of which nobody has been told yet. The lock is held."""
+        """Questions with the engine that have not been reported yet. The lock is held."""
         return [f for f in self._running.values() if f.payload.question and not f.payload.reported]
 
     def _begin(self, frame: Frame) -> None:
-        """From here on changes of its camera pass the frame by. The lock is held."""
+        """Start a frame; later changes of its camera do not affect it. The lock is held."""
         job: Job = frame.payload
         if not job.question:
             camera = self._cameras[frame.camera]
@@ -402,7 +402,7 @@ class Pipeline:
                 job.look = Look(view, question, frame.level, frame.capture_time)
         except ImageError as refused:
             error = str(refused)
-        except Exception as mistake:  # one frame must not end the thread
+        except Exception as mistake:  # an error in one frame must not end the thread
             log.exception("a frame of camera %s could not be prepared", frame.camera)
             error = f"{type(mistake).__name__}: {mistake}"
         job.image = None
@@ -419,7 +419,7 @@ class Pipeline:
                     self._reuse(frame.camera, now)
 
     def _reuse(self, camera: str, now: float) -> None:
-        """Answer what a camera has prepared without the engine, if nothing has changed. The lock is held."""
+        """Answer a prepared frame without the engine, if its scene is unchanged. The lock is held."""
         frame = self._prepared.get(camera)
         if not (self._gate and frame and frame.state is State.PREPARED):
             return
@@ -434,13 +434,13 @@ class Pipeline:
             self._release(job)
 
     def _forget(self, camera: str) -> None:
-        """What was said of a camera's scene does not count any more. The lock is held."""
+        """Forget a camera's prepared frame and last answer. The lock is held."""
         self._prepared.pop(camera, None)
         if self._gate:
             self._gate.forget(camera)
 
     def _run_next(self, now: float) -> None:
-        """Give the engine what is prepared, if it is free. The lock is held."""
+        """Send prepared frames to the engine, if it is free. The lock is held."""
         frames = self.scheduler.next_run(now)
         if not frames:
             return
@@ -513,7 +513,7 @@ class Pipeline:
             self._on_warning(complaint)
 
     def _ready(self) -> list[str]:
-        """Take up what the engine says of itself: why deadlines cannot be met. The lock is held."""
+        """Apply the engine's description; why deadlines cannot be met. The lock is held."""
         info, scheduler = self.engine.info, self.scheduler
         assert info is not None
         if info.frame_seconds and not self._tried:
@@ -532,7 +532,7 @@ class Pipeline:
     # --- reports --------------------------------------------------------------------------------
 
     def _take_ended(self) -> list[Ended]:
-        """What has ended, its memory free again. The lock is held."""
+        """Frames that have ended, after their memory is released. The lock is held."""
         ended = self.scheduler.take_ended()
         for end in ended:
             if end.frame.payload.question:
@@ -548,7 +548,7 @@ class Pipeline:
             job.slot = None
 
     def _publish(self) -> None:
-        """Publish what is answered, in order; whether it is in time is decided at that very moment."""
+        """Publish answers in order; whether one is in time is decided right before its publication."""
         with self.reporter.lock:
             while True:
                 with self._changed:

@@ -140,7 +140,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The engine cannot be had now; the worker exits after saying so."""
+    """The engine cannot start now; the worker sends this and exits."""
 
     reason: str
     passing: bool = False  #: for want of memory, say, so that another try may do better
@@ -232,7 +232,7 @@ def why_unusable(answer: Answer, width: int, height: int) -> str:
 
 
 def why_impossible(info: ModelInfo) -> str:
-    """What of a model's description cannot be; "" if nothing."""
+    """Why a model's description is impossible; "" if it is possible."""
     if not (0 < info.tile <= 1 << 14 and 0 < info.max_tiles <= 1 << 12 and info.slot_bytes <= 1 << 30):
         return f"{info.max_tiles} tiles of {info.tile} pixels"
     if not 0.0 <= info.frame_seconds < math.inf:

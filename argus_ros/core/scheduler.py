@@ -122,12 +122,12 @@ class FrameScheduler:
         return self.latency.predict("prepare", 0) + self.latency.predict(work, 0)
 
     def remove_camera(self, camera: str) -> None:
-        """Forget a camera; what it holds ends as STALE, an answer still to come as WITHHELD."""
+        """Remove a camera; its frames end as STALE, an answer still to come as WITHHELD."""
         self.clear(f"camera {camera} was removed", camera)
         del self._cameras[camera]
 
     def clear(self, reason: str, camera: str | None = None) -> None:
-        """Drop what one camera or all hold, for time going back; answers still to come are withheld."""
+        """Drop the frames of one camera or of all when time goes back; answers still to come are withheld."""
         for frame in self._held():
             if camera in (None, frame.camera):
                 ran = frame.state in (State.RUNNING, State.ANSWERED)
@@ -159,7 +159,7 @@ class FrameScheduler:
             for frame in self._held():
                 self._drop_held(frame, Outcome.DISABLED, PAUSED)
 
-    # --- the way of a frame ---------------------------------------------------------------------
+    # --- frames ---------------------------------------------------------------------------------
 
     def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame:
         """Take a new frame whose age was zero at ``capture_time``. Raises KeyError for an unknown camera."""
@@ -185,7 +185,7 @@ class FrameScheduler:
         return frame
 
     def next_prepare(self, now: float) -> Frame | None:
-        """The frame to prepare next, at its ``level``; None while there is nothing to prepare."""
+        """The frame to prepare next, at its ``level``; None if there is none."""
         self._refresh(now)
         self._expire(now)
         free = self._engine_free(now)
@@ -217,7 +217,7 @@ class FrameScheduler:
         if old:
             frame.virtual_cost, frame.priority, old.virtual_cost = old.virtual_cost, old.priority, 0.0
             self._end(old, Outcome.SUPERSEDED, "a newer frame was prepared in time to take its place")
-        elif not frame.virtual_cost:  # it was to replace one that has run in the meantime
+        elif not frame.virtual_cost:  # the frame that it was to replace has run since
             self._order.account(camera, frame, self._engine_seconds(frame.level, frame.work))
 
     def next_run(self, now: float) -> list[Frame]:

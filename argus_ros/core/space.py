@@ -22,7 +22,7 @@ from argus_ros.core.lens import Lens
 #: Depths that are believed; nearer and farther ones are a sensor's words for "none".
 NEAREST, FARTHEST = 0.05, 300.0
 SATURATED = np.iinfo(np.uint16).max  #: of a depth in millimetres: nothing, or too far
-#: Depth is looked at on a grid of so many rows and columns in a box.
+#: Rows and columns of the grid in a box on which depth is sampled.
 GRID = 24
 CORE = 0.25  #: how fast weights fall from a box's middle: standard deviation over its width and height
 STEP = 0.05  #: width of the histogram's bins, in parts of the depth

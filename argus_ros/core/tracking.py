@@ -31,7 +31,7 @@ RECENT = 9
 
 
 class TrackingError(ValueError):
-    """Tracking cannot be had here; says what to do."""
+    """Tracking is not available; says what to do."""
 
 
 class Tracker:

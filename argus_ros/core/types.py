@@ -1,4 +1,4 @@
-"""The words every layer speaks: tasks, detections, answers and what became of a frame.
+"""Types that all layers share: tasks, detections, answers and outcomes of frames.
 
 Lengths are pixels of the source image, durations seconds on the steady clock
 (``time.monotonic``), stamps integer nanoseconds on the node's ROS clock.

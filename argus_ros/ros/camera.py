@@ -48,7 +48,7 @@ def sources(node: LifecycleNode, settings: CameraSettings) -> tuple[Source, ...]
     """Where to look for a camera's images, the preferred place first.
 
     Names are remapped here and nowhere else: a second time they might become another camera's. Raises
-    RuntimeError (rcl's) where a name cannot be.
+    RuntimeError (rcl's) for an invalid name.
     """
     topic = node.resolve_topic_name(settings.topic)
     below = f"{settings.topic}/compressed"
@@ -136,7 +136,7 @@ class Camera:
             locator.offer(detections)
 
     def watch(self) -> None:
-        """Look anew for images that do not come, and for who sends them; log what is wrong, once."""
+        """Check for images and for their publishers; log a problem once."""
         if not self._intake:
             return
         if not self._look:
@@ -167,10 +167,10 @@ class Camera:
         self.health.position_topics = self._locator.topics
 
     def _find(self) -> bool:
-        """Go over to where images are published, unless they come; whether they are published at all.
+        """Subscribe to a topic that has publishers, unless images arrive; returns whether one has any.
 
-        A publisher that has sent nothing yet is left for another once patience is at an end: drivers
-        advertise kinds that they do not send.
+        A topic without images is left for another after PATIENCE: drivers advertise types that they
+        do not send.
         """
         published = [source for source in self._sources if self.publishers(source)]
         waited = time.monotonic() - self._since
@@ -268,7 +268,7 @@ class Camera:
         return [p for p in self._published(source.topic) if _NAMES.get(p.topic_type) == source.transport]
 
     def _know_publishers(self) -> None:
-        """Who sends images: several are told of, and one whose QoS did not fit may be gone."""
+        """Record who publishes images, and clear a QoS mismatch whose publisher is gone."""
         if not self._intake:
             return
         fitting = self.publishers(self.source)
@@ -277,7 +277,7 @@ class Camera:
         self.health.publishers = tuple(sorted(map(full_name, filter(self._intake.fits, fitting))))
 
     def _reason(self) -> str:
-        """What is known of why no image comes."""
+        """Why no image arrives, as far as that is known."""
         published = {info.topic_type for info in self._published(self.topic)}
         if not published:
             return "nobody publishes it; check the topic's name, its namespace and ROS_DOMAIN_ID"
@@ -303,7 +303,7 @@ def _nameless(publisher: TopicEndpointInfo) -> bool:
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
-    """Of the node that publishes, of which is heard a moment after its publisher; from some, never."""
+    """Full name of the node that publishes; discovery may report it late or not at all."""
     if _nameless(publisher):
         return "a node that does not say its name"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

@@ -85,7 +85,7 @@ class StampGaps:
 
 
 class CameraHealth:
-    """What one camera delivered and what became of it; told from several threads."""
+    """Counts what one camera delivered and how its frames ended; called from several threads."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -286,7 +286,7 @@ class CameraHealth:
 
 
 class EngineHealth:
-    """The engine as its client tells of it; docs/reliability.md explains its states."""
+    """The engine's state as its client reports it; docs/reliability.md explains the states."""
 
     def __init__(self) -> None:
         self.state = EngineState.STOPPED

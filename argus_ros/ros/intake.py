@@ -25,7 +25,7 @@ class IntakeError(ValueError):
 
 
 class _Executor(SingleThreadedExecutor):
-    """Tells of messages that cannot be deserialised, over which rclpy and its middleware lose no word.
+    """Reports messages that cannot be deserialised, about which rclpy and its middleware say nothing.
 
     All that is seen of one is that the subscription has something to take and then nothing comes.
     """
@@ -83,13 +83,13 @@ class Intake:
                 message_lost=lambda event: on_lost(event.total_count_change),
             )
             options = QoSOverridingOptions.with_default_policies()
-            #: Whether the middleware tells of lost messages.
+            #: Whether the middleware reports lost messages.
             self.tells_losses = True
             try:
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
                 )
-            except UnsupportedEventTypeError:  # of a middleware that does not tell of lost messages
+            except UnsupportedEventTypeError:  # the middleware does not report lost messages
                 events.message_lost, self.tells_losses = None, False
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options

@@ -84,7 +84,7 @@ class FrameContext:
 
 
 def logged_transition(transition: Transition) -> Transition:
-    """rclpy turns an exception in a transition into ERROR without a word; say it."""
+    """Log an exception in a transition, which rclpy turns into ERROR silently."""
 
     @wraps(transition)
     def wrapper(node: ArgusNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -359,7 +359,7 @@ class ArgusNode(LifecycleNode):
         return replace(aims, frames=frames.Frames(self)) if wanted else aims
 
     def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
-        """Go over to these cameras, as the settings have them."""
+        """Replace the cameras by these, with their settings."""
         before, self._cameras = self._cameras, cameras
         for wanted in settings.cameras:
             camera = cameras[wanted.name]
@@ -528,7 +528,7 @@ class ArgusNode(LifecycleNode):
     def _engine_event(self, state: EngineState, text: str) -> None:
         self.engine_health.changed(state, text)
         waiting = bool(self.pipeline and self.pipeline.engine.next_try)
-        if not self.context.ok():  # a signal came: nobody hears any more
+        if not self.context.ok():  # a signal ended the context
             return
         if state in (EngineState.DEGRADED, EngineState.FAILED) or waiting:
             self.get_logger().error(f"engine {state.value}: {text}")

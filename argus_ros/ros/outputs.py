@@ -43,7 +43,7 @@ class Outputs:
         self._publishers: dict[type, LifecyclePublisher] = {}
 
     def create(self) -> None:
-        """Create the publishers. Raises ParameterError for a QoS override that cannot be."""
+        """Create the publishers. Raises ParameterError for an invalid QoS override."""
         for kind, (topic, depth) in TOPICS.items():
             self._create(kind, topic, depth)
 

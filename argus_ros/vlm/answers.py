@@ -96,7 +96,7 @@ def _score(thing: Object, columns: Sequence[int], probabilities: np.ndarray, bin
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis; broken weights (NaN, infinities) give numbers all the same."""
+    """Along the last axis; defined also for logits with NaN or infinities."""
     logits = np.nan_to_num(logits.astype(np.float64), nan=-1e30, posinf=1e30, neginf=-1e300)
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)

@@ -55,7 +55,7 @@ class TextShape:
     rope: Rope = field(default_factory=Rope)
     qkv_bias: bool = False
     qk_norm: bool = False  #: queries and keys are normed head by head
-    tied: bool = True  #: words are told by their embeddings, where the folder has no weights for that
+    tied: bool = True  #: the output layer uses the embeddings where the folder has no weights for it
 
 
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:

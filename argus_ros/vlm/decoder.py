@@ -20,9 +20,9 @@ from argus_ros.vlm.weights import Weights
 if TYPE_CHECKING:
     from argus_ros.vlm.fused import Fused
 
-#: The buffers grow by so many tokens.
+#: The buffers grow by this many tokens.
 GRAIN = 256
-#: Up to so many queries a GPU's attention is plain products.
+#: Up to this many queries, attention on a GPU uses plain matrix products.
 FEW = 32
 
 

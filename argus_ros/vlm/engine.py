@@ -147,7 +147,7 @@ class Engine:
         log.info("chosen for %s, %s: %s", self.info.device, how, self.model.choices)
 
     def pin(self, memory: np.ndarray) -> None:
-        """Register memory in which frames will lie with the device, for good (recipe ``pinned_async``)."""
+        """Register the memory of frames with the device permanently (recipe ``pinned_async``)."""
         if self.recipes.pinned_async and (refused := pin(memory, self.model.device)):
             log.warning("recipe pinned_async is off: %s", refused)
             self.recipes = self.recipes.without(["pinned_async"])
@@ -175,7 +175,7 @@ class Engine:
     def run(self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]) -> list[Answer]:
         """Answer frames; ``pixels[i]``, uint8 RGB of ``requests[i].shape``, are those of ``requests[i]``.
 
-        Raises TaskError, before anything is run, when one of them cannot be.
+        Raises TaskError, before anything is run, if one of them cannot be run.
         """
         answers = dict(self.stream(requests, pixels))
         return [answers[index] for index in range(len(requests))]
@@ -185,7 +185,7 @@ class Engine:
     ) -> Iterator[tuple[int, Answer]]:
         """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass.
 
-        What the memory does not hold is tried once more by itself, as one tile and for few objects, and the
+        A frame that runs out of memory is tried again alone, as one tile and for few objects, and its
         answer is marked TRUNCATED. Raises MemoryError where that does not fit either.
         """
         for request, picture in zip(requests, pixels, strict=True):
@@ -207,7 +207,7 @@ class Engine:
                 yield index, self._smaller(request, pixels[index])
 
     def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
-        """Answer at the lowest budget, with all freed that can be had again. Raises MemoryError."""
+        """Answer at the lowest budget, after memory is released. Raises MemoryError."""
         request = replace(request, rows=0, columns=0, max_detections=FEW[0])
         self.model.free()
         try:
@@ -224,7 +224,7 @@ class Engine:
         )
 
     def generate(self, request: FrameRequest, pixels: np.ndarray) -> Generated:
-        """What the model says, before it is made an answer: for tests and measurements."""
+        """The model's raw output, for tests and measurements."""
         ((_, made),) = self.generate_all([request], [pixels], logits=True)
         return made
 
@@ -252,11 +252,11 @@ class Engine:
             yield index, made
 
     def box_draft(self, grammar: Grammar) -> Draft | None:
-        """A draft that knows no last answer, for what the head for whole boxes says."""
+        """A draft without a last answer, for the proposals of the head for whole boxes."""
         return Draft(grammar, (), (), self._chances) if self.recipes.box_draft and grammar.bins else None
 
     def _answer(self, request: FrameRequest, made: Generated) -> Answer:
-        """Raises FloatingPointError where the model computed no numbers, whatever grammar made of it."""
+        """Raises FloatingPointError where the model's logits are not numbers."""
         if np.isnan(made.probabilities).any():
             raise FloatingPointError(
                 f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
@@ -285,7 +285,7 @@ class Engine:
     def detections(
         self, request: FrameRequest, made: Generated, temperature: float = 0.0
     ) -> tuple[Detection, ...]:
-        """What the model said to a structured task; ``temperature`` 0 is the checkpoint's own."""
+        """Detections from the output for a structured task; ``temperature`` 0 is the checkpoint's own."""
         vocabulary = self.checkpoint.vocabulary
         assert vocabulary is not None  # only these have structured tasks
         size, temperature = (request.width, request.height), temperature or vocabulary.temperature
@@ -333,7 +333,7 @@ class Engine:
 def recipes_in_force(
     wanted: Recipes, device: torch.device, dtype: torch.dtype, no_kernels: str, named: str
 ) -> Recipes:
-    """What of ``wanted``, from the preset ``named``, can be had here; the rest is named once and off.
+    """The recipes of ``wanted``, from the preset ``named``, that work here; the others are logged once.
 
     ``no_kernels`` says why ``fused_kernels`` cannot be.
     """

@@ -44,7 +44,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of a model for one frame."""
+    """The work of a model for one frame."""
 
     prompt: Prompt
     grammar: Grammar
@@ -92,7 +92,7 @@ class Model(Protocol):
         return made
 
     def free(self) -> None:
-        """Give memory back that can be had again."""
+        """Release memory of what can be computed again."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

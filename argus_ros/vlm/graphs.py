@@ -44,7 +44,7 @@ class Graphs:
         return self.recordings[key](tensors)
 
     def clear(self) -> None:
-        """Begin anew: what recordings were made on has moved, or their memory is needed."""
+        """Drop all recordings: their buffers have moved, or their memory is needed."""
         self.recordings.clear()
         self._seen.clear()
 
@@ -76,7 +76,7 @@ class Recording:
                 self._outputs = self._again()
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # slower, and right all the same
+        except RuntimeError as error:  # slower, with the same results
             log.warning("a step cannot be recorded as a CUDA graph and runs eagerly: %s", error)
         else:
             self.graph = graph

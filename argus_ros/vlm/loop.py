@@ -1,8 +1,8 @@
 """Decode steps whose choices stay on the device (recipe ``device_loop``).
 
-The grammar's tables and registers are tensors, so that masking, choosing and moving on need no host. Steps
-come in chunks: the host reads a chunk while the device is at the next one, and so hears of an answer's end at
-most two chunks late. Choices are those that ``Decoding.take`` makes.
+The grammar's tables and registers are tensors, so masking, choosing and moving on need no host. Steps come in
+chunks: the host reads a chunk while the device computes the next one, so it learns of an answer's end at most
+two chunks late. It chooses the same tokens as ``Decoding.take``.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class DeviceLoop:
 
 
 class Landing:
-    """What a chunk gave, on its way to the host."""
+    """Results of a chunk, on their way to the host."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]

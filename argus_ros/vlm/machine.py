@@ -8,7 +8,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class EngineError(ValueError):
-    """An engine that cannot be had as configured, with what can be done."""
+    """The engine cannot run as configured; says what to do."""
 
 
 def is_full(error: Exception) -> bool:

@@ -106,7 +106,7 @@ class NativeModel(Model):
         return measured
 
     def _trial(self, count: int, tuning: Tuning | None) -> Callable[[], object] | None:
-        """A pass of so many tokens, to be timed; None where it cannot be run so."""
+        """A pass of this many tokens, to be timed; None where it is not possible."""
         fused, end = self.decoder.fused, self.decoder.capacity
         if self._host and count <= MOST_TOKENS:
             segment = 0, end - count, np.zeros(count, np.int64)
@@ -262,7 +262,7 @@ class NativeModel(Model):
         return self.decode(x, places, reach=reach, first=row)
 
     def _filled(self, count: int) -> int:
-        """Tokens that a pass of so many is filled up to, so that there are few shapes."""
+        """The padded length of a pass of ``count`` tokens: few lengths make few shapes."""
         if not self._static:
             return count
         return 1 << (count - 1).bit_length() if count < FINE else -(-count // FINE) * FINE
@@ -281,7 +281,7 @@ class NativeModel(Model):
         self._fronts[row] = prefix
 
     def free(self) -> None:
-        """Give back what can be had again: all that is kept between frames."""
+        """Release all that is kept between frames and can be computed again."""
         for kept in (self._prefixes, self._fronts, self._rests, self._heads, self.loops):
             kept.clear()
         self.vision.clear()

@@ -88,7 +88,7 @@ def frequencies(rope: Rope, width: int) -> Tensor:
     if rope.kind == "yarn":
 
         def pair(turns: float) -> float:
-            """The pair that turns so often within the original context."""
+            """The pair that makes this many turns within the original context."""
             return width * math.log(rope.original / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
 
         low, high = pair(rope.fast), pair(rope.slow)

@@ -72,7 +72,7 @@ def up(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def pin(memory: np.ndarray, device: torch.device) -> str:
-    """Register memory with the device, for good. Returns why that failed; nothing where it did not."""
+    """Register memory with the device permanently. Returns why that failed, or an empty string."""
     with torch.cuda.device(device):
         error = torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
     return "" if int(error) == 0 else f"the device refuses to pin shared memory: {error}"

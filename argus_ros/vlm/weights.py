@@ -79,7 +79,7 @@ class Weights:
 def shards(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint. Raises CheckpointError, above all for pickles."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file() or single.is_symlink():  # a link to nothing is told of where it is opened
+    if single.is_file() or single.is_symlink():  # a broken link is reported when it is opened
         return [single]
     if index.is_file():
         try:
