@@ -59,13 +59,10 @@ def milliseconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
-def image_processors(folder: Path) -> dict[str, Any]:
-    """Those of a checkpoint: transformers' with PIL, with torchvision where it is there, and ours."""
-    from argus_ros.core import checkpoint as checkpoints
+def image_processors(found: Any) -> dict[str, Any]:
+    """Of a checkpoint's one: transformers' with PIL, with torchvision where it is there, and ours."""
     from argus_ros.vlm import fast_processor
-    from argus_ros.vlm.generic import processor_of
 
-    found = processor_of(checkpoints.read(folder, "transformers")).image_processor
     name = type(found).__name__.removesuffix("Pil")
     place, _, module = type(found).__module__.rpartition(".")
     module = module.replace("_pil_", "_")
@@ -76,6 +73,26 @@ def image_processors(folder: Path) -> dict[str, Any]:
     if importlib.util.find_spec("torchvision"):
         made["torchvision"] = getattr(importlib.import_module(f"{place}.{module}"), name).from_dict(settings)
     return made
+
+
+def tiling(frame: Any, rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """The image processors of the families that cut pictures into tiles, and run natively: by themselves."""
+    import PIL.Image
+
+    from argus_ros.core import checkpoint as checkpoints
+    from argus_ros.vlm import configurations
+    from argus_ros.vlm.processors import stock_processor
+
+    for name in ("smolvlm-256m", "internvl3-2b"):
+        with configurations.temporary(name, weights=False) as folder:
+            checkpoint = checkpoints.read(folder)
+            made, asked = (
+                image_processors(stock_processor(checkpoint).image_processor),
+                checkpoint.native.asked,
+            )
+        picture = PIL.Image.fromarray(frame)
+        ways = {way: partial(p, picture, return_tensors="pt", **asked) for way, p in made.items()}
+        yield name, milliseconds(ways, rounds)
 
 
 def frames(folder: Path, frame: Any, options: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -93,7 +110,7 @@ def frames(folder: Path, frame: Any, options: argparse.Namespace) -> dict[str, d
     }
 
 
-def row(name: str, alone: dict[str, float], whole: dict[str, dict[str, float]]) -> str:
+def row(name: str, alone: dict[str, float], whole: dict[str, dict[str, float]] | None) -> str:
     vision = alone.get("torchvision")
     cells = [
         name,
@@ -103,7 +120,8 @@ def row(name: str, alone: dict[str, float], whole: dict[str, dict[str, float]]) 
         f"{alone['PIL'] / alone['ours']:.1f}",
         f"{vision / alone['ours']:.1f}" if vision else "-",
     ]
-    for part in ("preprocess", "ttft"):
+    for part in ("preprocess", "ttft") if whole else ():
+        assert whole
         stock, ours = whole["stock"][part], whole["realtime"][part]
         cells += [f"{stock:.1f}", f"{ours:.1f}", f"{stock / ours:.2f}"]
     return f"| {' | '.join(cells)} |"
@@ -126,8 +144,10 @@ def main() -> int:
         import torch
         from transformers.utils import logging
 
+        from argus_ros.core import checkpoint as checkpoints
         from argus_ros.tools import machine
         from argus_ros.tools.workload import photograph
+        from argus_ros.vlm.generic import processor_of
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
@@ -142,12 +162,17 @@ def main() -> int:
                 continue
             with tempfile.TemporaryDirectory() as temporary:
                 folder = write(Path(temporary) / name)
-                picture, made = PIL.Image.fromarray(frame), image_processors(folder)
+                found = processor_of(checkpoints.read(folder, "transformers")).image_processor
+                picture, made = PIL.Image.fromarray(frame), image_processors(found)
                 ways = {way: partial(p, picture, return_tensors="pt") for way, p in made.items()}
                 alone = milliseconds(ways, options.rounds)
                 whole = frames(folder, frame, options)
             figures[name] = {"processor_ms": alone, "frame_ms": whole}
             print(row(name, alone, whole), flush=True)
+        for name, alone in tiling(frame, options.rounds):
+            if options.only in (None, name):
+                figures[name] = {"processor_ms": alone}
+                print(row(name, alone, None), flush=True)
     if options.json:
         measured = {**machine.describe(), "size": options.size, "families": figures}
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
