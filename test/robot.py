@@ -405,6 +405,12 @@ def crowding() -> float:
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
+def shared_files(pid: int) -> set[Path]:
+    """What a process has mapped of Fast DDS's shared memory."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {Path(line.split()[5]) for line in maps if "/dev/shm/fast" in line}
+
+
 def gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -27,7 +27,7 @@ import numpy as np
 from argus_ros.msg import FrameTiming
 from faults.site import Site
 from faults.table import FAULTS
-from robot import inhabited, start_node, visiting
+from robot import inhabited, shared_files, start_node, visiting
 
 from argus_ros.core.domain import claim
 
@@ -61,14 +61,8 @@ def resident_mb(pid: int) -> float:
 
 def shared_mb(*pids: int) -> float:
     """What Fast DDS holds of shared memory in these processes."""
-    mapped = {
-        Path(line.split()[5])
-        for pid in pids
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
-        if "/dev/shm/fast" in line
-    }
     total = 0
-    for path in mapped:
+    for path in set().union(*map(shared_files, pids)):
         with suppress(FileNotFoundError):  # withdrawn meanwhile
             total += path.stat().st_blocks * 512
     return total / 1e6

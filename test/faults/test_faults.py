@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from faults import document
 from faults.site import Site, as_json
 from faults.table import FAULTS, Fault
-from robot import crowding, picture, start_node, visiting
+from robot import crowding, picture, shared_files, start_node, visiting
 
 from argus_ros.ros.conversions import stamp_ns
 
@@ -65,7 +66,7 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 
 @pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: f"{fault.group}: {fault.name}")
 def test_fault(site: Site, fault: Fault, record_property: Callable[[str, object], None]) -> None:
-    threads = thread_count(site.node.pid)
+    threads, descriptors = thread_count(site.node.pid), descriptor_count(site.node.pid)
     trial = site.run(fault)
     site.trials.append(as_json(trial))
     record_property("recovered after", f"{trial.recovered_after:.1f} s")
@@ -75,6 +76,19 @@ def test_fault(site: Site, fault: Fault, record_property: Callable[[str, object]
     if fault.says.startswith("SIG"):  # the death of a process is told at once
         assert trial.told_after < TOLD * crowding(), trial
     assert thread_count(site.node.pid) <= threads + 1  # a thread of the middleware's may come
+    assert descriptor_count(site.node.pid) <= descriptors + 2  # and what it opens
+
+
+def test_nothing_is_left(site: Site) -> None:
+    """After all of them: no process, and no shared memory but what this process uses as well."""
+    node, watch = site.node, os.pidfd_open(site.engine())
+    files = shared_files(node.pid)
+    assert files
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert select.select([watch], [], [], 10.0)[0]  # readable once the engine's process has ended
+    os.close(watch)
+    assert {file for file in files if file.exists()} <= shared_files(os.getpid())
 
 
 @pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="tried by make faults")
@@ -121,6 +135,10 @@ def test_the_document_lists_the_table() -> None:
     text = document.PATH.read_text()
     for fault in FAULTS:
         assert f"| {fault.group} | {fault.name} |" in text, "run `make faults`"
+
+
+def descriptor_count(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def thread_count(pid: int) -> int:
