@@ -16,6 +16,8 @@ import numpy as np
 MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 #: Largest part of a pixel by which a direction, projected again, may miss the pixel it was made from.
 TOLERANCE = 0.5
+#: No focal length and no centre is as large as this.
+MOST_PIXELS = 1e6
 _ACCURATE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
 
 
@@ -41,10 +43,11 @@ class Lens:
         projection = np.asarray(info.p, float).reshape(3, 4)[:, :3]
         matrix = projection if rectified else np.asarray(info.k, float).reshape(3, 3)
         name = "P" if rectified else "K"
-        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        sane = np.abs(matrix).max() < MOST_PIXELS and min(matrix[0, 0], matrix[1, 1]) >= 1.0  # not of NaN
+        if not sane:
             raise LensError(
                 f"{name} of camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}, which have "
-                "to be above 0: calibrate the camera, and have its driver load the result"
+                "to be some hundreds of pixels: calibrate the camera, and have its driver load the result"
             )
         matrix = _fitted(matrix, info, size)
         coefficients = np.asarray(info.d, float)

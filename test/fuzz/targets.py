@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -30,7 +31,8 @@ from safetensors.numpy import save
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import checksums, recipes
 from argus_ros.core.checkpoint import CheckpointError, Tiling
-from argus_ros.core.image import ENCODINGS, Image, ImageError, Region
+from argus_ros.core.image import ENCODINGS, Image, ImageError, Region, decode_depth
+from argus_ros.core.lens import MODELS, Lens, LensError
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import (
     Answered,
@@ -48,6 +50,7 @@ from argus_ros.core.protocol import (
     why_impossible,
     why_unusable,
 )
+from argus_ros.core.space import DepthError, locate
 from argus_ros.core.types import STRUCTURED_TASKS, TASKS, Answer, Detection, Task
 
 TILING = Tiling(tile=32, longest_edge=64)
@@ -63,6 +66,9 @@ class Target:
 
 
 _RAW = struct.Struct("<BHHIB4h")
+_DEPTH = struct.Struct("<BHHI")
+_INFO_SIZES = struct.Struct("<BBII4I2I")
+_PINHOLE = Lens(np.array([[20.0, 0, 15.5], [0, 20, 11.5], [0, 0, 1]]))
 
 
 def raw(data: bytes) -> None:
@@ -88,6 +94,39 @@ def compressed(data: bytes) -> None:
     image = Image(data[1:], kinds[data[0] % len(kinds)] if data else "", compressed=True, budget=BUDGET)
     with contextlib.suppress(ImageError):
         fill(SLOT, image, None, TILING, whole=False)
+
+
+def depth(data: bytes) -> None:
+    """A depth image: encoding and whether it is compressed, size, step, then the data; and places on it."""
+    if len(data) < _DEPTH.size:
+        return
+    kind, width, height, step = _DEPTH.unpack_from(data)
+    encoding = ("16UC1", "32FC1", "mono16", "8UC1")[kind % 4]
+    body = data[_DEPTH.size :]
+    if kind & 4:
+        image = Image(body, f"{encoding}; compressedDepth png", compressed=True)
+    else:
+        image = Image(body, encoding, width, height, step, bool(kind & 8))
+    with contextlib.suppress(ImageError, DepthError):
+        locate([(1.0, 1.0, 20.0, 15.0), (0.0, 0.0, 32.0, 24.0)], (32, 24), _PINHOLE, decode_depth(image))
+
+
+def camera_info(data: bytes) -> None:
+    """A CameraInfo message: model, sizes, region of interest and binning, then K, P and D as they come."""
+    if len(data) < _INFO_SIZES.size:
+        return
+    model, count, width, height, *roi, across, down = _INFO_SIZES.unpack_from(data)
+    numbers = np.zeros(count % 16 + 21)
+    given = np.frombuffer(data, "<f8", offset=_INFO_SIZES.size, count=(len(data) - _INFO_SIZES.size) // 8)
+    numbers[: len(given)] = given[: len(numbers)]
+    region = SimpleNamespace(**dict(zip(("x_offset", "y_offset", "width", "height"), roi, strict=True)))
+    info = SimpleNamespace(width=width, height=height, roi=region, binning_x=across, binning_y=down)
+    info.distortion_model = [*MODELS, "", "unknown"][model % (len(MODELS) + 2)]
+    info.k, info.p, info.d = numbers[:9], numbers[9:21], numbers[21:]
+    with contextlib.suppress(LensError):
+        lens = Lens.of(info, (32, 24), rectified=bool(model & 128))
+        for place in locate([(1.0, 1.0, 20.0, 15.0)], (32, 24), lens, np.ones((24, 32), np.float32)):
+            assert np.isfinite(place.covariance).all()
 
 
 def _receive(data: bytes, incoming: object) -> object:
@@ -356,6 +395,36 @@ def _pictures() -> tuple[bytes, ...]:
     return tuple(bytes([kind]) + one.tobytes() for one in encoded for kind in range(3))
 
 
+def _depths() -> tuple[bytes, ...]:
+    metres = np.linspace(1.0, 5.0, 24 * 32, dtype="<f4").reshape(24, 32)
+    millimetres = (1e3 * metres).astype("<u2")
+    png = bytes(12) + cv2.imencode(".png", millimetres)[1].tobytes()
+    return (
+        _DEPTH.pack(0, 32, 24, 64) + millimetres.tobytes(),
+        _DEPTH.pack(1, 32, 24, 128) + metres.tobytes(),
+        _DEPTH.pack(4, 0, 0, 0) + png,
+        _DEPTH.pack(5, 0, 0, 0) + png,
+    )
+
+
+def _lenses() -> tuple[bytes, ...]:
+    matrix = [20.0, 0, 15.5, 0, 20, 11.5, 0, 0, 1]
+    projection = [20.0, 0, 15.5, 0, 0, 20, 11.5, 0, 0, 0, 1, 0]
+
+    def lens(model: int, d: list[float], *sizes: int) -> bytes:
+        numbers = np.array([*matrix, *projection, *d], "<f8").tobytes()
+        return _INFO_SIZES.pack(model, len(d), *sizes) + numbers
+
+    plain = (32, 24, 0, 0, 0, 0, 0, 0)
+    return (
+        lens(0, [-0.2, 0.05, 0.001, 0.0, 0.0], *plain),
+        lens(1, [0.4, -0.2, 0.0, 0.0, 0.01, 0.6, -0.15, 0.02], *plain),
+        lens(2, [0.03, -0.01, 0.004, -0.001], *plain),
+        lens(128, [], 64, 48, 0, 0, 0, 0, 2, 2),
+        lens(0, [0.0] * 5, 64, 48, 8, 8, 32, 24, 1, 1),
+    )
+
+
 @cache
 def _recordings() -> dict[str, bytes]:
     """One image in a file of each kind, by the ending of its name, and a metadata.yaml."""
@@ -445,6 +514,8 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "compressed": Target(compressed, _pictures()),
+    "depth": Target(depth, _depths()),
+    "camera_info": Target(camera_info, _lenses()),
     "from_engine": Target(
         from_engine, (_encode(Ready(_INFO)), _encode(Answered(1, _ANSWER)), _encode(Answered(1, error="no")))
     ),
