@@ -35,7 +35,7 @@ def where(result: dict[str, Any]) -> str:
 
 
 def figures(result: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Milliseconds by name: medians of `argus bench`, steps of `bench/kernels.py`."""
+    """Milliseconds by name: medians of `argus bench`, steps of `bench/decode_kernels.py`."""
     for kind, name in (("presets", ""), ("ladder", "adds"), ("ablation", "removes")):
         entries = result.get(kind, {})
         named = entries.items() if isinstance(entries, dict) else [(e[name], e) for e in entries]

@@ -64,7 +64,7 @@ exactness() {  # SECONDS [TEST...]
 kernels() {  # SECONDS NAME ARGUMENTS...
     local limit=$1 name=$2
     shift 2
-    step "$limit" "$name" "$PYTHON" bench/kernels.py --device "$DEVICE" --json "$OUT/$name.json" --measure "$@"
+    step "$limit" "$name" "$PYTHON" bench/decode_kernels.py --device "$DEVICE" --json "$OUT/$name.json" --measure "$@"
 }
 for part in "${parts[@]}"; do
     echo "== $part"

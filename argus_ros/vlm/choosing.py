@@ -65,8 +65,9 @@ class Choices:
         one, several = (_fastest(timings, count, tried) for count in (1, SEVERAL))
         took = {n: _of_pass(timings, n, several if n > 1 else one) for n in TOKENS}
         # A token costs no more than a pass of its own, whatever a busy machine has measured.
-        each = _part((took[16] - took[2]) / 14, took[1])
-        any = _part(took[2] - took[1] * (1 + each), took[1])
+        # Four are often what two are filled up to.
+        each = _part((took[16] - took[4]) / 12, took[1])
+        any = _part(took[4] - took[1] * (1 + 3 * each), took[1])
         longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, took[1])
         return Choices(timings, one, several, PassCost(0.0, longer), PassCost(any, each))
 

@@ -83,7 +83,7 @@ def test_what_a_draft_costs() -> None:
 
 
 def test_a_busy_machine_makes_no_token_dearer_than_a_pass() -> None:
-    found = Passes({(2, None): 900.0, (16, None): 5000.0, (96, None): 7000.0}).choices()
+    found = Passes({(4, None): 900.0, (16, None): 5000.0, (96, None): 7000.0}).choices()
     for cost in (found.after, found.behind):
         assert 0 <= cost.any <= 1
         assert 0 <= cost.each <= 1

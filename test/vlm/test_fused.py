@@ -257,7 +257,7 @@ def test_they_compile_for_cards_that_are_not_here() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [
         sys.executable,
-        str(ROOT / "bench" / "kernels.py"),
+        str(ROOT / "bench" / "decode_kernels.py"),
         "--compile",
         "argus-256m",
         "--cards",
