@@ -1,8 +1,8 @@
 """The kernels of a decode step: which there are, whether they compile, and how long they take.
 
-python3 bench/decode_kernels.py                             # writes the tables of docs/kernels.md
+python3 bench/decode_kernels.py    # writes the tables of docs/kernels.md
 python3 bench/decode_kernels.py --compile argus-256m --cards 87,90    # for cards that need not be here
-python3 bench/decode_kernels.py --measure argus-256m smolvlm-256m --json bench/results/gpu_kernels.json   # on a GPU
+python3 bench/decode_kernels.py --measure argus-256m --json bench/results/gpu_kernels.json    # on a GPU
 """
 
 from __future__ import annotations
