@@ -22,7 +22,6 @@ import numpy as np
 #: Larger compressed pictures are refused before memory is spent on them.
 MAX_PIXELS = 1 << 26
 
-
 #: What becomes black and white in a picture of one 16-bit channel: its least and greatest value
 #: (``stretch``), 0 and the most that the sensor's depth holds (``full``), or these two values.
 Mono16 = Literal["stretch", "full"] | tuple[int, int]

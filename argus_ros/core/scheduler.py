@@ -39,10 +39,9 @@ class FrameScheduler:
 
     ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
     the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
-    At most ``ahead + 2 + max_batch`` frames are between ``next_prepare`` and their answer at any time, beside
-    those marked ``slow`` while they are prepared.
-    The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency`` knows that a
-    camera's deadline is shorter than the fastest level takes.
+    At most ``ahead + 2 + max_batch`` frames, and those marked ``slow``, are between ``next_prepare`` and
+    their answer at any time. The engine is down until ``engine_up`` is called.
+    Raises PolicyError where ``latency`` knows that the fastest level takes longer than a camera's deadline.
     """
 
     def __init__(
