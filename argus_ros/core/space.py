@@ -32,6 +32,8 @@ SLOPE = 0.1  #: part of the peak's weight down to which neighbouring bins belong
 VALID, SHARE = 0.1, 0.15
 #: How far off a detector's boxes are: part of their width and height, and pixels. Standard deviations.
 BOX_ERROR, BOX_ERROR_PIXELS = 0.05, 1.0
+#: How far off a depth is at least, whatever little it varies in a box: metres, and part of itself.
+DEPTH_ERROR, DEPTH_ERROR_PART = 0.002, 0.005
 #: Largest distance of a position on the ground: beyond it a pixel is many metres.
 GROUND_REACH = 100.0
 
@@ -91,7 +93,7 @@ def locate(
         method[np.isfinite(z)] = Method.DEPTH
     if ground is not None:
         lacking = ~np.isfinite(z)
-        on_ground, error = _grounded(corners, lens, ground)
+        on_ground, error = _grounded(corners, size[1], lens, ground)
         z, spread = np.where(lacking, on_ground, z), np.where(lacking, error, spread)
         method[lacking & np.isfinite(on_ground)] = Method.GROUND
     position = rays.middle * z[:, None]
@@ -172,8 +174,9 @@ def _depths(
         found: np.ndarray = ordered[rows, np.round(part * last_one).astype(int)]
         return np.where(known, found, np.nan)
 
-    thickness = quantile(0.95) - quantile(0.05)
-    return quantile(0.5), thickness / 3.29, thickness, np.where(known, share, 0.0)
+    median, thickness = quantile(0.5), quantile(0.95) - quantile(0.05)
+    spread = np.hypot(thickness / 3.29, np.maximum(DEPTH_ERROR, DEPTH_ERROR_PART * median))
+    return median, spread, thickness, np.where(known, share, 0.0)
 
 
 def _samples(depth: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -227,8 +230,13 @@ def _around(histogram: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.nda
 # --- the ground -----------------------------------------------------------------------------------
 
 
-def _grounded(corners: np.ndarray, lens: Lens, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth (n,) at which the boxes' lower edges meet the ground, else NaN; and its standard deviation."""
+def _grounded(
+    corners: np.ndarray, image_height: int, lens: Lens, ground: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (n,) at which the boxes' lower edges meet the ground, else NaN; and its standard deviation.
+
+    A box that ends at the image's lower border has none: its object goes on below, and is nearer.
+    """
     x, bottom = (corners[:, 0] + corners[:, 2]) / 2, corners[:, 3]
     error = BOX_ERROR * (bottom - corners[:, 1]) + BOX_ERROR_PIXELS
     points = np.array([[x, bottom - error], [x, bottom], [x, bottom + error]]).transpose(0, 2, 1)
@@ -239,6 +247,7 @@ def _grounded(corners: np.ndarray, lens: Lens, ground: np.ndarray) -> tuple[np.n
     with np.errstate(divide="ignore", invalid="ignore"):
         far, z, near = -height / falling
         reached = np.linalg.norm(rays[1], axis=1) * z
-        z = np.where((z > NEAREST) & (reached < GROUND_REACH), z, np.nan)
+        seen = (bottom < image_height - BOX_ERROR_PIXELS) & np.isfinite(near)
+        z = np.where((z > NEAREST) & (reached < GROUND_REACH) & seen, z, np.nan)
         far = np.where((far > 0) & (far < 2 * GROUND_REACH), far, 2 * GROUND_REACH)
     return z, (far - near) / 2

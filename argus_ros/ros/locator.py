@@ -63,6 +63,12 @@ class Aims:
     frames: Frames | None = None  #: None: no frame is asked for
 
 
+def names_rectified(topic: str) -> bool:
+    """Whether images on a topic are rectified, by image_proc's names: image_rect, image_rect_color."""
+    last = topic.removesuffix("/compressed").rpartition("/")[2]
+    return "rect" in last.split("_")
+
+
 class Locator:
     """Subscribes to one camera's depth and camera_info until it is stopped.
 
@@ -75,7 +81,8 @@ class Locator:
     ) -> None:
         wanted = settings.positions
         self._name, self._aims, self._on_placed = settings.name, aims, on_placed
-        self._rectified = wanted.rectified
+        images = node.resolve_topic_name(settings.topic)
+        self._rectified = names_rectified(images) if wanted.rectified is None else wanted.rectified
         self._log = node.get_logger()
         self._info: CameraInfo | None = None
         self._lens: tuple[Any, Lens] | None = None  # with what it was made from

@@ -315,7 +315,8 @@ CAMERA = (
         "rectified",
         "auto",
         "Whether the images are without distortion, so that P of the camera_info counts and not K and D; "
-        "auto: where the topic's name has 'rect' in it.",
+        "auto: where the last part of the topic's name, remapped, has the word 'rect' in it (image_rect, "
+        "image_rect_color).",
         choices=("auto", "yes", "no"),
     ),
 )
@@ -349,7 +350,7 @@ class PositionSettings:
     depth_topic: str = ""
     camera_info_topic: str = ""
     slop: float = 0.05
-    rectified: bool = False
+    rectified: bool | None = None  #: None: by the name of the images' topic
 
 
 @dataclass(frozen=True)
@@ -474,7 +475,7 @@ def _positions(name: str, value: Mapping[str, Any]) -> PositionSettings:
             f"camera.{name}.depth_topic is {value['depth_topic']!r} and camera.{name}.camera_info_topic "
             "is empty; positions need both"
         )
-    rectified = {"yes": True, "no": False}.get(value["rectified"], "rect" in value["topic"])
+    rectified = {"yes": True, "no": False}.get(value["rectified"])
     return PositionSettings(value["depth_topic"], value["camera_info_topic"], value["depth_slop"], rectified)
 
 

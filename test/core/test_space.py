@@ -159,19 +159,33 @@ def test_a_box_that_the_lens_does_not_reach_has_no_direction_and_spoils_no_other
     assert inside.position[2] == pytest.approx(2.0)
 
 
+def test_what_stands_below_the_picture_has_no_place_on_the_ground() -> None:
+    """Its foot is not seen: the border of the picture would stand in for it, and it would be too far away."""
+    cut, whole = locate([(200, 100, 300, HEIGHT), (200, 100, 300, HEIGHT - 3)], SIZE, LENS, ground=GROUND)
+    assert (cut.method, whole.method) == (Method.BEARING, Method.GROUND)
+
+
+def test_depth_that_does_not_vary_is_not_certain() -> None:
+    (place,) = locate([(200, 100, 300, 300)], SIZE, LENS, np.full((HEIGHT, WIDTH), 2.0, np.float32))
+    assert place.method is Method.DEPTH
+    assert np.linalg.eigvalsh(place.covariance).min() > 1e-5
+
+
 NUMBERS = st.floats(width=32)
+BENT = Lens(LENS.matrix, np.array([-0.6, 0.0, 0, 0, 0]))
 
 
 @given(
+    lens=st.sampled_from([LENS, BENT]),
     depth=arrays(np.float32, (12, 16), elements=NUMBERS) | arrays(np.uint16, (12, 16)),
     boxes=st.lists(st.tuples(*[st.floats(-50, 700)] * 4), min_size=1, max_size=5),
     ground=st.none() | arrays(float, (4, 4), elements=st.floats(-10, 10)),
 )
 def test_nothing_in_the_data_makes_it_fail(
-    depth: np.ndarray, boxes: list[Box], ground: np.ndarray | None
+    lens: Lens, depth: np.ndarray, boxes: list[Box], ground: np.ndarray | None
 ) -> None:
     ordered = [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in boxes]
-    places: list[Place] = locate(ordered, SIZE, LENS, depth, ground)
+    places: list[Place] = locate(ordered, SIZE, lens, depth, ground)
     assert len(places) == len(ordered)
     for place in places:
         known = place.method is not Method.BEARING

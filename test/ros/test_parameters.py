@@ -14,6 +14,7 @@ from argus_ros.core.frame import PolicyError
 from argus_ros.core.image import Region
 from argus_ros.core.types import Task
 from argus_ros.ros import parameters
+from argus_ros.ros.locator import names_rectified
 from argus_ros.ros.parameters import CAMERA, NODE, ParameterError, Settings, all_specs, complaints
 
 ROOT = Path(__file__).parents[2]
@@ -76,15 +77,23 @@ def test_what_cannot_be_is_refused_with_a_reason(changed: dict[str, Any], reason
         Settings.of(values(**changed))
 
 
-def test_whether_images_are_rectified_is_in_their_topics_name_unless_it_is_said() -> None:
-    for topic, told, rectified in (
-        ("front/image_rect", "auto", True),
-        ("front/image_raw", "auto", False),
-        ("front/image_rect", "no", False),
-        ("front/image_raw", "yes", True),
+def test_whether_images_are_rectified_is_told_or_left_to_their_topics_name() -> None:
+    for told, rectified in (("auto", None), ("no", False), ("yes", True)):
+        changed = values(camera__front__rectified=told)
+        assert Settings.of(changed).cameras[0].positions.rectified is rectified
+
+
+def test_rectified_images_are_known_by_the_last_part_of_their_topics_name() -> None:
+    for topic, rectified in (
+        ("/front/image_rect", True),
+        ("/front/image_rect_color", True),
+        ("/front/image_rect/compressed", True),
+        ("/front/image_raw", False),
+        ("/direct_cam/image_raw", False),
+        ("/rect/image_raw", False),
+        ("/front/corrected", False),
     ):
-        changed = values(camera__front__topic=topic, camera__front__rectified=told)
-        assert Settings.of(changed).cameras[0].positions.rectified == rectified
+        assert names_rectified(topic) is rectified, topic
 
 
 def test_a_policy_refuses_by_itself() -> None:
