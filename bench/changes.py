@@ -16,7 +16,10 @@ NOISE = 0.03
 
 
 def main() -> int:
-    before, after = map(Path, sys.argv[1:3])
+    if len(sys.argv) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    before, after = map(Path, sys.argv[1:])
     for file in sorted(after.glob("*.json")):
         if (before / file.name).is_file():
             try:
