@@ -22,6 +22,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 WINDOW = 10.0  #: seconds that rates, ages and complaints look back
 PATIENCE = 3.0  #: seconds without an image before it is reported
 LOST_TOLERATED = 0.05  #: part of the images that may get lost before it is reported
+IMPLAUSIBLE = 100_000  #: messages that cannot have been lost at once: Fast DDS says billions at times
 LATE_TOLERATED = 0.1  #: likewise of those that come too late
 UNPLACED_TOLERATED = 0.1  #: likewise of the answers that find no depth, or no transform
 LOST_REMEDY = (
@@ -104,7 +105,8 @@ class CameraHealth:
         self.dropped_boxes = 0
         self._active_since: float | None = None
         self._last_image: float | None = None
-        self._recent: deque[tuple[float, str]] = deque()  # "in", "lost" or an outcome's name
+        self._recent: deque[tuple[float, str]] = deque()  # "in", "malformed" or an outcome's name
+        self._losses: deque[tuple[float, int]] = deque()  # how many at once
         self._ages: deque[tuple[float, float]] = deque()
         self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
         self._gap = 0  # messages since the last image that were malformed
@@ -118,6 +120,7 @@ class CameraHealth:
             self._active_since, self._last_image, self.mismatch = now, None, ""
             self.publishers = ()
             self._recent.clear()
+            self._losses.clear()
             self._ages.clear()
             self._boxes.clear()
 
@@ -140,14 +143,15 @@ class CameraHealth:
             self._gap += 1
 
     def lost(self, count: int, now: float) -> None:
-        """The middleware says that messages were lost."""
+        """The middleware says that messages were lost; a number that cannot be counts as one."""
         with self._lock:
+            count = count if 0 < count < IMPLAUSIBLE else 1
             self._count_lost(count, now)
             self._lost_since += count
 
     def _count_lost(self, count: int, now: float) -> None:
         self.lost_count += count
-        self._recent.extend((now, "lost") for _ in range(count))
+        self._losses.append((now, count))
 
     def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
         """``answer``: of a frame that ran."""
@@ -194,6 +198,7 @@ class CameraHealth:
     def _report(self, topic: str, now: float, why_silent: str) -> Report:
         self._forget(now)
         recent = Counter(what for _, what in self._recent)
+        recent["lost"] = sum(count for _, count in self._losses)
         level, message = self._judge(topic, now, recent, why_silent)
         span = min(WINDOW, now - self._active_since) if self._active_since is not None else 0.0
         ages = sorted(age for _, age in self._ages)
@@ -279,7 +284,7 @@ class CameraHealth:
         return silent if silent > PATIENCE else 0.0
 
     def _forget(self, now: float) -> None:
-        queues: tuple[deque[Any], ...] = (self._recent, self._ages, self._boxes)
+        queues: tuple[deque[Any], ...] = (self._recent, self._losses, self._ages, self._boxes)
         for queue in queues:
             while queue and queue[0][0] < now - WINDOW:
                 queue.popleft()

@@ -204,6 +204,14 @@ def test_losses_are_the_middlewares_to_tell_and_guessed_only_where_it_does_not(t
     assert camera.report("/image", 2.0).values["lost on the way"] == (0 if told else 2)
 
 
+@pytest.mark.parametrize("count", [-1, 2**31 - 1, 2**32 - 1, 2**64 - 1])
+def test_a_number_of_losses_that_cannot_be_costs_no_time_and_counts_as_one(count: int) -> None:
+    camera = CameraHealth(0.5)
+    camera.activate(0.0)
+    camera.lost(count, 1.0)
+    assert camera.report("/image", 2.0).values["lost on the way"] == 1
+
+
 def test_a_camera_whose_images_all_get_lost_is_not_called_silent() -> None:
     """Raw images of 8K: the middleware says that they are lost, and no stamp ever comes."""
     camera = CameraHealth(0.5)
