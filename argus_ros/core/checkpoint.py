@@ -225,8 +225,13 @@ def read(name: str | Path, backend: str = "native", answer_format: str = "auto")
 def served(address: str, answer_format: str = "auto") -> Checkpoint:
     """What is known of a model behind a server, ``http://HOST:PORT/v1`` or with ``#MODEL`` behind it.
 
-    Raises CheckpointError.
+    Raises CheckpointError, which does not quote a password.
     """
+    if "@" in address.partition("#")[0]:
+        raise CheckpointError(
+            "the address of a server has a user or a password in it, which would stand in logs: "
+            "leave out what is before the @; a key goes into the environment variable OPENAI_API_KEY"
+        )
     if not re.match(r"https?://[^/#\s]+", address):
         raise CheckpointError(
             f"backend openai needs the address of a server as model, such as http://127.0.0.1:8000/v1; "

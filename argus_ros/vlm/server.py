@@ -83,6 +83,10 @@ class _Passing(ServerError):
         self.after = after
 
 
+class Unfinished(TimeoutError):
+    """The server began to answer, and had said nothing yet when the time was over."""
+
+
 class _Unwanted(ServerError):
     """400 or 422: the server does not want the request as it is."""
 
@@ -108,18 +112,27 @@ class Client:
     """Requests to one server; its methods may be called from several threads."""
 
     def __init__(self, url: str) -> None:
-        """``url`` as ``http://127.0.0.1:8000/v1``. Raises CheckpointError."""
+        """``url`` as ``http://127.0.0.1:8000/v1``. Raises CheckpointError, also for a key that cannot be."""
+        checkpoints.served(url)
         self.url = url
         try:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
         except ValueError as error:
             raise CheckpointError(f"{url!r} is no address of a server: {error}") from None
-        if parts.scheme not in ("http", "https") or not self._host or parts.query:
+        if not self._host or parts.query:
             raise CheckpointError(f"{url!r} is no address of a server such as http://127.0.0.1:8000/v1")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/") or "/v1"
         self._kept = threading.local()
+        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+        if key := os.environ.get(KEY, "").strip():
+            if not re.fullmatch(r"[!-~]+", key):  # http.client would quote it in its error
+                raise CheckpointError(
+                    f"the key in the environment variable {KEY} has a space, a line break or another "
+                    "character in it that no key has; set it again"
+                )
+            self._headers["Authorization"] = f"Bearer {key}"
 
     def models(self) -> list[str]:
         """The models that the server lists; some list none, or not the one that they serve.
@@ -140,7 +153,7 @@ class Client:
     def ask(self, body: dict[str, Any], end: float) -> Reply:
         """The answer to a chat completion, which streams, as far as it came by ``end`` (steady clock).
 
-        Raises ServerError, TimeoutError where nothing came, and _Unwanted.
+        Raises ServerError, TimeoutError where nothing came (Unfinished where the header did), and _Unwanted.
         """
         started, tries = time.monotonic(), 0
         while True:
@@ -148,7 +161,7 @@ class Client:
             try:
                 return self._stream(body, end, started)
             except _Passing as error:
-                pause = max(FIRST_WAIT * 2 ** (tries - 1), error.after) * random.uniform(0.5, 1.5)
+                pause = max(FIRST_WAIT * 2 ** (tries - 1) * random.uniform(0.5, 1.5), error.after)
                 if tries >= TRIES or time.monotonic() + pause >= end:
                     raise ServerError(f"{error} (after {tries} tries)") from None
                 time.sleep(pause)
@@ -166,27 +179,21 @@ class Client:
 
     def _send(self, method: str, path: str, body: bytes | None, end: float) -> http.client.HTTPResponse:
         """The response, of which the header is there and right."""
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
-        for fresh in (False, True):
-            connection = self._connection(end, fresh)
-            again = connection.sock is not None
+        while True:
+            connection, kept = self._connection(end)
             try:
-                connection.request(method, self._path + path, body, headers)
-                self._limit(connection, end)
+                connection.request(method, self._path + path, body, self._headers)
                 response = connection.getresponse()
             except TimeoutError:
                 self._drop()
                 raise TimeoutError(f"{self.url} did not answer in time") from None
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
-                if again and not fresh:  # a connection that was kept, and that the server has ended
+                if kept:  # and the server has ended it; the next one is new
                     continue
-                raise _Passing(f"{self.url} cannot be reached: {type(error).__name__}: {error}") from None
+                raise self._unreachable(error) from None
             self._check(response, path, end)
             return response
-        raise AssertionError("the second connection is fresh")
 
     def _check(self, response: http.client.HTTPResponse, path: str, end: float) -> None:
         if response.status == 200:
@@ -215,10 +222,10 @@ class Client:
         while not done:
             try:
                 data = self._read(response, end)
-            except TimeoutError:
+            except TimeoutError as error:
                 self._drop()
                 if not reply.pieces:
-                    raise
+                    raise Unfinished(str(error)) from None
                 break
             size += len(data)
             if size > LONGEST:
@@ -298,28 +305,42 @@ class Client:
 
     # --- connections --------------------------------------------------------------------------------
 
-    def _connection(self, end: float, fresh: bool) -> http.client.HTTPConnection:
-        """That of this thread."""
-        if fresh:
-            self._drop()
-        kept: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
-        if kept is None:
+    def _connection(self, end: float) -> tuple[http.client.HTTPConnection, bool]:
+        """That of this thread, connected, and whether it was kept from before.
+
+        Raises _Passing where there is none to be had, and TimeoutError at ``end``.
+        """
+        connection: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        if connection is None:
             if self._tls:
-                kept = http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+                connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls)
             else:
-                kept = http.client.HTTPConnection(self._host, self._port)
-            self._kept.connection = kept
-        kept.timeout = min(CONNECT, max(end - time.monotonic(), 1e-3))
-        if kept.sock:
-            self._limit(kept, end)
-        return kept
+                connection = http.client.HTTPConnection(self._host, self._port)
+            self._kept.connection = connection
+        kept = connection.sock is not None
+        if not kept:
+            connection.timeout = min(CONNECT, self._left(end))
+            try:
+                connection.connect()
+            except (OSError, UnicodeError) as error:  # TimeoutError, too: nobody is there
+                self._drop()
+                raise self._unreachable(error) from None
+        self._limit(connection, end)
+        return connection, kept
+
+    def _unreachable(self, error: Exception) -> _Passing:
+        return _Passing(f"{self.url} cannot be reached: {type(error).__name__}: {error}")
 
     def _limit(self, connection: http.client.HTTPConnection, end: float) -> None:
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
+        left = self._left(end)
         if connection.sock:
             connection.sock.settimeout(left)
+
+    def _left(self, end: float) -> float:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"{self.url} did not answer in time")
+        return left
 
     def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
         """What has come since; empty at the end. Raises TimeoutError and _Passing."""
@@ -359,8 +380,8 @@ class ServerEngine:
                 f"{url} has several models; say which, as {url}#{there[0]}: {', '.join(there)}"
             )
         self._model = self._model or there[0]
-        #: What not every server takes; each goes when the server refuses it.
-        self._extras = ["skip_special_tokens", "logprobs", "response_format"]
+        #: What not every server takes; each goes when the server takes a request without it alone.
+        self._extras = {"skip_special_tokens", "logprobs", "response_format"}
         self._pool = ThreadPoolExecutor(config.server_in_flight, "request")
         self.info = ModelInfo(
             name=self._model,
@@ -443,19 +464,27 @@ class ServerEngine:
 
     def _answer(self, request: FrameRequest, picture: np.ndarray) -> Answer:
         started, latest = time.monotonic(), request.deadline
+        if latest is not None and latest <= started:
+            raise TaskError(
+                f"its deadline passed while it waited for one of {self._config.server_in_flight} requests "
+                "(server_in_flight)"
+            )
         end = started + self._timeout
         hurried = latest is not None and latest < end
         end = min(end, latest) if latest is not None else end
-        answer = Answer()
+        answer, begun = Answer(), False
         for question in self._format.questions(request.task):
             try:
                 reply, seen = self._put(
                     request, question, picture, end, request.task.name in STRUCTURED_TASKS
                 )
-            except TimeoutError:
-                if not hurried:  # the server's fault, not the deadline's
+            except TimeoutError as error:
+                # Only a server that has begun to answer was merely slow; of any other nothing is known,
+                # and an empty answer would say that there is nothing to see.
+                if not hurried or not (begun or isinstance(error, Unfinished)):
                     raise
                 return replace(answer, status=Status.TRUNCATED)
+            begun = True
             answer = self._with(answer, request, question, reply, seen)
         most = request.max_detections
         return replace(answer, detections=answer.detections[:most]) if most else answer
@@ -514,17 +543,21 @@ class ServerEngine:
 
     def _ask(self, body: dict[str, Any], extras: dict[str, Any], end: float) -> Reply:
         """With as many of the extras as the server takes. Raises TaskError for a request it does not want."""
+        left_out: dict[str, str] = {}  # and what the server said
+        always = {"model": self._model, "stream": True, "temperature": 0}
         while True:
-            sent = {name: value for name, value in extras.items() if name in self._extras}
-            always = {"model": self._model, "stream": True, "temperature": 0}
+            names = [name for name in extras if name in self._extras and name not in left_out]
             try:
-                return self._client.ask({**always, **body, **sent}, end)
+                reply = self._client.ask({**always, **body, **{name: extras[name] for name in names}}, end)
             except _Unwanted as error:
-                if not sent:
+                if not names:
                     raise TaskError(str(error)) from None
-                guilty = next((name for name in sent if name in str(error)), list(sent)[-1])
-                log.warning("%s: requests go on without %s", error, guilty)
-                self._extras = [name for name in self._extras if name != guilty]
+                left_out[next((name for name in names if name in str(error)), names[-1])] = str(error)
+                continue
+            for name, said in left_out.items():  # only now is it known that the request itself was good
+                log.warning("%s: requests go on without %s", said, name)
+                self._extras.discard(name)
+            return reply
 
     def _schema(self, task: Task) -> dict[str, Any] | None:
         """What the answer to a task has to look like, where the format is JSON."""
@@ -568,11 +601,7 @@ def _probability(logprob: object) -> float:
 
 def _seconds(retry_after: str | None) -> float:
     """Of the header; 0 where there is none, or a date."""
-    return (
-        min(float(retry_after), 60.0)
-        if retry_after and re.fullmatch(r"\d{1,6}(\.\d+)?", retry_after)
-        else 0.0
-    )
+    return float(retry_after) if retry_after and re.fullmatch(r"\d{1,6}(\.\d+)?", retry_after) else 0.0
 
 
 def _quoted(data: bytes) -> str:

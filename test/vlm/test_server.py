@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -223,9 +223,39 @@ def test_the_deadline_cuts_an_answer_off_and_keeps_what_is_there(fault: Fault) -
     answer = run(engine, deadline=time.monotonic() + 1.0)
     assert answer.status is Status.TRUNCATED
     assert len(answer.detections) == 1
-    fault.next({"hang": True})
-    answer = run(engine, deadline=time.monotonic() + 0.2)
+    fault.next({"text": BOXES, "pause": 30.0, "after": 0})
+    answer = run(engine, deadline=time.monotonic() + 0.5)
     assert (answer.status, answer.detections) == (Status.TRUNCATED, ())
+
+
+def test_a_server_that_says_nothing_by_the_deadline_is_not_taken_for_an_empty_scene(fault: Fault) -> None:
+    engine = engine_of(fault)
+    fault.next({"hang": True})
+    with pytest.raises(TimeoutError, match="did not answer in time"):
+        run(engine, deadline=time.monotonic() + 0.3)
+
+
+def test_a_server_that_cannot_be_connected_to_is_not_taken_for_an_empty_scene(free_port: int) -> None:
+    """As when its machine is gone: nothing refuses the connection, and nothing accepts it."""
+    with fault_server(free_port) as fault:
+        engine = engine_of(fault)
+    with socket.socket() as deaf, ExitStack() as queue:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        deaf.bind(("127.0.0.1", free_port))
+        deaf.listen(0)
+        for _ in range(3):  # more than the system holds for it
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", free_port))
+        with pytest.raises(ServerError, match="cannot be reached: TimeoutError"):
+            run(engine, deadline=time.monotonic() + 0.3)
+
+
+def test_a_frame_that_waits_past_its_deadline_is_no_fault_of_the_server(fault: Fault) -> None:
+    engine = engine_of(fault)
+    with pytest.raises(TaskError, match="server_in_flight"):
+        run(engine, deadline=time.monotonic())
+    assert not fault.seen()
 
 
 @pytest.mark.parametrize("unwanted", ["response_format", "logprobs", "skip_special_tokens"])
@@ -239,11 +269,34 @@ def test_what_a_server_does_not_take_is_left_out_from_then_on(unwanted: str, fau
     assert unwanted not in body
 
 
-def test_a_request_that_the_server_refuses_is_the_requests_fault(fault: Fault) -> None:
+@pytest.mark.parametrize("task", [Task("caption"), DETECT], ids=lambda task: task.name)
+def test_a_request_that_the_server_refuses_is_the_requests_fault(task: Task, fault: Fault) -> None:
+    """And says nothing of the fields that it had: the next request has them all."""
     engine = engine_of(fault)
     fault.next({"status": 400, "body": '{"error": {"message": "the prompt is too long"}}'})
     with pytest.raises(TaskError, match="the prompt is too long"):
-        run(engine, Task("caption"))
+        run(engine, task)
+    fault.next({"text": "[]"})
+    run(engine)
+    (body,) = fault.seen()
+    assert {"logprobs", "response_format"} <= set(body)
+
+
+@pytest.mark.parametrize(("after", "pauses"), [("0", [0.05, 0.1]), ("0.7", [0.7, 0.7]), ("90", [])])
+def test_a_server_that_says_when_is_not_asked_before(
+    after: str, pauses: list[float], fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(fault, server_timeout=80.0)
+    fault.next(*2 * [{"status": 429, "header": ["Retry-After", after], "body": "slow down"}], {"text": "x"})
+    slept: list[float] = []
+    monkeypatch.setattr(server.time, "sleep", slept.append)
+    monkeypatch.setattr(server.random, "uniform", lambda least, most: least)
+    if pauses:
+        assert run(engine, Task("caption")).text == "x"
+    else:
+        with pytest.raises(ServerError, match="429"):  # there is not that much time
+            run(engine, Task("caption"))
+    assert slept == pytest.approx(pauses)
 
 
 def test_without_probabilities_every_score_is_the_same_and_it_is_said(fault: Fault, caplog: Any) -> None:
@@ -280,6 +333,34 @@ def test_the_key_goes_along_and_one_that_is_wrong_is_said(
     with pytest.raises(ServerError, match=rf"401.*{server.KEY}") as refused:
         run(engine, Task("caption"))
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "])
+def test_a_key_from_a_file_may_end_with_a_line_break(
+    end: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(server.KEY, f"secret{end}")
+    run(engine_of(fault), Task("caption"))
+    assert fault.seen()[-1]["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("key", ["sk-se\ncret", "sk-se\rcret", "sk-se cret", "sk-sécret", "sk-se\x7fcret"])
+def test_a_key_that_cannot_be_is_refused_and_not_quoted(
+    key: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(server.KEY, key)
+    with pytest.raises(CheckpointError, match=server.KEY) as refused:
+        engine_of(fault)
+    assert "sk-" not in str(refused.value)
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("start", ["http://me:secret@", "https://secret@", "ftp://me:secret@", "me:secret@"])
+def test_an_address_with_a_password_is_refused_and_not_quoted(start: str) -> None:
+    for refuse in (checkpoints.served, server.Client):
+        with pytest.raises(CheckpointError, match=server.KEY) as refused:
+            refuse(f"{start}robots.example:8000/v1#some@model")
+        assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("words", ["<image>", "a <|im_end|> b", "x <loc0001>", "[INST] hm", "</ref>"])
