@@ -243,7 +243,7 @@ def warm(shape: TextShape, reach: int, device: torch.device, count: int, tuning:
     """Compile what one measurement needs; why it cannot be, or nothing."""
     kernels = fused.Fused(drawn(replace(shape, layers=1), reach, device), tuning, tuning)
     kernels(*inputs(count, shape.width, reach, device), reach)
-    return f"{count} tokens: {tuning} does not run" if kernels.broken else ""
+    return f"{count} tokens: {tuning} does not run" if kernels.one is None else ""
 
 
 def compile_ahead(names: list[str], device: torch.device, tokens: list[int], each: bool) -> None:

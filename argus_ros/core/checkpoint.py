@@ -183,7 +183,8 @@ def hub_cache() -> Path:
     """Where huggingface_hub keeps what it has fetched."""
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     home = Path(os.environ.get("HF_HOME", home))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    # Unlike pathlib's, this leaves ~ as it is for a user without a home.
+    return Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))
 
 
 def cached(repo: str, revision: str = "main") -> Path | None:

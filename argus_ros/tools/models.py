@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -85,7 +86,7 @@ def found(folders: Sequence[str]) -> Iterator[Path]:
         if snapshot and (snapshot / "config.json").is_file():
             yield snapshot
     for name in folders:
-        folder = Path(name).expanduser()
+        folder = Path(os.path.expanduser(name))  # ~nobody stays as it is
         inside = [folder] if (folder / "config.json").is_file() else sorted(folder.glob("*/"))
         there = [path for path in inside if (path / "config.json").is_file()]
         if not there:

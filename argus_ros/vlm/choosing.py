@@ -39,6 +39,8 @@ RUNS, PATIENCE = 7, 0.2
 ENOUGH = 30.0
 #: Something else has to be faster by this part to be taken: two measurements differ by as much.
 MARGIN = 0.03
+#: Milliseconds that no pass takes.
+LONGEST = 1e9
 #: Keys that the file keeps, the latest ones.
 KEPT = 32
 #: Tokens of an answer that is made up to see how many of them a grammar forces.
@@ -233,9 +235,15 @@ def _drivers() -> list[str]:
 class Kept:
     """Timings of earlier starts in a file, which is only a help: without it all is measured again."""
 
-    def __init__(self, file: Path | None = None) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        self.file = file or cache / "argus_ros" / "timings.json"
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    @staticmethod
+    def of_user() -> Kept | None:
+        """In the user's cache; None for a user without a home, and where the cache is no absolute path."""
+        # Unlike pathlib's, this leaves ~ as it is where there is no home.
+        cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
+        return Kept(cache / "argus_ros" / "timings.json") if cache.is_absolute() else None
 
     def get(self, key: str) -> Timings | None:
         found = self._read().get(key)
@@ -274,4 +282,4 @@ class Kept:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and 0 < value < LONGEST

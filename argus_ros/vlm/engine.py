@@ -141,8 +141,14 @@ class Engine:
             return
         started = time.monotonic()
         # A CPU is timed in no time, but wrongly while others use it: that is not to be kept.
-        kept = Kept() if self.model.device.type == "cuda" else None
-        measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept)
+        kept = Kept.of_user() if self.model.device.type == "cuda" else None
+        try:
+            measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept)
+        except RuntimeError as error:  # of a driver or a recording
+            if is_full(error):
+                raise
+            log.warning("what is fastest on this device could not be timed, defaults are used: %s", error)
+            return
         how = f"timed in {time.monotonic() - started:.1f} s" if measured else "as timed earlier"
         log.info("chosen for %s, %s: %s", self.info.device, how, self.model.choices)
 

@@ -246,6 +246,10 @@ def _power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 class Fused:
     """A decoder's passes in fused kernels. Weights are the decoder's, each (out, in) without gaps.
 
@@ -258,7 +262,6 @@ class Fused:
 
         self._kernels = kernels
         self.decoder, self.one, self.several = decoder, one, several
-        self.broken = False
         self._matrices = [
             [matrix.t().contiguous() for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)]
             for layer in decoder.layers
@@ -268,17 +271,31 @@ class Fused:
 
     def takes(self, rows: int, count: int) -> bool:
         few = rows <= MOST_ROWS and count <= MOST_TOKENS
-        return few and not self.broken and self._tuning(rows * count) is not None
+        return few and self._tuning(rows * count) is not None
 
     def _tuning(self, tokens: int) -> Tuning | None:
         return self.one if tokens == 1 else self.several
 
     def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor | None:
         """The same as ``Decoder.__call__``; None where that has to do it."""
+        return self._attempt(partial(self._pass, x, places, reach, first))
+
+    def _pass(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
         s, norm = self.decoder.shape, self.decoder.norm
-        return self._attempt(
-            lambda: F.rms_norm(self.states(x, places, reach, first), (s.width,), norm, s.eps)
-        )
+        return F.rms_norm(self.states(x, places, reach, first), (s.width,), norm, s.eps)
+
+    def trial(self, tuning: Tuning, x: Tensor, places: Tensor, reach: int) -> Callable[[], Tensor] | None:
+        """A pass with a tuning that is the one in use from here on; None where it does not run here."""
+        self.one = self.several = tuning
+        run = partial(self._pass, x, places, reach)
+        try:
+            run()  # compiled, too
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            log.info("kernels of %s do not run here: %s", tuning, _line(error))
+            return None
+        return run
 
     def step(
         self, registers: Tensor, tables: Sequence[Tensor], longest: int, reach: int
@@ -300,8 +317,8 @@ class Fused:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of a compiler, a driver or a card that nobody here has met
-            self.broken = True
-            log.warning("recipe fused_kernels is off from here on: %s", " ".join(str(error).split())[:300])
+            self.one = self.several = None
+            log.warning("recipe fused_kernels is off from here on: %s", _line(error))
             return None
 
     def states(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:

@@ -83,17 +83,23 @@ class NativeModel(Model):
     def choose(self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None) -> bool:
         """Find out what is fastest here, or remember it by ``key`` in ``kept``; whether it was measured.
 
-        Buffers are as long as an earlier frame needed them, and passes are timed at their end.
+        Buffers are as long as an earlier frame needed them, and passes are timed at their end. Raises
+        RuntimeError where they cannot be timed; all then stays as it was.
         """
         fused = self.decoder.fused
-        tried = Tuning.tried(self.device) if fused and not fused.broken else []
+        tried = Tuning.tried(self.device) if fused else []
         whole = choosing.key_of(
             self.device, *key, self.decoder.embedding.dtype, self.decoder.capacity, *map(str, tried)
         )
         timings = kept.get(whole) if kept else None
         measured = timings is None
         if timings is None:
-            timings = choosing.measure(self._trial, tried, timer or choosing.timer_of(self.device))
+            before = (fused.one, fused.several) if fused else (None, None)
+            try:
+                timings = choosing.measure(self._trial, tried, timer or choosing.timer_of(self.device))
+            finally:
+                if fused:
+                    fused.one, fused.several = before
             if kept:
                 kept.put(whole, timings)
         self.choices = Choices.of(timings, tried)
@@ -116,9 +122,7 @@ class NativeModel(Model):
         if tuning is None:
             return lambda: self.decoder.plain(x, places, end)
         assert fused is not None
-        fused.one = fused.several = tuning
-        ran = fused(x, places, end) is not None  # compiled, too
-        return (lambda: fused(x, places, end)) if ran else None
+        return fused.trial(tuning, x, places, end)
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:

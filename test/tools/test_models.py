@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,18 @@ def test_a_hub_id_that_is_not_here_says_how_to_fetch_it(
     assert main(["models", "--download", "Org/Name"]) == 2
     assert "Org/Name cannot be fetched" in capsys.readouterr().err
     assert main(["models", "--download", "no id"]) == 2
+
+
+def test_users_without_a_home_are_told_what_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # whom no list of users has
+    with pytest.raises(CheckpointError, match=r"not in ~/\.cache/huggingface/hub"):
+        checkpoints.find("Org/Name")
+    assert main(["models", "~nobody-of-this-name"]) == 2
+    assert "~nobody-of-this-name is no checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL", "PaliGemma", "Florence-2", "LLaVA-OneVision"])

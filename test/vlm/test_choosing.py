@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
@@ -126,7 +129,10 @@ def test_timings_are_remembered_by_their_key(kept: Kept) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"key": 3}', '{"key": {}}', json.dumps({"key": timings(-1.0)}), "[" * 9999, "\udcff"],
+    [
+        *("", "{", "[]", '{"key": 3}', '{"key": {}}', "[" * 9999, "\udcff"),
+        *(json.dumps({"key": timings(ms)}) for ms in (-1.0, math.nan, math.inf, 10**400)),
+    ],
 )
 def test_a_broken_file_is_named_and_replaced(kept: Kept, text: str, caplog: pytest.LogCaptureFixture) -> None:
     kept.file.parent.mkdir()
@@ -144,6 +150,17 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         Kept(tmp_path / "file" / "timings.json").put("key", timings())
     assert "cannot be kept" in caplog.text
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ours = Kept.of_user()
+    assert ours
+    assert ours.file == tmp_path / "argus_ros" / "timings.json"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # whom no list of users has
+    assert Kept.of_user() is None
 
 
 # --- in the engine ----------------------------------------------------------------------------------
@@ -172,3 +189,30 @@ def test_an_engine_chooses_once_and_answers_the_same(tiny: Path, kept: Kept, pre
     after.append(engine.generate(request, picture))
     for made in after:
         assert made.columns == before.columns
+
+
+def test_an_engine_that_cannot_be_timed_is_ready_all_the_same(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(EngineConfig(str(tiny), device="cpu"))
+
+    def fail(_: object) -> float:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(choosing, "timer_of", lambda _: fail)
+    with caplog.at_level(logging.WARNING):
+        engine.warm_up()
+    (record,) = caplog.records
+    assert "could not be timed, defaults are used: CUDA error" in record.getMessage()
+    assert engine.info.frame_seconds > 0
+
+
+def test_an_engine_whose_timing_finds_no_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(EngineConfig(str(tiny), device="cpu"))
+
+    def fail(_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(choosing, "timer_of", lambda _: fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.warm_up()

@@ -250,6 +250,47 @@ def test_a_kernel_that_fails_is_followed_by_the_plain_pass(
     assert not model.decoder.fused.takes(1, 1)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_kernels_that_run_are_taken_though_others_do_not(
+    engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Those that fail may be the first, of frames before anything is timed, or a later one."""
+    ours, _ = engines
+    model, good, bad = ours.model, Tuning(1), Tuning(1, split=100)  # 100 is no power of two
+    assert isinstance(model, NativeModel)
+    kernels = model.decoder.fused
+    assert kernels is not None
+    tried = [good, bad] if first == 0 else [bad, good]
+    monkeypatch.setattr(Tuning, "tried", staticmethod(lambda _: tried))
+    kernels.one = kernels.several = tried[0]
+    ours.generate(REQUEST, picture(1))
+    assert kernels.takes(1, 1) == (first == 0)
+    times = iter([*range(100, 2, -1), *[2.0] * 100])  # what comes later is faster
+    assert model.choose(("tiny",), lambda run: (run(), next(times))[1])
+    assert (kernels.one, kernels.several) == (good, good)
+    assert kernels.takes(1, 1)
+
+
+def test_kernels_stay_as_they_were_where_passes_cannot_be_timed(
+    engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, first, second = engines[0].model, Tuning(1), Tuning(2)
+    assert isinstance(model, NativeModel)
+    kernels = model.decoder.fused
+    assert kernels is not None
+    monkeypatch.setattr(Tuning, "tried", staticmethod(lambda _: [first, second]))
+    kernels.one = kernels.several = first
+
+    def timer(_: object) -> float:
+        if kernels.one == second:
+            raise RuntimeError("CUDA error: an illegal memory access")
+        return 1.0
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        model.choose(("tiny",), timer)
+    assert (kernels.one, kernels.several) == (first, first)
+
+
 @pytest.mark.slow
 @only_interpreted
 def test_they_compile_for_cards_that_are_not_here() -> None:
