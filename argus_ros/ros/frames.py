@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -56,10 +57,13 @@ class Frames:
             take("tf_static", "/tf_static", kept, True),
         )
 
-    def lookup(self, target: str, source: str, stamp: int, until: float) -> np.ndarray:
+    def lookup(
+        self, target: str, source: str, stamp: int, until: float, stopped: Callable[[], bool]
+    ) -> np.ndarray:
         """(4, 4) from frame ``source`` to ``target`` at ``stamp`` in nanoseconds.
 
-        Waits for it until ``until`` on the steady clock. Raises FramesError.
+        Waits for it until ``until`` on the steady clock, or until ``stopped`` holds, which is asked again
+        after ``wake``. Raises FramesError.
         """
         assert tf2_py is not None
         with self._news:
@@ -69,7 +73,7 @@ class Frames:
                     break
                 except tf2_py.TransformException as error:
                     left = until - time.monotonic()
-                    if left <= 0 or not self._news.wait(left):
+                    if left <= 0 or stopped() or not self._news.wait(left):
                         what = f"no transform from {source!r} to {target!r} at the image's stamp: {error}"
                         raise FramesError(what) from None
         moved, turned = found.transform.translation, found.transform.rotation
@@ -77,6 +81,11 @@ class Frames:
             return transform((moved.x, moved.y, moved.z), (turned.x, turned.y, turned.z, turned.w))
         except ValueError as error:
             raise FramesError(f"from {source!r} to {target!r}: {error}; mend whoever publishes it") from None
+
+    def wake(self) -> None:
+        """Have those who wait in ``lookup`` ask whether they are stopped."""
+        with self._news:
+            self._news.notify_all()
 
     def stop(self) -> None:
         for intake in self._intakes:

@@ -124,6 +124,8 @@ class Locator:
             self._stopped = True
             self._news.notify()
         self._depths.close()
+        if self._aims.frames:
+            self._aims.frames.wake()
         for intake in self._intakes:
             intake.stop()
         self._thread.join()
@@ -245,4 +247,6 @@ class Locator:
     def _lookup(self, target: str, placed: Placed, until: float) -> np.ndarray:
         assert self._aims.frames is not None
         header = placed.detections.header
-        return self._aims.frames.lookup(target, header.frame_id, stamp_ns(header), until)
+        return self._aims.frames.lookup(
+            target, header.frame_id, stamp_ns(header), until, lambda: self._stopped
+        )
