@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import PATIENCE, CameraHealth, Report
 from argus_ros.ros.intake import Intake, IntakeError
 from argus_ros.ros.locator import Aims, Locator, OnPlaced
-from argus_ros.ros.parameters import CameraSettings
+from argus_ros.ros.parameters import CameraSettings, ParameterError, reason_of
 
 #: camera, image, stamp [ns], header
 OnImage = Callable[[str, Image, int, Header], None]
@@ -65,7 +66,7 @@ class Camera:
     """Subscribes while active; images are handed on in a thread of the camera's own.
 
     ``overrides`` are the node's parameters ``qos_overrides.*``, as given at its start. ``watch`` is to be
-    called every second or so. Raises RuntimeError (rcl's) for a topic that cannot be.
+    called every second or so. Raises ParameterError for a topic that cannot be.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class Camera:
         self._node = node
         self._on_image = on_image
         self._overrides = overrides
-        self._sources = sources(node, settings)
-        for topic in (settings.positions.depth_topic, settings.positions.camera_info_topic):
-            node.resolve_topic_name(topic or "~")  # for whoever asks to hear at once of one that cannot be
+        with _given_by(f"camera.{settings.name}.topic"):
+            self._sources = sources(node, settings)
+        for parameter in ("depth_topic", "camera_info_topic"):  # whoever sets them is to hear of it at once
+            with _given_by(f"camera.{settings.name}.{parameter}"):
+                node.resolve_topic_name(getattr(settings.positions, parameter) or "~")
         self.source = self._sources[0]  # the one subscribed to, or to be
         self._intake: Intake | None = None
         self._on_placed, self._aims = on_placed, aims
@@ -160,9 +163,10 @@ class Camera:
         if not self.settings.positions.camera_info_topic:
             return
         try:
-            self._locator = Locator(self._node, self.settings, self._aims, self._on_placed)
+            self._locator = Locator(self._node, self.settings, self._aims, self._on_placed, self._overrides)
         except (IntakeError, RuntimeError) as error:  # which is not to take the images with it
-            self._complain(str(error))
+            self.health.no_positions = f"no positions: {reason_of(error)}"
+            self._log().error(f"camera {self.settings.name}: {self.health.no_positions}")
             return
         self.health.position_topics = self._locator.topics
 
@@ -295,6 +299,15 @@ class Camera:
                 "FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both (not with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST)"
             )
         return ""
+
+
+@contextmanager
+def _given_by(parameter: str) -> Iterator[None]:
+    """Turn rcl's error of a topic's name into a ParameterError that names the parameter."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ParameterError(f"{parameter}: {reason_of(error)}") from None
 
 
 def _nameless(publisher: TopicEndpointInfo) -> bool:

@@ -102,6 +102,7 @@ class CameraHealth:
         self.with_depth = self.without_depth = 0  #: answers, of a camera with a depth topic
         self.without_frame = 0  #: answers of which no transform was there
         self.position_trouble = ""  #: the last
+        self.no_positions = ""  #: why none can be given at all
         self.dropped_boxes = 0
         self._active_since: float | None = None
         self._last_image: float | None = None
@@ -118,7 +119,7 @@ class CameraHealth:
         """Images are wanted from ``now`` on; None: no longer."""
         with self._lock:
             self._active_since, self._last_image, self.mismatch = now, None, ""
-            self.publishers = ()
+            self.publishers, self.no_positions = (), ""
             self._recent.clear()
             self._losses.clear()
             self._ages.clear()
@@ -252,6 +253,8 @@ class CameraHealth:
             return OK, "images arrive and are not worked on: the node is paused; service ~/enable resumes it"
         if self.mismatch:
             return WARN, self.mismatch
+        if self.no_positions:
+            return WARN, self.no_positions
         if len(self.publishers) > 1:
             return WARN, self.mixture(topic)
         if broken := recent[Outcome.UNDECODABLE.name]:

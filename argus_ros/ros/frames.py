@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 
@@ -36,9 +38,11 @@ class Frames:
     """Takes ``/tf`` in threads of its own, so that nobody's callbacks wait for it; only where ``tf2_py`` is.
 
     The buffer is tf2's own; what is added here is that one can wait for a transform in any thread.
+    ``overrides`` are the node's parameters ``qos_overrides.*``. Raises IntakeError, and leaves nothing behind
+    then.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, overrides: Sequence[Parameter] = ()) -> None:
         assert tf2_py is not None
         self._buffer = tf2_py.BufferCore()
         self._news = threading.Condition()
@@ -50,12 +54,12 @@ class Frames:
                 self._add(message, static)
 
             resolved = node.resolve_topic_name(topic)
-            return Intake(node, name, TFMessage, resolved, qos, add, lambda event: None)
+            return Intake(node, name, TFMessage, resolved, qos, add, lambda event: None, overrides=overrides)
 
-        self._intakes = (
-            take("tf", "/tf", QoSProfile(depth=100), False),
-            take("tf_static", "/tf_static", kept, True),
-        )
+        with ExitStack() as intakes:
+            intakes.callback(take("tf", "/tf", QoSProfile(depth=100), False).stop)
+            intakes.callback(take("tf_static", "/tf_static", kept, True).stop)
+            self._intakes = intakes.pop_all()
 
     def lookup(
         self, target: str, source: str, stamp: int, until: float, stopped: Callable[[], bool]
@@ -88,8 +92,7 @@ class Frames:
             self._news.notify_all()
 
     def stop(self) -> None:
-        for intake in self._intakes:
-            intake.stop()
+        self._intakes.close()
 
     def _add(self, message: Any, static: bool) -> None:
         with self._news:

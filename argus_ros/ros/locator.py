@@ -10,12 +10,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
@@ -72,12 +74,18 @@ def names_rectified(topic: str) -> bool:
 class Locator:
     """Subscribes to one camera's depth and camera_info until it is stopped.
 
-    ``on_placed`` is called for every answer, in order, in a thread of this locator's. Raises IntakeError, and
-    RuntimeError (rcl's) for a topic that cannot be.
+    ``on_placed`` is called for every answer, in order, in a thread of this locator's. ``overrides`` are the
+    node's parameters ``qos_overrides.*``. Raises IntakeError, and RuntimeError (rcl's) for a topic that
+    cannot be, and leaves nothing behind then.
     """
 
     def __init__(
-        self, node: LifecycleNode, settings: CameraSettings, aims: Aims, on_placed: OnPlaced
+        self,
+        node: LifecycleNode,
+        settings: CameraSettings,
+        aims: Aims,
+        on_placed: OnPlaced,
+        overrides: Sequence[Parameter] = (),
     ) -> None:
         wanted = settings.positions
         self._name, self._aims, self._on_placed = settings.name, aims, on_placed
@@ -94,11 +102,15 @@ class Locator:
         self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with when each is to be placed
         self._stopped = False
         self._news = threading.Condition()
-        self._intakes = [self._take(node, "info", CameraInfo, self._info_topic, self._receive_info)]
-        if self._depth_topic:
-            compressed = self._depth_topic.endswith("/compressedDepth")
-            kind = CompressedImage if compressed else ImageMessage
-            self._intakes.append(self._take(node, "depth", kind, self._depth_topic, self._receive_depth))
+        self._overrides = overrides
+        with ExitStack() as intakes:
+            intakes.callback(self._take(node, "info", CameraInfo, self._info_topic, self._receive_info).stop)
+            if self._depth_topic:
+                compressed = self._depth_topic.endswith("/compressedDepth")
+                kind = CompressedImage if compressed else ImageMessage
+                depth = self._take(node, "depth", kind, self._depth_topic, self._receive_depth)
+                intakes.callback(depth.stop)
+            self._intakes = intakes.pop_all()
         self._thread = threading.Thread(target=self._run, name=f"locator {settings.name}", daemon=True)
         self._thread.start()
 
@@ -126,8 +138,7 @@ class Locator:
         self._depths.close()
         if self._aims.frames:
             self._aims.frames.wake()
-        for intake in self._intakes:
-            intake.stop()
+        self._intakes.close()
         self._thread.join()
 
     # --- what comes -----------------------------------------------------------------------------
@@ -141,7 +152,8 @@ class Locator:
             self._log.error(f"camera {self._name}: {self._mismatch}")
 
         name = f"{what}_of_{self._name}"
-        return Intake(node, name, kind, topic, qos_profile_sensor_data, receive, incompatible)
+        qos = qos_profile_sensor_data
+        return Intake(node, name, kind, topic, qos, receive, incompatible, overrides=self._overrides)
 
     def _receive_info(self, message: CameraInfo) -> None:
         self._info = message

@@ -58,10 +58,11 @@ from argus_ros.msg import DetectionArray
 from argus_ros.ros import conversions, diagnostics, frames, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
+from argus_ros.ros.intake import IntakeError
 from argus_ros.ros.locator import Aims, Placed
 from argus_ros.ros.metrics import Metrics, MetricsError
 from argus_ros.ros.outputs import Outputs, until_shutdown
-from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec
+from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec, reason_of
 from argus_ros.srv import Ask
 
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
@@ -175,7 +176,13 @@ class ArgusNode(LifecycleNode):
             self._outputs.create()
             if settings.metrics_port:
                 self._metrics = Metrics(settings.metrics_port, settings.metrics_address)
-        except (ParameterError, TrackingError, MetricsError, checkpoint.CheckpointError) as error:
+        except (
+            ParameterError,
+            TrackingError,
+            MetricsError,
+            IntakeError,
+            checkpoint.CheckpointError,
+        ) as error:
             self._engine_event(EngineState.FAILED, str(error))
             self.close()
             return FAILURE
@@ -339,24 +346,24 @@ class ArgusNode(LifecycleNode):
     def _cameras_of(self, settings: Settings) -> dict[str, Camera]:
         """One for each camera of the settings, the one there is where its subscription can stay."""
         cameras = {}
-        overrides = [p for p in self._parameter_overrides.values() if p.name.startswith("qos_overrides.")]
+        overrides = self._qos_overrides()
         for wanted in settings.cameras:
             camera = self._cameras.get(wanted.name)
-            try:
-                if camera is None or camera.settings.subscription != wanted.subscription:
-                    camera = Camera(self, wanted, self._offer, overrides, self._publish_placed, self._aims)
-            except RuntimeError as error:  # rcl's
-                raise ParameterError(f"camera.{wanted.name}.topic: {reason_of(error)}") from None
+            if camera is None or camera.settings.subscription != wanted.subscription:
+                camera = Camera(self, wanted, self._offer, overrides, self._publish_placed, self._aims)
             cameras[wanted.name] = camera
         return cameras
 
     def _aims_of(self, settings: Settings) -> Aims:
-        """Raises ParameterError."""
+        """Raises ParameterError, and IntakeError where TF cannot be subscribed to."""
         aims = Aims(settings.target_frame, settings.ground_frame, settings.position_wait)
         wanted = "target_frame" if aims.target_frame else "ground_frame" if aims.ground_frame else ""
         if wanted and frames.tf2_py is None:
             raise ParameterError(f"{wanted} {frames.MISSING}")
-        return replace(aims, frames=frames.Frames(self)) if wanted else aims
+        return replace(aims, frames=frames.Frames(self, self._qos_overrides())) if wanted else aims
+
+    def _qos_overrides(self) -> list[Parameter]:
+        return [p for p in self._parameter_overrides.values() if p.name.startswith("qos_overrides.")]
 
     def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
         """Replace the cameras by these, with their settings."""
@@ -604,11 +611,6 @@ class ArgusNode(LifecycleNode):
 def promises(settings: Settings) -> dict[str, Promise]:
     """What each camera is promised and asked, as the pipeline takes it."""
     return {c.name: Promise(c.policy, settings.task, c.region) for c in settings.cameras}
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of rcl's says, without the lines of C that it comes from."""
-    return str(error).partition(", at ")[0]
 
 
 def checkpoint_name(settings: Settings) -> str:

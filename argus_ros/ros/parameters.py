@@ -34,6 +34,11 @@ class ParameterError(ValueError):
     """Values that cannot work, with what would."""
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of rcl's says, without the lines of C that it comes from."""
+    return str(error).partition(", at ")[0]
+
+
 class Change(enum.Enum):
     """When a parameter may change."""
 

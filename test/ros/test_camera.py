@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
@@ -30,7 +31,7 @@ from argus_ros.core.protocol import EngineConfig
 from argus_ros.ros import camera as module
 from argus_ros.ros.camera import Camera, Source, sources
 from argus_ros.ros.diagnostics import ERROR, OK, WARN
-from argus_ros.ros.parameters import CameraSettings
+from argus_ros.ros.parameters import CameraSettings, PositionSettings
 
 WIDTH, HEIGHT = 1920, 1080
 SETTINGS = CameraSettings("front", "front/image_raw", "raw", "best_effort", CameraPolicy(), Region())
@@ -113,13 +114,13 @@ class Driver:
         for context in self._contexts:
             rclpy.shutdown(context=context)
 
-    def camera(self, settings: CameraSettings = AUTO) -> Camera:
+    def camera(self, settings: CameraSettings = AUTO, overrides: Sequence[Parameter] = ()) -> Camera:
         def take(name: str, image: Image, stamp: int, header: Any) -> None:
             with self._news:
                 self.taken.append((header.frame_id, stamp))
                 self._news.notify_all()
 
-        return Camera(self.taker, settings, take)
+        return Camera(self.taker, settings, take, overrides)
 
     def send(self, publisher: Any, frame_id: str = "", second: int = 1) -> None:
         """Publish an image until it arrives."""
@@ -302,4 +303,17 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
     assert "no image for 0 s on /front/image_raw: its publisher is silent" in said[3]
     assert said[4] == "camera front: raw images come again from /front/image_raw"
     assert len(said) == 6
+    subscribed.deactivate()
+
+
+def test_a_camera_without_its_positions_goes_on_and_says_so(driver: Driver) -> None:
+    wrong = Parameter("qos_overrides./front/camera_info.subscription.reliability", value="perfect")
+    wanted = PositionSettings(camera_info_topic="/front/camera_info")
+    subscribed = driver.camera(replace(AUTO, positions=wanted), [wrong])
+    subscribed.activate()
+    driver.send(publish(driver.node, ImageMessage, "/front/image_raw"))
+    subscribed.watch()
+    report = subscribed.report()
+    assert report.level == WARN
+    assert report.message.startswith("no positions: /front/camera_info cannot be subscribed to: ")
     subscribed.deactivate()

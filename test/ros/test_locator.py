@@ -5,19 +5,22 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import rclpy
 from argus_ros.msg import DetectionArray
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Region
 from argus_ros.ros.frames import Frames
+from argus_ros.ros.intake import IntakeError
 from argus_ros.ros.locator import Aims, Locator
 from argus_ros.ros.parameters import CameraSettings, PositionSettings
 
@@ -27,6 +30,7 @@ POSITIONS = PositionSettings(camera_info_topic="/front/camera_info")
 SETTINGS = CameraSettings(
     "front", "front/image_raw", "raw", "best_effort", CameraPolicy(), Region(), positions=POSITIONS
 )
+WITH_DEPTH = replace(SETTINGS, positions=replace(POSITIONS, depth_topic="/front/depth"))
 LENS = CameraInfo(
     width=160, height=120, k=[120.0, 0.0, 79.5, 0.0, 120.0, 59.5, 0.0, 0.0, 1.0], distortion_model="plumb_bob"
 )
@@ -42,8 +46,40 @@ def node(alone: None) -> Iterator[Any]:
     rclpy.shutdown(context=context)
 
 
+def override(topic: str, reliability: str) -> list[Parameter]:
+    return [Parameter(f"qos_overrides.{topic}.subscription.reliability", value=reliability)]
+
+
+def left_behind(node: Any) -> list[str]:
+    """Threads of intakes, and hidden nodes."""
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("intake")]
+    return threads + [name for name in node.get_node_names() if name.startswith("_argus")]
+
+
 def answer() -> DetectionArray:
     return DetectionArray(header=Header(frame_id="front"), camera="front", image_width=160, image_height=120)
+
+
+def test_qos_is_overridden(node: Any) -> None:
+    overrides = override("/front/depth", "reliable") + override("/front/camera_info", "reliable")
+    locator = Locator(node, WITH_DEPTH, Aims(), print, overrides)
+    for topic in ("/front/depth", "/front/camera_info"):
+        (info,) = node.get_subscriptions_info_by_topic(topic)
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    locator.stop()
+
+
+def test_one_that_cannot_start_leaves_nothing_behind(node: Any) -> None:
+    with pytest.raises(IntakeError, match=r"/front/depth cannot be subscribed to: .*perfect"):
+        Locator(node, WITH_DEPTH, Aims(), print, override("/front/depth", "perfect"))
+    assert not left_behind(node)
+
+
+@WITHOUT_TF
+def test_frames_that_cannot_start_leave_nothing_behind(node: Any) -> None:
+    with pytest.raises(IntakeError, match=r"/tf_static cannot be subscribed to: .*perfect"):
+        Frames(node, override("/tf_static", "perfect"))
+    assert not left_behind(node)
 
 
 @WITHOUT_TF

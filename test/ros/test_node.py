@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -23,10 +24,17 @@ from argus_ros.ros.node import ArgusNode
 
 
 @pytest.fixture
-def node(alone: None) -> Iterator[ArgusNode]:
+def given() -> dict[str, Any]:
+    """Parameters of the node, as given at its start."""
+    return {}
+
+
+@pytest.fixture
+def node(alone: None, given: dict[str, Any]) -> Iterator[ArgusNode]:
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = ArgusNode(context=context)
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = ArgusNode(context=context, parameter_overrides=overrides)
     yield node
     node.close()
     node.destroy_node()
@@ -112,3 +120,27 @@ def test_an_exception_over_a_question_is_its_reason(node: ArgusNode, monkeypatch
     assert (response.success, response.reason) == (False, "RuntimeError: can't start new thread")
     executor.shutdown()
     asking.destroy_node()
+
+
+POSITIONS = {"camera.front.camera_info_topic": "/info", "camera.front.depth_topic": "/depth"}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (POSITIONS | {f"camera.front.{name}": "not/a//name"}, f"camera.front.{name}")
+        for name in ("topic", "depth_topic", "camera_info_topic")
+    ],
+)
+def test_a_topic_that_cannot_be_is_refused_by_its_parameters_name(name: str, node: ArgusNode) -> None:
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.engine_health.text.startswith(f"{name}: ")
+
+
+@pytest.mark.skipif(find_spec("tf2_py") is None, reason="tf2_py is not installed")
+@pytest.mark.parametrize(
+    "given", [{"target_frame": "odom", "qos_overrides./tf_static.subscription.reliability": "perfect"}]
+)
+def test_an_override_of_tf_that_cannot_be_makes_configuring_fail(node: ArgusNode) -> None:
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.engine_health.text.startswith("/tf_static cannot be subscribed to: ")
