@@ -28,8 +28,11 @@ class Served(Protocol):
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, Answer]]:
-        """Answer frames, each with its index as soon as it is done."""
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        """Answer frames, each with its index as soon as it is done; or with why it alone has no answer.
+
+        What it raises holds for all frames that are left. TaskError: the request is at fault.
+        """
 
 
 def load(config: EngineConfig) -> Served:

@@ -31,7 +31,7 @@ import numpy as np
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
-from argus_ros.core.section import CheckpointError
+from argus_ros.core.section import MALFORMED, CheckpointError
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, StageTimes, Status, Task
 from argus_ros.vlm import answers, formats, prompts
 from argus_ros.vlm.formats.reading import Question, Sizes
@@ -96,7 +96,8 @@ class Reply:
     """What came of one request."""
 
     pieces: list[str] = field(default_factory=list)  #: the text as it came, a token each where it is scored
-    probabilities: list[float] = field(default_factory=list)  #: of each piece; empty where not told
+    probabilities: list[float] = field(default_factory=list)  #: of each piece; UNSCORED where not told
+    scored: bool = False  #: some were told
     whole: bool = False  #: the server ended it, and not the deadline or the limit of tokens
     ended: bool = False  #: the server said why it goes no further; some say no more than that
     tokens: int = 0  #: as many as the server says, or pieces
@@ -270,10 +271,11 @@ class Client:
     def _take(self, said: Any, reply: Reply, started: float) -> None:
         """Add what a message says to a reply."""
         try:
-            if "error" in said:
+            if error := said.get("error"):
                 self._drop()
-                raise _Passing(f"{self.url} says in its answer: {json.dumps(said['error'])[:200]}")
-            reply.tokens = int((said.get("usage") or {}).get("completion_tokens") or 0)
+                raise _Passing(f"{self.url} says in its answer: {json.dumps(error)[:200]}")
+            tokens = int((said.get("usage") or {}).get("completion_tokens") or 0)
+            reply.tokens = max(min(tokens, LONGEST), reply.tokens)
             for choice in said["choices"][:1]:
                 content = (choice.get("delta") or choice.get("message") or {}).get("content") or ""
                 told = (choice.get("logprobs") or {}).get("content") or []
@@ -281,13 +283,15 @@ class Client:
                 if pieces and "".join(pieces) == content:
                     reply.pieces += pieces
                     reply.probabilities += [_probability(token["logprob"]) for token in told]
-                elif content:
+                    reply.scored = True
+                elif content:  # also where tokens hold parts of one letter
                     reply.pieces.append(str(content))
+                    reply.probabilities.append(UNSCORED)
                 if content and not reply.first:
                     reply.first = time.monotonic() - started
                 reply.ended |= choice.get("finish_reason") is not None
                 reply.whole |= choice.get("finish_reason") == "stop"
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             self._drop()
             raise _Passing(
                 f"{self.url} answers with what is no chat completion ({type(error).__name__}: {error}): "
@@ -412,7 +416,7 @@ class ServerEngine:
             started = time.monotonic()
             reply, _ = self._put(request, Question("What is this?"), pixels, started + WARMING, scored=True)
             seconds.append(time.monotonic() - started)
-            scored = bool(reply.probabilities) or scored
+            scored = reply.scored or scored
         if set(self.info.tasks) & set(STRUCTURED_TASKS) and not scored:
             log.warning("%s tells no probabilities: every box scores %g", self._client.url, UNSCORED)
         self.info = replace(self.info, frame_seconds=min(seconds), scored=scored)
@@ -436,25 +440,20 @@ class ServerEngine:
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, Answer]]:
-        """Answer frames, each with its index as soon as it is done; what failed is raised after the others.
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        """Answer frames, each with its index as soon as it is done.
 
-        Raises TaskError, ServerError and TimeoutError.
+        What failed has its error in place of the answer: TaskError, ServerError or TimeoutError.
         """
         running: dict[Future[Answer], int] = {
             self._pool.submit(self._answer, request, np.array(picture)): index
             for index, (request, picture) in enumerate(zip(requests, pixels, strict=True))
         }
-        failed: Exception | None = None
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 index = running.pop(future)
-                if error := future.exception():
-                    failed = error if isinstance(error, Exception) else RuntimeError(str(error))
-                else:
-                    yield index, future.result()
-        if failed:
-            raise failed
+                error = future.exception()
+                yield index, error if isinstance(error, Exception) else future.result()
 
     # --- one frame ----------------------------------------------------------------------------------
 
@@ -498,9 +497,8 @@ class ServerEngine:
         if structured:
             ends = np.cumsum([len(piece) for piece in reply.pieces]).tolist()
             sizes = Sizes(request.width, request.height, *seen)
-            told = reply.probabilities
             more, bad = answers.written(
-                self._format, request.task, question, reply.text, ends, told or [UNSCORED] * len(ends), sizes
+                self._format, request.task, question, reply.text, ends, reply.probabilities, sizes
             )
             found, dropped = (*found, *(d for d in more if d not in found)), dropped + bad
         times = answer.times

@@ -93,7 +93,7 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
     channel.send(Ready(engine.info), wait=True)
     while not isinstance(message := messages.get(), Shutdown):
         if isinstance(message, Run):
-            for answered in _run(engine, arena, message.requests):
+            for answered in run(engine, arena, message.requests):
                 channel.send(answered, wait=True)
 
 
@@ -125,7 +125,7 @@ def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:
     return f"cannot load {config.checkpoint}: {type(error).__name__}: {error}", isinstance(error, OSError)
 
 
-def _run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
+def run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
     """Answer each request when it is done; one that cannot be run gets an error and leaves the others be."""
     good: dict[int, FrameRequest] = {}
     pixels = []
@@ -142,13 +142,19 @@ def _run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iter
     try:
         for index, answer in engine.stream(batch, pixels):
             request = good.pop(batch[index].id)
+            if isinstance(answer, Exception):
+                yield _unanswered(request.id, answer)
+                continue
             why = why_unusable(answer, request.width, request.height)
             yield Answered(request.id, error=why) if why else Answered(request.id, answer)
-    except TaskError as error:  # what only shows while it runs, as a prompt that is too long
-        yield from (Answered(id, error=str(error), refused=True) for id in good)
-    except Exception as error:  # the engine stays usable; the parent counts and reports
-        reason = f"{type(error).__name__}: {error}"
-        yield from (Answered(id, error=reason) for id in good)
+    except Exception as error:  # the engine stays usable
+        yield from (_unanswered(id, error) for id in good)
+
+
+def _unanswered(id: int, error: Exception) -> Answered:
+    if isinstance(error, TaskError):  # what only shows while it runs, as a prompt that is too long
+        return Answered(id, error=str(error), refused=True)
+    return Answered(id, error=f"{type(error).__name__}: {error}")  # which the parent counts and reports
 
 
 if __name__ == "__main__":

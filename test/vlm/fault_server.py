@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             bodies.append(
                 {**body, "in_flight": in_flight, "authorization": self.headers.get("Authorization", "")}
             )
-        if plan.get("only", "") not in json.dumps(body["messages"]):
+        while plan.get("only", "") not in json.dumps(body["messages"]):
             plan = plan["else"]
         try:
             self._complete(plan, body)

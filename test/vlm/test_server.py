@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,10 @@ from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.engine_client import EngineClient, EngineState
 from argus_ros.core.image import Image
 from argus_ros.core.offline import Offline
-from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
-from argus_ros.core.types import Status, Task
+from argus_ros.core.protocol import Arena, EngineConfig, FrameRequest, why_unusable
+from argus_ros.core.types import Answer, Status, Task
 from argus_ros.tools.workload import photograph
-from argus_ros.vlm import engines, server
+from argus_ros.vlm import engines, server, worker
 from argus_ros.vlm.prompts import TaskError
 from argus_ros.vlm.server import ServerEngine, ServerError, encoded
 
@@ -96,6 +98,8 @@ def request(task: Task = DETECT, **more: Any) -> FrameRequest:
 
 def run(engine: ServerEngine, task: Task = DETECT, **more: Any) -> Any:
     ((_, answer),) = engine.stream([request(task, **more)], [photograph(SIZE)])
+    if isinstance(answer, Exception):
+        raise answer
     assert why_unusable(answer, *SIZE) == ""
     return answer
 
@@ -162,6 +166,15 @@ PASSING: dict[str, dict[str, Any]] = {
     "no JSON in a stream": {"body": "data: {a\n\n", "type": "text/event-stream"},
     "an error in a stream": {"body": 'data: {"error": {"message": "gone"}}\n\n', "type": "text/event-stream"},
     "NaN": {"body": 'data: {"choices": NaN}\n\n', "type": "text/event-stream"},
+    "infinitely many tokens": {
+        "body": 'data: {"choices": [], "usage": {"completion_tokens": 1e999}}\n\n',
+        "type": "text/event-stream",
+    },
+    "a logprob beyond all numbers": {
+        "body": 'data: {"choices": [{"delta": {"content": "a"}, "logprobs": {"content": '
+        f'[{{"token": "a", "logprob": -{10**400}}}]}}}}]}}\n\n',
+        "type": "text/event-stream",
+    },
     "a list": {"body": "data: []\n\n", "type": "text/event-stream"},
     "a broken connection": {"close": True},
     "bytes": {"body": "\x00\xff" * 500, "type": "application/json"},
@@ -185,10 +198,73 @@ def test_what_stays_is_an_error_that_quotes_it_and_the_other_frames_are_answered
     engine = engine_of(fault, server_in_flight=1)
     fault.next({**PASSING[name], "only": "is bad", "else": {"text": "a cone"}})
     requests = [request(Task("ask", prompt=f"What is {word}?")) for word in ("here", "bad", "there")]
-    found: list[Any] = []
-    with pytest.raises(ServerError, match=rf"{re.escape(fault.url)}.* \(after {server.TRIES} tries\)"):
-        found.extend(engine.stream(requests, [photograph(SIZE)] * 3))
-    assert [(index, answer.text) for index, answer in found] == [(0, "a cone"), (2, "a cone")]
+    (first, here), (second, error), (third, there) = engine.stream(requests, [photograph(SIZE)] * 3)
+    assert (first, second, third) == (0, 1, 2)
+    assert isinstance(error, ServerError)
+    assert re.match(rf"{re.escape(fault.url)}.* \(after {server.TRIES} tries\)", str(error))
+    assert [answer.text for answer in (here, there) if isinstance(answer, Answer)] == ["a cone"] * 2
+
+
+def test_each_frame_is_told_its_own_error(fault: Fault) -> None:
+    engine = engine_of(fault)
+    long = {"only": "long", "status": 400, "body": "the prompt is too long", "else": {"text": "a cone"}}
+    fault.next({"only": "secret", "status": 401, "body": "no", "else": long})
+    arena = Arena(Arena.create_file(), 4, engine.info.slot_bytes)
+    requests = [
+        replace(request(Task("ask", prompt=f"What is {word}?")), id=number, slot=number)
+        for number, word in enumerate(("secret", "here", "long", "there"))
+    ]
+    told = {answered.id: answered for answered in worker.run(engine, arena, requests)}
+    assert re.match(r"ServerError: .*401", told[0].error)
+    assert re.match(r".*the prompt is too long", told[2].error)
+    assert [told[number].refused for number in range(4)] == [False, False, True, False]
+    assert [told[number].answer.text for number in (1, 3)] == ["a cone"] * 2
+
+
+def stream_of(*messages: dict[str, Any]) -> dict[str, Any]:
+    """A plan with the events of a stream, which then ends."""
+    end = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    body = "".join(f"data: {json.dumps(message)}\n\n" for message in (*messages, end))
+    return {"body": f"{body}data: [DONE]\n\n", "type": "text/event-stream"}
+
+
+def test_scores_keep_their_places_where_a_letter_takes_two_tokens(fault: Fault) -> None:
+    pieces = [
+        ("[", "[", 1.0),
+        *[(piece, piece, 0.8) for piece in ('{"bbox_2d": [100, 200, 300, 400], ', '"label": "c')],
+        ("", "\ufffd", 0.8),
+        ("ô", "\ufffd", 0.8),
+        ('ne"}', 'ne"}', 0.8),
+        (", ", ", ", 1.0),
+        *[(piece, piece, 0.3) for piece in ('{"bbox_2d": [500, 500, 600, 600], ', '"label": "ball"}')],
+        ("]", "]", 1.0),
+    ]
+    messages = [
+        {
+            "choices": [
+                {
+                    "delta": {"content": said},
+                    "logprobs": {"content": [{"token": token, "logprob": math.log(probability)}]},
+                }
+            ]
+        }
+        for said, token, probability in pieces
+    ]
+    fault.next(stream_of(*messages))
+    cone, ball = run(engine_of(fault), Task("detect", ("cône", "ball"))).detections
+    assert cone.score == pytest.approx((0.8**3 * server.UNSCORED) ** 0.25)
+    assert ball.score == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("said", "taken"), [(7, 7), (-7, 2), (10**30, server.LONGEST), (None, 2)])
+def test_counts_are_taken_as_far_as_they_can_be_and_no_error_is_none(
+    said: int | None, taken: int, fault: Fault
+) -> None:
+    piece = {"choices": [{"delta": {"content": "a "}}], "error": None}
+    usage = {"choices": [], "usage": {"completion_tokens": said}, "error": None}
+    fault.next(stream_of(piece, piece, usage))
+    assert run(engine_of(fault), Task("caption")).generated_tokens == taken
+    assert len(fault.seen()) == 1
 
 
 def test_a_stream_may_end_with_its_last_piece(fault: Fault) -> None:
@@ -319,6 +395,7 @@ def test_no_more_than_so_many_requests_are_in_flight(fault: Fault) -> None:
     fault.next({"text": "x", "pause": 0.05, "after": 0})
     answers = dict(engine.stream([request(Task("caption"))] * 9, [photograph(SIZE)] * 9))
     assert sorted(answers) == list(range(9))
+    assert all(isinstance(answer, Answer) for answer in answers.values())
     assert max(body["in_flight"] for body in fault.seen()) == 3
 
 
@@ -454,6 +531,7 @@ def test_a_real_server(name: str) -> None:
         found = dict(engine.stream(requests, [photograph(SIZE, seed) for seed in range(3)]))
         assert sorted(found) == [0, 1, 2]
         for answer in found.values():
+            assert isinstance(answer, Answer), answer
             assert why_unusable(answer, *SIZE) == ""
             assert answer.generated_tokens > 0
             assert bool(answer.text) <= (task in ("caption", "ask"))
