@@ -28,13 +28,14 @@ class Match(Generic[T]):
 class Recent(Generic[T]):
     """The newest messages of a topic, by stamp in nanoseconds; from any thread.
 
-    It keeps what is at most ``seconds`` older than the newest, as long as that takes at most ``most_bytes``.
+    It keeps what is at most ``seconds`` (which may be set at any time) older than the newest, as long as that
+    takes at most ``most_bytes``.
     A stamp that goes back by more than JUMP begins anew: a recording loops, a clock was set.
     """
 
     def __init__(self, slop: float, seconds: float, most_bytes: int) -> None:
-        self.slop = slop
-        self._seconds, self._most_bytes = seconds, most_bytes
+        self.slop, self.seconds = slop, seconds
+        self._most_bytes = most_bytes
         self._stamps: list[int] = []  # ascending
         self._items: list[tuple[T, int]] = []  # with their bytes
         self._bytes = 0
@@ -50,7 +51,7 @@ class Recent(Generic[T]):
             self._stamps.insert(at, stamp)
             self._items.insert(at, (item, size))
             self._bytes += size
-            oldest = self._stamps[-1] - int(self._seconds * 1e9)
+            oldest = self._stamps[-1] - int(self.seconds * 1e9)
             self._forget(bisect.bisect_left(self._stamps, oldest))
             while self._bytes > self._most_bytes and len(self._stamps) > 1:
                 self._forget(1)

@@ -133,6 +133,12 @@ class Camera:
             self._locator = None
         self.source = self._sources[0]
 
+    def change(self, settings: CameraSettings) -> None:
+        """Go on with other settings, of the same subscription."""
+        self.settings, self.health.deadline = settings, settings.policy.deadline
+        if locator := self._locator:
+            locator.expect(settings.policy.deadline)
+
     def place(self, detections: DetectionArray) -> None:
         """Have an answer placed in space, where that is asked for; returns at once."""
         if locator := self._locator:

@@ -96,8 +96,8 @@ class Locator:
         self._lens: tuple[Any, Lens] | None = None  # with what it was made from
         self._depth_topic = node.resolve_topic_name(wanted.depth_topic) if wanted.depth_topic else ""
         self._info_topic = node.resolve_topic_name(wanted.camera_info_topic)
-        seconds = settings.policy.deadline + SPARE_SECONDS
-        self._depths: Recent[tuple[Header, Image]] = Recent(wanted.slop, seconds, MOST_BYTES)
+        self._depths: Recent[tuple[Header, Image]] = Recent(wanted.slop, 0.0, MOST_BYTES)
+        self.expect(settings.policy.deadline)
         self._mismatch = ""
         self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with when each is to be placed
         self._stopped = False
@@ -123,6 +123,10 @@ class Locator:
     @property
     def has_depth(self) -> bool:
         return bool(self._depth_topic)
+
+    def expect(self, deadline: float) -> None:
+        """Keep depth for answers that come up to ``deadline`` seconds after their image."""
+        self._depths.seconds = deadline + SPARE_SECONDS
 
     def offer(self, detections: DetectionArray) -> None:
         """Place this answer soon; returns at once."""

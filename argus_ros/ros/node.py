@@ -369,8 +369,7 @@ class ArgusNode(LifecycleNode):
         """Replace the cameras by these, with their settings."""
         before, self._cameras = self._cameras, cameras
         for wanted in settings.cameras:
-            camera = cameras[wanted.name]
-            camera.settings, camera.health.deadline = wanted, wanted.policy.deadline
+            cameras[wanted.name].change(wanted)
         if settings.tracking:
             self._trackers = {name: self._trackers.get(name) or Tracker() for name in cameras}
         for name in before:

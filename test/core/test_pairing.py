@@ -61,6 +61,9 @@ def test_the_other_rate_and_a_pause_leave_images_without() -> None:
 def test_what_is_old_or_too_much_is_let_go() -> None:
     kept = recent(0, 500, 1000, 1400)
     assert len(kept) == 3
+    kept.seconds = 2.0
+    kept.add(2400 * MS, "later", 1)
+    assert len(kept) == 4
     full = recent(most_bytes=10)
     for stamp in range(5):
         full.add(stamp * MS, "x", 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,16 +13,18 @@ from typing import Any
 import pytest
 import rclpy
 from argus_ros.msg import DetectionArray
+from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Region
+from argus_ros.ros.camera import Camera
 from argus_ros.ros.frames import Frames
 from argus_ros.ros.intake import IntakeError
-from argus_ros.ros.locator import Aims, Locator
+from argus_ros.ros.locator import Aims, Locator, Placed
 from argus_ros.ros.parameters import CameraSettings, PositionSettings
 
 PATIENCE = 30.0
@@ -56,8 +59,12 @@ def left_behind(node: Any) -> list[str]:
     return threads + [name for name in node.get_node_names() if name.startswith("_argus")]
 
 
-def answer() -> DetectionArray:
-    return DetectionArray(header=Header(frame_id="front"), camera="front", image_width=160, image_height=120)
+def header(second: int) -> Header:
+    return Header(frame_id="front", stamp=Time(sec=second))
+
+
+def answer(second: int = 1) -> DetectionArray:
+    return DetectionArray(header=header(second), camera="front", image_width=160, image_height=120)
 
 
 def test_qos_is_overridden(node: Any) -> None:
@@ -80,6 +87,30 @@ def test_frames_that_cannot_start_leave_nothing_behind(node: Any) -> None:
     with pytest.raises(IntakeError, match=r"/tf_static cannot be subscribed to: .*perfect"):
         Frames(node, override("/tf_static", "perfect"))
     assert not left_behind(node)
+
+
+def test_depth_is_kept_for_as_long_as_the_deadline_is_now(node: Any) -> None:
+    placed: queue.Queue[Placed] = queue.Queue()
+    camera = Camera(node, WITH_DEPTH, print, on_placed=placed.put, aims=Aims(wait=1.0))
+    camera.activate()
+    camera.change(replace(WITH_DEPTH, policy=CameraPolicy(deadline=20.0)))
+    lens = node.create_publisher(CameraInfo, "/front/camera_info", qos_profile_sensor_data)
+    depth = node.create_publisher(Image, "/front/depth", qos_profile_sensor_data)
+    image = Image(width=160, height=120, encoding="16UC1", step=320, data=array("B", b"\1" * 38400))
+
+    def offset(second: int) -> float:
+        camera.place(answer(second))
+        return placed.get(timeout=PATIENCE).depth_offset
+
+    for _ in range(int(PATIENCE)):
+        lens.publish(LENS)
+        for second in (1, 20):
+            image.header = header(second)
+            depth.publish(image)
+        if offset(20) == 0.0:  # both have come
+            break
+    assert offset(1) == 0.0
+    camera.deactivate()
 
 
 @WITHOUT_TF
