@@ -112,7 +112,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the weights and the pictures")
     parser.add_argument(
-        "--processes", type=int, default=defaults.processes, help="0: one on a GPU, else one per core"
+        "--processes",
+        type=int,
+        default=defaults.processes,
+        help="that share a batch; 0: one on a GPU, else up to one per core",
     )
     parser.add_argument(
         "--precision",

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -36,6 +35,7 @@ from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
+from argus_ros.training.processes import end_with_parent, share_gradients, sharing
 from argus_ros.training.scenes import Scene
 from argus_ros.training.sprites import Bank as SpriteBank
 from argus_ros.vlm import blank, boxes, prompts
@@ -54,7 +54,7 @@ class Plan:
     decay: float = 0.3  #: share of the samples, at the end, over which the rate falls to zero
     vision_first: int = 20_000  #: samples on which only the dense loss is trained, without a base
     seed: int = 0
-    processes: int = 0  #: 0: one on a GPU, else one per core
+    processes: int = 0  #: that share a batch; 0: one on a GPU, else up to one per core
     shape: blank.Shape = blank.NANO  #: of a model that starts from nothing
     base: str = ""  #: a checkpoint to start from, by name or folder
     tile: int = 0  #: side of the input in pixels; 0: the base's, or the shape's
@@ -87,6 +87,10 @@ LIT = 0.3
 LOADING = 120.0
 #: Weight of the distance to a teacher's features beside the dense loss.
 TEACHER = 2.0
+
+
+class Diverged(ValueError):
+    """Training made weights that are no numbers, or too large; says what to do."""
 
 
 class Source(Protocol):
@@ -208,33 +212,38 @@ def train(
 
     ``report`` is called now and then with samples, loss, dense, answer, lr and samples per second, and where
     ``measure`` was called on the checkpoint, with the F1 that it gave. Raises ValueError for a base or data
-    that cannot be had.
+    that cannot be had, and Diverged.
     """
+    processes = sharing(plan.batch, plan.processes)
     lesson = Lesson(plan)
     lesson.start()  # what is wrong is said here, not in another process
     if left_out := lesson.left_out:
         log.warning("%d annotations are left out, the first: %s", len(left_out), left_out[0])
     plan.out.mkdir(parents=True, exist_ok=True)
-    cuda = torch.cuda.is_available()
-    processes = plan.processes or (1 if cuda else max(1, len(os.sched_getaffinity(0))))
     if processes == 1:
         _work(0, 1, plan, report, measure)
     else:
         store = plan.out.resolve() / f".store-{os.getpid()}"  # in a file:// address a relative path is a host
         queue = mp.get_context("spawn").SimpleQueue()
         context = mp.spawn(_join, (processes, plan, str(store), queue, measure), processes, join=False)
+
+        def tell() -> None:
+            while not queue.empty():
+                said = queue.get()
+                if isinstance(said, Diverged):
+                    raise said
+                report(said)
+
         try:
             while not context.join(timeout=0.5):
-                while not queue.empty():
-                    report(queue.get())
+                tell()
         except BaseException:  # Ctrl-C too, which a process that waits for another does not hear
             for process in context.processes:
                 process.kill()
             raise
         finally:
             store.unlink(missing_ok=True)
-        while not queue.empty():
-            report(queue.get())
+        tell()
     return plan.out / "checkpoint"
 
 
@@ -246,20 +255,16 @@ def _join(
     queue: mp.SimpleQueue,
     measure: Callable[[Path], float] | None,
 ) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    _work(rank, world, plan, queue.put, measure)
+    try:
+        _work(rank, world, plan, queue.put, measure)
+    except Diverged as error:
+        queue.put(error)
+        threading.Event().wait()  # for the parent, which ends all: the others wait for gradients
     dist.destroy_process_group()
-
-
-def _end_with_parent() -> None:
-    """A run that is killed must not go on in its other processes, and write over the one that resumes it."""
-    parent = parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
 
 
 class Lesson:
@@ -380,7 +385,7 @@ def _work(
         loss = dense + 2 * answer
         if loss.requires_grad:  # else nothing that is learnt is in these pictures: not a box for its head
             loss.backward()
-        _share_gradients(learner, world)
+        share_gradients(learner, world)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step(learning_rate(plan, seen))
         seen += plan.batch
@@ -390,6 +395,7 @@ def _work(
         now = time.monotonic()
         over = seen + plan.batch > last
         if len(window) == plan.report_steps or over:
+            _check(plan, learner, seen)
             dense_mean, answer_mean = torch.stack(window).mean(0).tolist()
             entry = {
                 "samples": seen,
@@ -437,28 +443,24 @@ def make_optimiser(learner: Learner) -> Optimiser:
     return Optimiser(matrices.values(), others)
 
 
-def _share_gradients(learner: nn.Module, world: int) -> None:
-    """Average the gradients over the processes, in one message.
-
-    A process whose pictures hold nothing for some parameter counts as a gradient of zero there, so that all
-    send as much; a parameter for which none has a gradient is left without, so that it is not updated.
-    """
-    if world == 1:
-        return
-    parameters = [p for p in learner.parameters() if p.requires_grad]
-    used = torch.tensor([float(p.grad is not None) for p in parameters])
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([used.to(gradients[0]), *(g.flatten() for g in gradients)])
-    dist.all_reduce(flat)
-    used, *shares = flat.split([len(parameters), *(p.numel() for p in parameters)])
-    for p, users, share in zip(parameters, used.tolist(), shares, strict=True):
-        p.grad = (share / world).view_as(p) if users else None
+def _check(plan: Plan, learner: Learner, seen: int) -> None:
+    """Raise Diverged unless all weights are numbers that a checkpoint can hold."""
+    largest = torch.stack([p.detach().abs().max() for p in learner.parameters()]).max().item()
+    if not largest < torch.finfo(torch.float16).max:  # NaN, too
+        raise Diverged(
+            f"the training has diverged: after {seen} samples a weight is {largest:g}. What {plan.out} had "
+            f"before is kept; the same command with a lower --lr than {plan.lr:g} goes on from there"
+        )
 
 
 def _save(
     plan: Plan, learner: Learner, optimiser: Optimiser, tokenizer: PreTrainedTokenizerFast, seen: int
 ) -> None:
-    """Write the state and the checkpoint; a run that is killed meanwhile keeps the previous ones."""
+    """Write the state and the checkpoint; a run that is killed meanwhile keeps the previous ones.
+
+    Raises Diverged, and writes nothing then.
+    """
+    _check(plan, learner, seen)
     partial = plan.out / "state.pt.part"
     torch.save({"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "seen": seen}, partial)
     partial.replace(plan.out / "state.pt")

@@ -22,7 +22,8 @@ from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import scenes
 from argus_ros.training.examples import Examples
-from argus_ros.training.loop import Lesson, Plan, SceneSource, learning_rate, train
+from argus_ros.training.loop import Diverged, Lesson, Plan, SceneSource, learning_rate, train
+from argus_ros.training.processes import sharing
 from argus_ros.vlm.blank import TINY, Shape, write_checkpoint
 from argus_ros.vlm.engine import Engine
 
@@ -60,18 +61,44 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("lr", "processes"), [(1e9, 1), (1e38, 1), pytest.param(1e38, 2, marks=pytest.mark.slow)]
+)
+def test_a_run_that_diverges_ends_in_a_sentence_and_keeps_what_was_saved(
+    tmp_path: Path, lr: float, processes: int
+) -> None:
+    """Its weights become too large for a checkpoint, or no numbers at all."""
+    train(plan(tmp_path, 32, stop_after=8), lambda entry: None)
+    files = "state.pt", "log.jsonl", "checkpoint/model.safetensors"
+    before = [(tmp_path / name).read_bytes() for name in files]
+    wild = plan(tmp_path, 32, lr=lr, processes=processes, report_steps=2, save_seconds=0.0)
+    with pytest.raises(Diverged, match=r"after (16|24) samples a weight is .* a lower --lr than 1e\+"):
+        train(wild, lambda entry: None)
+    assert [(tmp_path / name).read_bytes() for name in files] == before
+
+
+def test_processes_share_a_batch_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch, processes in ((8, 3), (2, 4), (8, -1), (0, 0), (0, 1)):
+        with pytest.raises(ValueError, match=f"a batch of {batch} cannot be shared"):
+            train(plan(tmp_path, 16, batch=batch, processes=processes), lambda entry: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    for batch, processes in ((64, 4), (60, 6), (7, 1)):
+        assert sharing(batch, 0) == processes
+
+
 SHARE = """
 import sys
 import torch
 from torch import distributed, nn
-from argus_ros.training.loop import _share_gradients
+from argus_ros.training.processes import share_gradients
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 layers = nn.ModuleList(nn.Linear(2, 1, bias=False) for _ in range(3))
 for layer in layers[: rank + 1]:  # the first learns in both, the second in one, the third in none
     layer(torch.full((1, 2), rank + 1.0)).sum().backward()
-_share_gradients(layers, 2)
+share_gradients(layers, 2)
 torch.save([layer.weight.grad for layer in layers], f"{folder}/{rank}")
 distributed.destroy_process_group()
 """
