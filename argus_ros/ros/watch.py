@@ -21,7 +21,6 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -35,6 +34,7 @@ from sensor_msgs.msg import CompressedImage
 from argus_ros.core.types import TASKS, Outcome
 from argus_ros.msg import DetectionArray, FrameTiming
 from argus_ros.ros.conversions import stamp_ns
+from argus_ros.ros.intake import COMPLAINT_INTERVAL
 from argus_ros.srv import Ask
 from argus_ros.tools.watch import add_arguments
 
@@ -109,6 +109,7 @@ class Station:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._pictures: Subscription | None = None
+        self._silent = f"{target} does not answer; does it run?"
         self._node.create_subscription(DetectionArray, f"{target}/detections", self._detections, 20)
         self._node.create_subscription(FrameTiming, f"{target}/timing", self._timing, 100)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
@@ -117,8 +118,11 @@ class Station:
         self._ask = self._client(Ask, "ask")
         self._thread = threading.Thread(target=self._spin, name="ros", daemon=True)
         self._thread.start()
+        self._watched = asyncio.Event()  # set while there are viewers
+        self._refreshing = loop.create_task(self._refresh_while_watched())
 
     def close(self) -> None:
+        self._refreshing.cancel()
         self._executor.create_task(lambda: rclpy.shutdown(context=self._context))
         self._thread.join()
         self._node.destroy_node()
@@ -133,11 +137,14 @@ class Station:
         for event in self._latest.values():
             viewer.event(event)
         self.viewers.add(viewer)
+        self._watched.set()
         self._executor.create_task(self._look)
         try:
             yield viewer
         finally:
             self.viewers.discard(viewer)
+            if not self.viewers:
+                self._watched.clear()
             self._executor.create_task(self._look)
 
     async def set(self, values: dict[str, Any]) -> str:
@@ -150,27 +157,54 @@ class Station:
         if "score_threshold" in values:
             values["score_threshold"] = float(values["score_threshold"])
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        done = await self._call(self._set, SetParametersAtomically.Request(parameters=parameters))
+        done = await self.call(self._set, SetParametersAtomically.Request(parameters=parameters))
         if done is None:
-            return f"{self.target} does not answer; does it run?"
+            return self._silent
         await self.refresh()
         return "" if done.result.successful else str(done.result.reason)
 
     async def ask(self, camera: str, prompt: str) -> Event:
         request = Ask.Request(camera=camera, prompt=prompt, deadline=PATIENCE)
-        done = await self._call(self._ask, request, 2 * PATIENCE)
+        done = await self.call(self._ask, request, 2 * PATIENCE)
         if done is None:
-            return {"type": "answer", "reason": f"{self.target} does not answer; does it run?"}
+            return {"type": "answer", "reason": self._silent}
         labels = [d.label for d in done.answer.detections]
         return {"type": "answer", "reason": done.reason, "text": done.answer.text, "labels": labels}
 
     async def refresh(self) -> None:
-        """Tell all viewers how the parameters are."""
-        done = await self._call(self._get, GetParameters.Request(names=list(SETTABLE)))
-        if done is not None and len(done.values) == len(SETTABLE):
+        """Tell all viewers how the parameters are, or that the node does not answer."""
+        done = await self.call(self._get, GetParameters.Request(names=list(SETTABLE)))
+        if done is None:  # so its last diagnostics no longer hold: level 3 is DiagnosticStatus.STALE
+            self._broadcast({"type": "engine", "level": 3, "message": self._silent})
+        elif len(done.values) == len(SETTABLE):
             values = dict(zip(SETTABLE, map(parameter_value_to_python, done.values), strict=True))
-            values = {n: list(v) if not isinstance(v, str | float) else v for n, v in values.items()}
             self._broadcast({"type": "parameters", "values": values})
+
+    async def _refresh_while_watched(self) -> None:
+        while True:
+            await self._watched.wait()
+            await self.refresh()
+            await asyncio.sleep(REFRESH)
+
+    async def call(self, client: Client, request: Any, patience: float = PATIENCE) -> Any:
+        """The response; None where there is none in time. Raises what rclpy does of a wrong request."""
+        answered = self._loop.create_future()
+
+        def take(response: Any) -> None:
+            if not answered.done():  # in time
+                answered.set_result(response)
+
+        def done(future: Any) -> None:
+            self._loop.call_soon_threadsafe(take, future.result())
+
+        pending = client.call_async(request)  # from this thread, so that its errors are raised here
+        pending.add_done_callback(done)
+        try:
+            return await asyncio.wait_for(answered, patience)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            client.remove_pending_request(pending)
 
     def _broadcast(self, event: Event) -> None:
         if event["type"] in ("engine", "parameters"):
@@ -182,26 +216,6 @@ class Station:
 
     def _client(self, kind: type, name: str) -> Client:
         return self._node.create_client(kind, f"{self.target}/{name}")
-
-    async def _call(self, client: Client, request: Any, patience: float = PATIENCE) -> Any:
-        """The response; None where there is none in time."""
-        answered = self._loop.create_future()
-
-        def take(response: Any) -> None:
-            if not answered.done():  # in time
-                answered.set_result(response)
-
-        def done(future: Any) -> None:
-            self._loop.call_soon_threadsafe(take, future.result())
-
-        def call() -> None:
-            client.call_async(request).add_done_callback(done)
-
-        self._executor.create_task(call)
-        try:
-            return await asyncio.wait_for(answered, patience)
-        except asyncio.TimeoutError:
-            return None
 
     def _look(self) -> None:
         """Subscribe to pictures while somebody looks."""
@@ -253,8 +267,16 @@ class Station:
             self._loop.call_soon_threadsafe(show)
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        while self._context.ok():
+            try:
+                self._executor.spin()
+            except ExternalShutdownException:
+                return
+            except Exception as error:  # one message must not end the thread
+                self._node.get_logger().error(
+                    f"a callback failed: {type(error).__name__}: {error}",
+                    throttle_duration_sec=COMPLAINT_INTERVAL,
+                )
 
 
 # --- the web side ---------------------------------------------------------------------------------
@@ -274,9 +296,10 @@ class Gate:
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if self._names is not None and host not in self._names:
             return "this page is served to this machine only"  # a name that somebody points at it
-        if self._token and not secrets.compare_digest(connection.query_params.get("token", ""), self._token):
+        token = connection.query_params.get("token", "").encode()  # as text, it would have to be ASCII
+        if self._token and not secrets.compare_digest(token, self._token.encode()):
             return "the address lacks the token that argus watch printed"
-        if (socket or origin) and urlsplit(origin or "").netloc != host:
+        if (socket or origin) and (origin or "").partition("://")[2] != host:
             return "another page's script may not connect"
         return ""
 
@@ -303,27 +326,21 @@ def application(station: Station, gate: Gate) -> Any:
         await browser.accept()
         with station.viewing() as viewer:
             sending = asyncio.create_task(send(browser, viewer))
-            refreshing = asyncio.create_task(refresh())
             try:
                 while True:
                     await answer(viewer, await browser.receive_text())
             except (WebSocketDisconnect, KeyError, RuntimeError):  # it went away, or sent no text
                 pass
             finally:
-                for task in (sending, refreshing):
-                    task.cancel()
+                sending.cancel()
 
     async def send(browser: Any, viewer: Viewer) -> None:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it went away in the middle
             async for message in viewer.messages():
                 await (browser.send_bytes if isinstance(message, bytes) else browser.send_text)(message)
 
-    async def refresh() -> None:
-        while True:
-            await station.refresh()
-            await asyncio.sleep(REFRESH)
-
     async def answer(viewer: Viewer, text: str) -> None:
+        kind = "set"
         try:
             asked = json.loads(text)
             kind = asked["type"]
@@ -331,8 +348,9 @@ def application(station: Station, gate: Gate) -> Any:
                 viewer.event({"type": "set", "reason": await station.set(dict(asked["values"]))})
             elif kind == "ask":
                 viewer.event(await station.ask(str(asked["camera"]), str(asked["prompt"])))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            viewer.event({"type": "set", "reason": f"not understood: {type(error).__name__}"})
+        except Exception as error:  # whatever a browser sends, it hears what is wrong
+            told = "answer" if kind == "ask" else "set"
+            viewer.event({"type": told, "reason": f"not understood: {type(error).__name__}: {error}"})
 
     return Starlette(
         routes=[

@@ -19,6 +19,11 @@ from urllib.request import Request, urlopen
 import cv2
 import numpy as np
 import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import SingleThreadedExecutor
 from robot import WAIT, Robot, picture, start_node, visiting
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -45,8 +50,13 @@ def address(shared_ros: Any, robot: Robot) -> str:
     return serve(shared_ros).wait_for("http://", WAIT).strip()
 
 
-def talk(address: str, conversation: Callable[[Any], Awaitable[Any]], origin: str | None = "") -> Any:
-    """Connect as the page at ``address`` does, or with another origin, and have a conversation."""
+def talk(
+    address: str, conversation: Callable[[Any], Awaitable[Any]], origin: str | None = "", viewers: int = 1
+) -> Any:
+    """Connect as the page at ``address`` does, or with another origin, and have a conversation.
+
+    With several viewers each has it, all at once; what the first one's returns is returned.
+    """
 
     async def run() -> Any:
         where = address.replace("http", "ws").replace("/?", "/socket?")
@@ -55,7 +65,10 @@ def talk(address: str, conversation: Callable[[Any], Awaitable[Any]], origin: st
         async with connect(where, origin=own, max_size=MOST) as browser:  # type: ignore[arg-type]
             return await asyncio.wait_for(conversation(browser), WAIT)
 
-    return asyncio.run(run())
+    async def all_of_them() -> Any:
+        return (await asyncio.gather(*(run() for _ in range(viewers))))[0]
+
+    return asyncio.run(all_of_them())
 
 
 async def until(browser: Any, fits: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -121,6 +134,77 @@ def test_a_viewer_asks_and_is_answered(address: str, robot: Robot) -> None:
     assert seen["reason"] == ""
     assert isinstance(seen["labels"], list)
     assert "there is no camera 'nowhere'" in refused["reason"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ({"type": "ask", "camera": "\ud800", "prompt": ""}, "surrogates not allowed"),
+        ({"type": "ask", "camera": "front", "prompt": "\ud800"}, "surrogates not allowed"),
+        ({"type": "set", "values": {"classes": ["\ud800"]}}, "surrogates not allowed"),
+        ({"type": "set", "values": {"prompt": "\ud800"}}, "surrogates not allowed"),
+        ({"type": "set", "values": {"score_threshold": 10**400}}, "too large"),
+        ({"type": "ask"}, "KeyError: 'camera'"),
+    ],
+)
+def test_what_cannot_be_sent_on_is_answered_and_the_page_goes_on(
+    address: str, robot: Robot, sent: dict[str, Any], reason: str
+) -> None:
+    async def conversation(browser: Any) -> str:
+        await browser.send(json.dumps(sent))
+        told = "answer" if sent["type"] == "ask" else "set"
+        said = await until(browser, lambda said: said["type"] == told)
+        await until(browser, lambda said: said["type"] == "parameters")  # only an answer brings these
+        await until(browser, lambda said: said["type"] == "detections")
+        return str(said["reason"])
+
+    assert reason in talk(address, conversation)
+
+
+def test_a_node_that_has_died_is_said_to_be_silent_and_is_asked_once_for_all_viewers(
+    shared_ros: Any, robot: Robot
+) -> None:
+    """It answers and says that its engine runs; then requests still reach it, and nothing answers."""
+    status = DiagnosticStatus(name="mortal: engine", message="running", level=DiagnosticStatus.OK)
+    diagnostics = robot.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    mortal = rclpy.create_node("mortal", context=robot.context, start_parameter_services=False)
+    executor = SingleThreadedExecutor(context=robot.context)
+    executor.add_node(mortal)
+
+    def give(request: GetParameters.Request, response: GetParameters.Response) -> GetParameters.Response:
+        response.values = [ParameterValue() for _ in request.names]
+        return response
+
+    service = mortal.create_service(GetParameters, "mortal/get_parameters", give)
+    address = serve(shared_ros, "--node", "mortal", name="mortal").wait_for("http://", WAIT).strip()
+    while not mortal.count_clients("/mortal/get_parameters"):  # or the first request is lost
+        time.sleep(0.1)
+
+    async def conversation(browser: Any) -> None:
+        heard: set[str] = set()
+
+        def lives(said: dict[str, Any]) -> bool:
+            heard.add(said.get("message", said["type"]))
+            return {"engine: running", "parameters"} <= heard
+
+        living = asyncio.create_task(until(browser, lives))
+        while not living.done():
+            diagnostics.publish(DiagnosticArray(status=[status]))
+            executor.spin_once(timeout_sec=0)
+            await asyncio.wait([living], timeout=0.1)
+        silent = "/mortal does not answer; does it run?"
+        await until(browser, lambda said: said["type"] == "engine" and said["message"] == silent)
+
+    try:
+        talk(address, conversation, viewers=4)
+        asked = 0
+        while service.handle.service_take_request(GetParameters.Request)[0] is not None:
+            asked += 1
+        assert 1 <= asked < 4
+    finally:
+        executor.shutdown()
+        mortal.destroy_node()
+        robot.node.destroy_publisher(diagnostics)
 
 
 def test_nobody_draws_once_the_last_viewer_has_gone(address: str, robot: Robot) -> None:
@@ -261,3 +345,11 @@ async def _look(devtools: str, address: str, robot: Robot) -> None:
         await value("document.getElementById('ask').requestSubmit()")
         await comes("!['', 'asking'].includes(document.getElementById('answer').textContent)")
         assert complaints == []
+        # Pictures that are not shown, because they are broken or the next one comes first, are let go too.
+        await value(
+            "globalThis.kept = new Set(); const make = URL.createObjectURL, drop = URL.revokeObjectURL;"
+            "URL.createObjectURL = (blob) => { const url = make(blob); kept.add(url); return url; };"
+            "URL.revokeObjectURL = (url) => { kept.delete(url); drop(url); };"
+        )
+        broken = "picture(new TextEncoder().encode('\\x05front broken').buffer)"
+        assert await value(f"for (let i = 0; i < 3; i++) {broken}; kept.size") == 1

@@ -38,9 +38,9 @@ function picture(data) {
   const name = new TextDecoder().decode(bytes.subarray(1, 1 + bytes[0]));
   const shown = camera(name);
   const url = URL.createObjectURL(new Blob([bytes.subarray(1 + bytes[0])], { type: "image/jpeg" }));
-  const image = shown.figure.querySelector("img");
-  image.onload = () => { if (shown.url) URL.revokeObjectURL(shown.url); shown.url = url; };
-  image.src = url;
+  shown.figure.querySelector("img").src = url; // which shows the last picture until this one is there
+  URL.revokeObjectURL(shown.url);
+  shown.url = url;
 }
 
 const receive = {
