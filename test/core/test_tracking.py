@@ -32,9 +32,10 @@ def truth(walk: Walk) -> list[Frame]:
     last: dict[int, int] = {}  # frame in which a thing was seen last
     appearances: Counter[int] = Counter()  # those behind others for long are new when they come out
     for i in range(round(walk.seconds * walk.rate)):
-        boxes = [(t, walks.project(walk, t, walk.speed * i / walk.rate)) for t in things]
+        at = walk.speed * i / walk.rate
+        boxes = [(t, walks.project(walk, t, at)) for t in things]
         inside = [(t, b) for t, b in boxes if b[2] > 1 and b[0] < walk.width - 1]
-        seen = walks.truth(walk, inside)
+        seen = walks.truth(walk, inside, at)
         frames.append({})
         for (thing, _), what in zip(inside, seen, strict=True):
             if what.counts:
