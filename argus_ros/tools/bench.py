@@ -298,7 +298,7 @@ def interleave(
 ) -> dict[str, list[Sample]]:
     """Samples of every runner, one of each a round."""
     for runner in runners.values():
-        for turn in range(min(WARM, rounds)):
+        for turn in range(WARM):
             runner(pictures[turn % len(pictures)])
     samples: dict[str, list[Sample]] = {name: [] for name in runners}
     for turn in range(rounds):

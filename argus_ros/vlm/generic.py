@@ -140,18 +140,21 @@ class GenericEngine:
     ) -> Iterator[tuple[int, Answer]]:
         """Answer frames one by one, each with its index. Raises TaskError and MemoryError."""
         for index, (request, picture) in enumerate(zip(requests, pixels, strict=True)):
+            watch = Stopwatch(self._device)
             self.check(request, picture)
             try:
-                yield index, self._answer(request, PIL.Image.fromarray(np.array(picture)))
+                yield index, self._answer(request, PIL.Image.fromarray(np.array(picture)), watch)
             except Exception as error:
                 if not is_full(error):
                     raise
                 raise MemoryError(f"{self.info.device} has no memory for this frame ({error})") from None
 
-    def _answer(self, request: FrameRequest, picture: PIL.Image.Image) -> Answer:
+    def _answer(self, request: FrameRequest, picture: PIL.Image.Image, watch: Stopwatch) -> Answer:
         task, answer = request.task, Answer()
-        for question in self.format.questions(task):
-            made = self._generate(request, question, picture)
+        for number, question in enumerate(self.format.questions(task)):
+            if number:
+                watch = Stopwatch(self._device)
+            made = self._generate(request, question, picture, watch)
             answer = _joined(answer, self._read(request, question, made))
             if request.deadline is not None and time.monotonic() >= request.deadline:
                 break
@@ -224,8 +227,9 @@ class GenericEngine:
         return self.words.shown(output[skip:].tolist())
 
     @torch.inference_mode()
-    def _generate(self, request: FrameRequest, question: Question, picture: PIL.Image.Image) -> _Made:
-        watch = Stopwatch(self._device)
+    def _generate(
+        self, request: FrameRequest, question: Question, picture: PIL.Image.Image, watch: Stopwatch
+    ) -> _Made:
         given = self.inputs(question, picture)
         seen = self._seen(given)
         moved = self.to_device(given)

@@ -293,3 +293,21 @@ def test_a_made_up_tokenizer_has_the_size_and_says_what_it_reads() -> None:
     assert tokenizer.convert_tokens_to_ids("<image>") == ids[-1] == 1999
     assert tokenizer.decode(ids[:-1]) == "the red cone"
     assert len(ids) < 10
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_no_round_counts_before_everything_is_warm(rounds: int) -> None:
+    """A GPU's graphs are recorded the second time that a shape is seen."""
+    order = list[str]()
+
+    def runner(name: str) -> Any:
+        def run(_: np.ndarray) -> int:
+            order.append(name)
+            return order.count(name)
+
+        return run
+
+    samples = bench.interleave({"a": runner("a"), "b": runner("b")}, [np.zeros(1)], rounds)
+    counted = [bench.WARM + 1 + turn for turn in range(rounds)]
+    assert samples == {"a": counted, "b": counted}
+    assert order[: 2 * bench.WARM] == ["a"] * bench.WARM + ["b"] * bench.WARM

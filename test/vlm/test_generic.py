@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import layouts
@@ -19,7 +20,7 @@ from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Status, Task
 from argus_ros.tools.workload import photograph
-from argus_ros.vlm import engines
+from argus_ros.vlm import engines, generic
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.formats.reading import caption_or_question
 from argus_ros.vlm.generic import GenericEngine
@@ -75,6 +76,26 @@ def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
     new = output[0] if model.config.is_encoder_decoder else output[0, inputs["input_ids"].shape[1] :]
     assert answer.text == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
     assert answer.generated_tokens > 0
+
+
+def test_the_clock_runs_while_a_picture_is_looked_at_and_converted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stock's does in measurements."""
+    engine, order = load(layouts.GENERIC["Florence-2"](root / "clock")), list[str]()
+
+    def noted(name: str, function: Callable) -> Callable:
+        def call(*arguments: object) -> object:
+            order.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(generic, "Stopwatch", noted("clock", generic.Stopwatch))
+    monkeypatch.setattr(engine, "check", noted("check", engine.check))
+    monkeypatch.setattr(PIL.Image, "fromarray", noted("conversion", PIL.Image.fromarray))
+    list(engine.stream([asked(task_of(engine, "caption"), max_new_tokens=2)], [photograph(SIZE)]))
+    assert order == ["clock", "check", "conversion"]
 
 
 def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine) -> None:
