@@ -17,11 +17,13 @@ import math
 import os
 import random
 import re
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +50,8 @@ TRIES, FIRST_WAIT = 4, 0.1
 CONNECT, LISTING = 3.0, 5.0
 #: Seconds that the first requests may take, while the server itself becomes warm.
 WARMING = 60.0
+#: Seconds after its end that a request is waited for, before its connection is broken off.
+GRACE = 1.0
 #: Most bytes of an answer that are read.
 LONGEST = 1 << 20
 #: Quality of the JPEG that a frame is sent as.
@@ -126,6 +130,8 @@ class Client:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/") or "/v1"
         self._kept = threading.local()
+        #: That of each thread, by its identity; also while http.client has given it to a response.
+        self._sockets: dict[int, socket.socket] = {}
         self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
         if key := os.environ.get(KEY, "").strip():
             if not re.fullmatch(r"[!-~]+", key):  # http.client would quote it in its error
@@ -166,6 +172,12 @@ class Client:
                 if tries >= TRIES or time.monotonic() + pause >= end:
                     raise ServerError(f"{error} (after {tries} tries)") from None
                 time.sleep(pause)
+
+    def cut(self) -> None:
+        """Break all connections off, so that threads which wait for more than a timeout can end."""
+        for connected in list(self._sockets.values()):
+            with suppress(OSError):  # it was closed already
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     # --- one request --------------------------------------------------------------------------------
 
@@ -329,16 +341,18 @@ class Client:
             except (OSError, UnicodeError) as error:  # TimeoutError, too: nobody is there
                 self._drop()
                 raise self._unreachable(error) from None
-        self._limit(connection, end)
+            self._sockets[threading.get_ident()] = connection.sock
+        self._limit(end)
         return connection, kept
 
     def _unreachable(self, error: Exception) -> _Passing:
         return _Passing(f"{self.url} cannot be reached: {type(error).__name__}: {error}")
 
-    def _limit(self, connection: http.client.HTTPConnection, end: float) -> None:
+    def _limit(self, end: float) -> None:
         left = self._left(end)
-        if connection.sock:
-            connection.sock.settimeout(left)
+        connected = self._sockets[threading.get_ident()]
+        if connected.fileno() >= 0:
+            connected.settimeout(left)
 
     def _left(self, end: float) -> float:
         left = end - time.monotonic()
@@ -349,7 +363,7 @@ class Client:
     def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
         """What has come since; empty at the end. Raises TimeoutError and _Passing."""
         try:
-            self._limit(self._kept.connection, end)
+            self._limit(end)
             return response.read1(1 << 16)
         except TimeoutError:
             raise TimeoutError(f"{self.url} did not go on in time") from None
@@ -449,11 +463,25 @@ class ServerEngine:
             self._pool.submit(self._answer, request, np.array(picture)): index
             for index, (request, picture) in enumerate(zip(requests, pixels, strict=True))
         }
+        latest = self._latest(requests) + GRACE
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, max(latest - time.monotonic(), 0.0), FIRST_COMPLETED).done
+            if not done:  # a name that is looked up for long, or a server that says a byte now and then
+                self._client.cut()
+                for future, index in running.items():
+                    future.cancel()
+                    yield index, TimeoutError(f"{self._client.url} did not answer in time")
+                return
+            for future in done:
                 index = running.pop(future)
                 error = future.exception()
                 yield index, error if isinstance(error, Exception) else future.result()
+
+    def _latest(self, requests: Sequence[FrameRequest]) -> float:
+        """When the last of them has to be over (steady clock)."""
+        rounds = math.ceil(len(requests) / self._config.server_in_flight)
+        end = time.monotonic() + rounds * self._timeout
+        return max((end if r.deadline is None else min(end, r.deadline) for r in requests), default=end)
 
     # --- one frame ----------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 ``POST /plan`` takes a list of what to do with the next chat completions, the last one from then on: ``text``
 (streamed by words, with ``probability`` where it is given), ``pause`` seconds ``after`` so many pieces,
-``status``, ``header`` and ``body`` with a ``type``, ``close`` the connection, ``hang``, ``refuse`` a field;
-with ``only``, words that have to be asked for it, and what to do ``else``. ``GET /seen`` gives the bodies
-that came since. It prints its port.
+``status``, ``header`` and ``body`` with a ``type``, ``close`` the connection, ``hang``, ``drip`` a little so
+many times in 0.1 s each, ``refuse`` a field; with ``only``, words that have to be asked for it, and what to
+do ``else``. ``GET /seen`` gives the bodies that came since. It prints its port.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
     def _complete(self, plan: dict[str, Any], body: dict[str, Any]) -> None:
         if plan.get("hang"):
             time.sleep(60)
+        for _ in range(plan.get("drip", 0)):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.1)
         if plan.get("close"):
             self.close_connection = True
         elif plan.get("refuse") in body:

@@ -293,6 +293,47 @@ def test_a_server_that_never_answers_is_left_at_the_timeout(plan: dict[str, Any]
     assert run(engine, Task("caption")).text == "a cone"
 
 
+def test_a_server_that_says_a_little_now_and_then_is_left_at_the_timeout(fault: Fault) -> None:
+    """Each part comes in time, and all of them together do not; what waited for them is free again."""
+    engine = engine_of(fault, server_timeout=1.0, server_in_flight=1)
+    fault.next({"drip": 80, "text": "late"}, {"text": "a cone"})
+    with pytest.raises(TimeoutError, match="did not answer in time"):
+        run(engine, Task("caption"))
+    assert run(engine, Task("caption")).text == "a cone"
+
+
+def test_a_name_that_is_looked_up_for_ever_is_left_at_the_timeout(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, found = engine_of(fault, server_timeout=0.2), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(10) and [])
+        failures = [error for _, error in engine.stream([request()] * 6, [photograph(SIZE)] * 6)]
+        found.set()
+    assert [type(error) for error in failures] == [TimeoutError] * 6
+
+
+def test_a_picture_may_take_longer_to_send_than_connecting_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECT", 0.2)
+    said = json.dumps({"choices": [{"message": {"content": "a cone"}, "finish_reason": "stop"}]}).encode()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def serve() -> None:
+            accepted, _ = slow.accept()
+            time.sleep(0.8)
+            with accepted, accepted.makefile("rb") as stream:
+                header = b"".join(iter(stream.readline, b"\r\n"))
+                stream.read(int(re.findall(rb"Content-Length: (\d+)", header)[0]))
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        client = server.Client(f"http://127.0.0.1:{slow.getsockname()[1]}/v1")
+        picture = "x" * (32 << 20)  # more than the system takes while nobody reads
+        assert client.ask({"picture": picture}, time.monotonic() + 20).text == "a cone"
+        thread.join()
+
+
 def test_the_deadline_cuts_an_answer_off_and_keeps_what_is_there(fault: Fault) -> None:
     engine = engine_of(fault)
     fault.next({"text": BOXES, "pause": 30.0, "after": 8})
