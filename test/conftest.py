@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so whatever they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # and nohup the end of the terminal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Models of a few thousand weights only wait for a second thread: ten times as long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
