@@ -89,11 +89,12 @@ def meters(device: torch.device, powercap: Path = POWERCAP) -> list[Meter]:
     if device.type == "cuda" and (card := Card.of(device)):
         found.append(card)
     for folder in sorted(powercap.glob("*-rapl:*")):
-        if folder.name.count(":") == 1:  # a whole package, whose parts have another colon
-            try:
+        try:
+            # What others count, the whole platform (psys) or a package's parts, would count twice.
+            if (folder / "name").read_text().startswith("package-"):
                 found.append(Package(folder))
-            except OSError:
-                continue
+        except (OSError, UnicodeDecodeError):
+            continue
     return found
 
 

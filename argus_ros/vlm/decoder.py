@@ -59,6 +59,10 @@ class Decoder:
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
         self.fused: Fused | None = None  #: runs passes of few tokens where it can
+        #: Causal passes need no mask.
+        self.maskless = spares_scores(
+            self.embedding.device, self.embedding.dtype, shape.heads != shape.kv_heads
+        )
         self._allocate(1, GRAIN)
 
     def _layer(self, weights: Weights, prefix: str) -> _Layer:
@@ -134,7 +138,7 @@ class Decoder:
         x = x.flatten(0, 1).clone()
         cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]
         mask = None
-        if start < 0:
+        if start < 0 or not self.maskless:
             future = torch.arange(reach, device=x.device) > places[..., None]
             mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
         # Where keys and values go in a layer's memory, seen as one long list: (rows * n, kv_heads).
@@ -162,6 +166,17 @@ class Decoder:
             gate, up = (h @ layer.gate_up).chunk(2, -1)
             x.addmm_(F.silu(gate) * up, layer.down)
         return F.rms_norm(x, (width,), self.norm, s.eps).view(rows, count, width)
+
+
+def spares_scores(device: torch.device, dtype: torch.dtype, grouped: bool) -> bool:
+    """Whether causal attention without a mask runs in a kernel that never holds the scores of all pairs.
+
+    Of CUDA's, that for groups of heads needs half precision and compute capability 8.0.
+    """
+    if device.type != "cuda" or not grouped:
+        return True
+    half = dtype in (torch.float16, torch.bfloat16)
+    return half and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

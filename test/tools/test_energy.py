@@ -15,19 +15,25 @@ from argus_ros.tools.main import main
 CPU = torch.device("cpu")
 
 
-def package(folder: Path, microjoules: int, most: int = 1000_000_000) -> Path:
+def package(
+    folder: Path, microjoules: int, most: int = 1000_000_000, name: str | bytes = "package-0"
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_bytes(name if isinstance(name, bytes) else f"{name}\n".encode())
     (folder / "energy_uj").write_text(f"{microjoules}\n")
     (folder / "max_energy_range_uj").write_text(f"{most}\n")
     return folder
 
 
-def test_packages_are_read_and_their_parts_are_not(tmp_path: Path) -> None:
+def test_packages_are_read_and_neither_their_parts_nor_the_platform(tmp_path: Path) -> None:
     package(tmp_path / "intel-rapl:0", 5_000_000)
-    package(tmp_path / "intel-rapl:0:0", 1_000_000)
-    package(tmp_path / "intel-rapl:1", 7_000_000)
+    package(tmp_path / "intel-rapl:0:0", 1_000_000, name="core")
+    package(tmp_path / "intel-rapl:1", 7_000_000, name="package-1")
     (package(tmp_path / "intel-rapl:2", 0) / "energy_uj").unlink()
     (package(tmp_path / "intel-rapl:3", 0) / "energy_uj").write_text("none")
+    (package(tmp_path / "intel-rapl:4", 0) / "name").unlink()
+    package(tmp_path / "intel-rapl:5", 90_000_000, name="psys")
+    package(tmp_path / "intel-rapl:6", 0, name=b"\xff")
     assert [meter.joules() for meter in energy.meters(CPU, tmp_path)] == [5.0, 7.0]
     assert energy.meters(CPU, tmp_path / "missing") == []
 

@@ -131,6 +131,43 @@ def test_prompts_are_run_without_a_mask(
     assert starts == [len(prompt.prefix)]
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "card", "grouped", "expected"),
+    [
+        ("cpu", torch.float32, (0, 0), True, True),
+        ("cuda", torch.bfloat16, (8, 0), True, True),
+        ("cuda", torch.float16, (9, 0), True, True),
+        ("cuda", torch.float32, (9, 0), True, False),
+        ("cuda", torch.float16, (7, 5), True, False),
+        ("cuda", torch.float32, (7, 5), False, True),
+    ],
+)
+def test_where_no_mask_is_needed(
+    device: str,
+    dtype: torch.dtype,
+    card: tuple[int, int],
+    grouped: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: card)
+    assert decoders.spares_scores(torch.device(device), dtype, grouped) == expected
+
+
+@torch.inference_mode()
+def test_with_a_mask_where_there_is_no_kernel_without(
+    grouped: NativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, ids, places = grouped.decoder, torch.arange(20, 60)[None], torch.arange(40)[None]
+    decoder.reserve(1, 64)
+    expected = decoder(decoder.embed(ids), places, 40, start=0)
+    monkeypatch.setattr(decoder, "maskless", False)
+    monkeypatch.delattr(decoders, "attend_all")
+    torch.testing.assert_close(
+        decoder(decoder.embed(ids), places, 40, start=0), expected, atol=1e-5, rtol=1e-5
+    )
+
+
 @torch.inference_mode()
 def test_rows_are_sequences_of_their_own(grouped: NativeModel) -> None:
     """Of different lengths, in one pass, filled up behind their ends; and with places to spare."""
