@@ -18,7 +18,7 @@ from rclpy.time import Time
 from argus_ros.core.clock import JUMP
 from argus_ros.core.pose import transform
 from argus_ros.ros.conversions import stamp_ns
-from argus_ros.ros.intake import Intake
+from argus_ros.ros.intake import Intake, mismatch
 
 try:
     import tf2_py
@@ -54,12 +54,19 @@ class Frames:
                 self._add(message, static)
 
             resolved = node.resolve_topic_name(topic)
-            return Intake(node, name, TFMessage, resolved, qos, add, lambda event: None, overrides=overrides)
+
+            def incompatible(event: Any) -> None:
+                node.get_logger().error(mismatch(resolved, event))
+
+            return Intake(node, name, TFMessage, resolved, qos, add, incompatible, overrides=overrides)
 
         with ExitStack() as intakes:
-            intakes.callback(take("tf", "/tf", QoSProfile(depth=100), False).stop)
-            intakes.callback(take("tf_static", "/tf_static", kept, True).stop)
+            moving = take("tf", "/tf", QoSProfile(depth=100), False)
+            intakes.callback(moving.stop)
+            fixed = take("tf_static", "/tf_static", kept, True)
+            intakes.callback(fixed.stop)
             self._intakes = intakes.pop_all()
+        self._taken = moving, fixed
 
     def lookup(
         self, target: str, source: str, stamp: int, until: float, stopped: Callable[[], bool]
@@ -79,7 +86,8 @@ class Frames:
                     left = until - time.monotonic()
                     if left <= 0 or stopped() or not self._news.wait(left):
                         what = f"no transform from {source!r} to {target!r} at the image's stamp: {error}"
-                        raise FramesError(what) from None
+                        why = filter(None, (intake.mismatch() for intake in self._taken))
+                        raise FramesError("; ".join((what, *why))) from None
         moved, turned = found.transform.translation, found.transform.rotation
         try:
             return transform((moved.x, moved.y, moved.z), (turned.x, turned.y, turned.z, turned.w))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import rclpy
@@ -12,7 +13,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import QoSCompatibility, QoSPolicyKind, QoSProfile, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
@@ -22,6 +23,15 @@ COMPLAINT_INTERVAL = 5.0
 
 class IntakeError(ValueError):
     """A topic that cannot be subscribed to, and why."""
+
+
+def mismatch(topic: str, event: Any) -> str:
+    """What is wrong and what to do, where a publisher's QoS does not fit; ``topic`` in full."""
+    policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+    return (
+        f"a publisher on {topic} offers a QoS that does not fit, by its {policy}: change the publisher's, or "
+        f"set qos_overrides.{topic}.subscription.{policy}"
+    )
 
 
 class _Executor(SingleThreadedExecutor):
@@ -68,6 +78,13 @@ class Intake:
         overrides: Sequence[Parameter] = (),
     ) -> None:
         self._logger = node.get_logger()
+        qos = copy(qos)  # rclpy writes overrides into it
+        self._mismatch = ""
+
+        def incompatible(event: Any) -> None:
+            self._mismatch = mismatch(topic, event)
+            on_incompatible(event)
+
         self._node = rclpy.create_node(
             f"_{node.get_name()}_{name}",
             context=node.context,
@@ -79,7 +96,7 @@ class Intake:
         )
         try:
             events = SubscriptionEventCallbacks(
-                incompatible_qos=on_incompatible,
+                incompatible_qos=incompatible,
                 message_lost=lambda event: on_lost(event.total_count_change),
             )
             options = QoSOverridingOptions.with_default_policies()
@@ -112,6 +129,12 @@ class Intake:
         """Whether its QoS is good enough for the subscription's."""
         found, _ = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
         return found != QoSCompatibility.ERROR
+
+    def mismatch(self) -> str:
+        """What is wrong and what to do, while there is a publisher whose QoS does not fit; else empty."""
+        if not self._mismatch or all(map(self.fits, self.publishers(self._topic))):
+            return ""
+        return self._mismatch
 
     def stop(self) -> None:
         """Return when no callback runs any more."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSPolicyKind, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
@@ -30,7 +30,7 @@ from argus_ros.core.space import DepthError, Place, locate
 from argus_ros.msg import DetectionArray
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.frames import Frames, FramesError
-from argus_ros.ros.intake import Intake
+from argus_ros.ros.intake import Intake, mismatch
 from argus_ros.ros.parameters import CameraSettings
 
 #: Answers that may wait to be placed; more are placed without what they wait for.
@@ -98,18 +98,18 @@ class Locator:
         self._info_topic = node.resolve_topic_name(wanted.camera_info_topic)
         self._depths: Recent[tuple[Header, Image]] = Recent(wanted.slop, 0.0, MOST_BYTES)
         self.expect(settings.policy.deadline)
-        self._mismatch = ""
         self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with when each is to be placed
         self._stopped = False
         self._news = threading.Condition()
         self._overrides = overrides
         with ExitStack() as intakes:
-            intakes.callback(self._take(node, "info", CameraInfo, self._info_topic, self._receive_info).stop)
+            self._info_intake = self._take(node, "info", CameraInfo, self._info_topic, self._receive_info)
+            intakes.callback(self._info_intake.stop)
             if self._depth_topic:
                 compressed = self._depth_topic.endswith("/compressedDepth")
                 kind = CompressedImage if compressed else ImageMessage
-                depth = self._take(node, "depth", kind, self._depth_topic, self._receive_depth)
-                intakes.callback(depth.stop)
+                self._depth_intake = self._take(node, "depth", kind, self._depth_topic, self._receive_depth)
+                intakes.callback(self._depth_intake.stop)
             self._intakes = intakes.pop_all()
         self._thread = threading.Thread(target=self._run, name=f"locator {settings.name}", daemon=True)
         self._thread.start()
@@ -142,8 +142,8 @@ class Locator:
         self._depths.close()
         if self._aims.frames:
             self._aims.frames.wake()
-        self._intakes.close()
         self._thread.join()
+        self._intakes.close()
 
     # --- what comes -----------------------------------------------------------------------------
 
@@ -151,9 +151,7 @@ class Locator:
         self, node: LifecycleNode, what: str, kind: type, topic: str, receive: Callable[[Any], None]
     ) -> Intake:
         def incompatible(event: Any) -> None:
-            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-            self._mismatch = f"a publisher on {topic} offers a QoS that does not fit, by its {policy}"
-            self._log.error(f"camera {self._name}: {self._mismatch}")
+            self._log.error(f"camera {self._name}: {mismatch(topic, event)}")
 
         name = f"{what}_of_{self._name}"
         qos = qos_profile_sensor_data
@@ -210,7 +208,7 @@ class Locator:
         """Raises LensError."""
         info = self._info
         if info is None:
-            raise LensError(self._mismatch or f"no camera_info has come on {self._info_topic}")
+            raise LensError(self._info_intake.mismatch() or f"no camera_info has come on {self._info_topic}")
         roi = info.roi
         numbers = (info.width, info.height, info.binning_x, info.binning_y, info.distortion_model)
         numbers += (roi.x_offset, roi.y_offset, roi.width, roi.height, *info.k, *info.d, *info.p, *size)
@@ -225,7 +223,7 @@ class Locator:
         match = self._depths.nearest(stamp_ns(header), until)
         if match is None:
             came = "its newest are too far off in time" if len(self._depths) else "nothing has come on it"
-            reason = self._mismatch or came
+            reason = self._depth_intake.mismatch() or came
             return None, math.nan, f"no depth on {self._depth_topic} within {self._depths.slop:g} s: {reason}"
         depth_header, image = match.item
         if depth_header.frame_id != header.frame_id:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +23,7 @@ from std_msgs.msg import Header
 from argus_ros.core.frame import CameraPolicy
 from argus_ros.core.image import Region
 from argus_ros.ros.camera import Camera
-from argus_ros.ros.frames import Frames
+from argus_ros.ros.frames import Frames, FramesError
 from argus_ros.ros.intake import IntakeError
 from argus_ros.ros.locator import Aims, Locator, Placed
 from argus_ros.ros.parameters import CameraSettings, PositionSettings
@@ -46,6 +47,17 @@ def node(alone: None) -> Iterator[Any]:
     node = rclpy.create_node("argus", context=context)
     yield node
     node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def driver(alone: None) -> Iterator[Any]:
+    """As in another process: of one's own, DDS does not tell that a QoS does not fit."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    driver = rclpy.create_node("driver", context=context)
+    yield driver
+    driver.destroy_node()
     rclpy.shutdown(context=context)
 
 
@@ -111,6 +123,50 @@ def test_depth_is_kept_for_as_long_as_the_deadline_is_now(node: Any) -> None:
             break
     assert offset(1) == 0.0
     camera.deactivate()
+
+
+def test_a_qos_that_does_not_fit_is_the_reason_until_its_publisher_is_gone(node: Any, driver: Any) -> None:
+    placed: queue.Queue[Placed] = queue.Queue()
+    overrides = override("/front/depth", "reliable") + override("/front/camera_info", "reliable")
+    locator = Locator(node, WITH_DEPTH, Aims(), placed.put, overrides)
+
+    def until(trouble: str, publish: Callable[[], Any] = lambda: None) -> None:
+        for _ in range(int(PATIENCE)):
+            publish()
+            locator.offer(answer())
+            heard = placed.get(timeout=PATIENCE).depth_trouble
+            if trouble in heard:
+                return
+            time.sleep(0.1)
+        raise AssertionError(heard)
+
+    wrong = driver.create_publisher(CameraInfo, "/front/camera_info", qos_profile_sensor_data)
+    until("set qos_overrides./front/camera_info.subscription.reliability")
+    driver.destroy_publisher(wrong)
+    until("no camera_info has come on /front/camera_info")
+    fitting = driver.create_publisher(CameraInfo, "/front/camera_info", 1)
+    until("within 0.05 s: nothing has come on it", lambda: fitting.publish(LENS))
+    driver.create_publisher(Image, "/front/depth", qos_profile_sensor_data)
+    until("set qos_overrides./front/depth.subscription.reliability")
+    locator.stop()
+
+
+@WITHOUT_TF
+def test_a_qos_of_tf_that_does_not_fit_is_in_the_reason(node: Any, driver: Any) -> None:
+    from tf2_msgs.msg import TFMessage
+
+    frames = Frames(node)
+    driver.create_publisher(TFMessage, "/tf_static", 1)  # volatile: whoever comes later would hear nothing
+    said = ""
+    for _ in range(int(PATIENCE)):
+        with pytest.raises(FramesError) as caught:
+            frames.lookup("odom", "front", 0, time.monotonic() + 0.1, lambda: False)
+        said = str(caught.value)
+        if "qos_overrides" in said:
+            break
+    assert "no transform from 'front' to 'odom'" in said
+    assert "set qos_overrides./tf_static.subscription.durability" in said
+    frames.stop()
 
 
 @WITHOUT_TF
