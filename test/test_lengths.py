@@ -29,7 +29,7 @@ LONGER = {
     "vlm/generic.py": 520,
     "vlm/kernels.py:qkv": 65,  # a kernel is one function
     "vlm/kernels.py:choose": 65,
-    "vlm/server.py": 600,
+    "vlm/server.py": 640,
 }
 
 
