@@ -52,7 +52,7 @@ def node(alone: None) -> Iterator[Any]:
 
 @pytest.fixture
 def driver(alone: None) -> Iterator[Any]:
-    """As in another process: of one's own, DDS does not tell that a QoS does not fit."""
+    """A node in a context of its own, as in another process."""
     context = rclpy.Context()
     rclpy.init(context=context)
     driver = rclpy.create_node("driver", context=context)
