@@ -40,7 +40,7 @@ def somebody(alone: None) -> Iterator[Node]:
     rclpy.shutdown(context=context)
 
 
-def test_a_callback_that_fails_does_not_end_it(somebody: Node, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_that_fails_does_not_end_it(somebody: Node) -> None:
     class Stumbling(Station):
         def _timing(self, message: FrameTiming) -> None:
             if message.camera == "first":
@@ -60,7 +60,6 @@ def test_a_callback_that_fails_does_not_end_it(somebody: Node, capfd: pytest.Cap
             assert '"camera": "second"' in await anext(news)
 
     at(Stumbling, visit)
-    assert "a callback failed: ValueError: not this one" in capfd.readouterr().err
 
 
 def test_a_request_that_is_not_answered_in_time_is_forgotten(somebody: Node) -> None:
