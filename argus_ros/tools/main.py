@@ -10,7 +10,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 

@@ -58,8 +58,7 @@ class FeatureTeacher(nn.Module):
                     self._names[name] = f"constant{len(self._names)}"
                     value = torch.from_numpy(onnx.numpy_helper.to_array(values[name]).copy())
                     self.register_buffer(self._names[name], value, persistent=False)
-        with torch.no_grad():
-            self.channels = self(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 2).shape[-1]
+        self.channels = self(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 2).shape[-1]
 
     @torch.no_grad()
     def forward(self, images: Tensor, grid: int) -> Tensor:
@@ -124,9 +123,11 @@ def _pad(o: dict[str, Any], x: Tensor, pads: Tensor, value: Tensor | None = None
 def _slice(
     o: dict[str, Any], x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor | None = None
 ) -> Tensor:
-    for start, end, axis in zip(starts.tolist(), ends.tolist(), axes.tolist(), strict=True):
-        x = x.narrow(axis, start, min(end, x.shape[axis]) - start)
-    return x
+    part = [slice(None)] * x.ndim
+    by = steps.tolist() if steps is not None else [1] * len(axes)
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), by, strict=True):
+        part[axis] = slice(start, end, step)
+    return x[tuple(part)]
 
 
 def _resize(o: dict[str, Any], x: Tensor, roi: Tensor | None, scales: Tensor) -> Tensor:

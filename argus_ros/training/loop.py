@@ -221,7 +221,7 @@ def train(
         log.warning("%d annotations are left out, the first: %s", len(left_out), left_out[0])
     plan.out.mkdir(parents=True, exist_ok=True)
     if processes == 1:
-        _work(0, 1, plan, report, measure)
+        _work(0, 1, lesson, report, measure)
     else:
         store = plan.out.resolve() / f".store-{os.getpid()}"  # in a file:// address a relative path is a host
         queue = mp.get_context("spawn").SimpleQueue()
@@ -260,7 +260,7 @@ def _join(
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     try:
-        _work(rank, world, plan, queue.put, measure)
+        _work(rank, world, Lesson(plan), queue.put, measure)
     except Diverged as error:
         queue.put(error)
         threading.Event().wait()  # for the parent, which ends all: the others wait for gradients
@@ -271,7 +271,7 @@ class Lesson:
     """What a plan teaches, and the model it begins with."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self.plan = plan
         known = checkpoints.read(plan.base).vocabulary if plan.base else None
         bins = plan.bins or (known.bins if known else 128)
         if not 2 <= bins <= 1000:
@@ -294,7 +294,7 @@ class Lesson:
             self.vocabulary = joined(seen, self.vocabulary) if plan.scenes else seen
 
     def start(self) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
-        plan, vocabulary = self._plan, self.vocabulary
+        plan, vocabulary = self.plan, self.vocabulary
         if plan.base:
             return grow(plan.base, vocabulary, plan.tile, plan.seed, plan.vision_layers)
         tokenizer = blank.make_tokenizer(vocabulary)
@@ -306,7 +306,7 @@ class Lesson:
         return blank.make_model(blank.make_config(shape, vocabulary, tokenizer), plan.seed), tokenizer
 
     def source(self, make: Examples, tile: int) -> Source:
-        plan = self._plan
+        plan = self.plan
         sources: list[tuple[float, Source]] = [
             (
                 files.weight,
@@ -324,11 +324,12 @@ class Lesson:
 def _work(
     rank: int,
     world: int,
-    plan: Plan,
+    lesson: Lesson,
     report: Callable[[dict[str, float]], None],
     measure: Callable[[Path], float] | None,
 ) -> None:
     """One process's part of the training."""
+    plan = lesson.plan
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state_file = plan.out / "state.pt"
     state = torch.load(state_file, map_location="cpu", weights_only=True) if state_file.exists() else None
@@ -336,7 +337,6 @@ def _work(
     workers = max(len(os.sched_getaffinity(0)) - 1, 1) if device.type == "cuda" else 0
     if workers:
         cv2.setNumThreads(1)  # a forked process hangs in OpenCV where this one has used its threads
-    lesson = Lesson(plan)
     vocabulary = lesson.vocabulary
     model, tokenizer = lesson.start()
     shape = model.config.vision_config
