@@ -10,6 +10,7 @@ import numpy as np
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.types import Answer
+from argus_ros.vlm.prompts import TaskError
 
 
 class Served(Protocol):
@@ -33,6 +34,15 @@ class Served(Protocol):
 
         What it raises holds for all frames that are left. TaskError: the request is at fault.
         """
+
+
+def check_whole(request: FrameRequest, pixels: np.ndarray) -> None:
+    """Raise TaskError where pixels are not the request's whole frame, as engines without tiles take it."""
+    width, height = request.frame
+    if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8 or min(request.frame) < 1:
+        raise TaskError(f"pixels are {pixels.shape} {pixels.dtype}; this model takes whole frames, uint8 RGB")
+    if request.width < 1 or request.height < 1:
+        raise TaskError(f"the picture is {request.width}x{request.height} pixels")
 
 
 def load(config: EngineConfig) -> Served:

@@ -40,6 +40,7 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, StageTimes, Status, Task
 from argus_ros.vlm import answers, chat, formats, prompts
+from argus_ros.vlm.engines import check_whole
 from argus_ros.vlm.formats.reading import Constraint, Question, Sizes
 from argus_ros.vlm.generation import FLOOR, Stopwatch
 from argus_ros.vlm.machine import device_of, dtype_of, is_full
@@ -125,13 +126,7 @@ class GenericEngine:
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
         """Raise TaskError for a request that cannot be run."""
-        width, height = request.frame
-        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8 or min(request.frame) < 1:
-            raise TaskError(
-                f"pixels are {pixels.shape} {pixels.dtype}; this model takes whole frames, uint8 RGB"
-            )
-        if request.width < 1 or request.height < 1:
-            raise TaskError(f"the picture is {request.width}x{request.height} pixels")
+        check_whole(request, pixels)
         prompts.check(request.task, self.checkpoint)
         self.words.check(request.task)
 

@@ -36,6 +36,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.section import MALFORMED, CheckpointError
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, StageTimes, Status, Task
 from argus_ros.vlm import answers, formats, prompts
+from argus_ros.vlm.engines import check_whole
 from argus_ros.vlm.formats.reading import Question, Sizes
 from argus_ros.vlm.prompts import TaskError
 
@@ -440,13 +441,7 @@ class ServerEngine:
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
         """Raise TaskError for a request that cannot be run."""
-        width, height = request.frame
-        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8 or min(request.frame) < 1:
-            raise TaskError(
-                f"pixels are {pixels.shape} {pixels.dtype}; this model takes whole frames, uint8 RGB"
-            )
-        if request.width < 1 or request.height < 1:
-            raise TaskError(f"the picture is {request.width}x{request.height} pixels")
+        check_whole(request, pixels)
         prompts.check(request.task, self.checkpoint)
         for words in (request.task.prompt, *request.task.classes):
             if found := CONTROL.search(words):
