@@ -30,6 +30,7 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, qos_profile_sensor_data
@@ -162,6 +163,17 @@ class Ros:
             process.end()
             print(f"--- {process.name}: exit {process.wait()}, output in {process.log}")
             print(process.output[-4000:])
+
+
+@contextmanager
+def bare_node(name: str) -> Iterator[Node]:
+    """A node in a context of its own, as in another process."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node(name, context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @contextmanager

@@ -448,14 +448,10 @@ def full_disk(site: Site) -> Iterator[None]:
 @fault("node", "outputs", "another node is named /argus as well")
 def namesake(site: Site) -> Iterator[None]:
     """another node takes its name"""
-    import rclpy
+    from robot import bare_node
 
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    twin = rclpy.create_node("argus", context=context)
-    yield
-    twin.destroy_node()
-    rclpy.shutdown(context=context)
+    with bare_node("argus"):
+        yield
 
 
 @fault("node", quick=True)

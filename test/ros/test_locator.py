@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-import rclpy
 from argus_ros.msg import DetectionArray
 from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
+from robot import bare_node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -42,23 +42,14 @@ LENS = CameraInfo(
 
 @pytest.fixture
 def node(alone: None) -> Iterator[Any]:
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("argus", context=context)
-    yield node
-    node.destroy_node()
-    rclpy.shutdown(context=context)
+    with bare_node("argus") as node:
+        yield node
 
 
 @pytest.fixture
 def driver(alone: None) -> Iterator[Any]:
-    """A node in a context of its own, as in another process."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    driver = rclpy.create_node("driver", context=context)
-    yield driver
-    driver.destroy_node()
-    rclpy.shutdown(context=context)
+    with bare_node("driver") as driver:
+        yield driver
 
 
 def override(topic: str, reliability: str) -> list[Parameter]:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import rclpy
 from argus_ros.msg import FrameTiming
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
+from robot import bare_node
 
 from argus_ros.ros.watch import Gate, Station
 
@@ -32,12 +32,8 @@ def at(kind: type[Station], visit: Callable[[Any], Awaitable[None]]) -> None:
 
 @pytest.fixture
 def somebody(alone: None) -> Iterator[Node]:
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("somebody", context=context)
-    yield node
-    node.destroy_node()
-    rclpy.shutdown(context=context)
+    with bare_node("somebody") as node:
+        yield node
 
 
 def test_a_callback_that_fails_does_not_end_it(somebody: Node) -> None:
