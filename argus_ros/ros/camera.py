@@ -297,7 +297,7 @@ class Camera:
         if wanted != "auto" and wanted not in {_NAMES.get(kind) for kind in published}:
             kinds = ", ".join(sorted(published))
             return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
-        unheard = all(map(_nameless, self.publishers(self.source)))
+        unheard = all(map(nameless, self.publishers(self.source)))
         if unheard and (users := fastdds.other_users(self._node.context.get_domain_id())):
             return (
                 f"a process of user {' and '.join(users)} is in this ROS domain, and Fast DDS's shared "
@@ -316,13 +316,13 @@ def _given_by(parameter: str) -> Iterator[None]:
         raise ParameterError(f"{parameter}: {reason_of(error)}") from None
 
 
-def _nameless(publisher: TopicEndpointInfo) -> bool:
-    """Whether nothing was heard from its node but that the publisher is there."""
+def nameless(publisher: TopicEndpointInfo) -> bool:
+    """Whether discovery has reported the publisher and not yet its node."""
     return "UNKNOWN" in publisher.node_name
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
     """Full name of the node that publishes; discovery may report it late or not at all."""
-    if _nameless(publisher):
+    if nameless(publisher):
         return "a node that does not say its name"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
