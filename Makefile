@@ -36,10 +36,11 @@ help: # what there is (make alone prints this)
 demo: setup # play a camera bag through the node on real ROS 2 topics
 	ARGUS_DEMO_BEGAN=$(BEGAN) $(VENV)/bin/argus demo $(if $(BAG),--bag "$(BAG)") $(if $(filter-out 1,$(CAMERAS)),--cameras $(CAMERAS)) $(ARGS)
 
-# Tests of one process share the cores; those of several processes have them all, one test at a time.
+# Tests of one process share the cores; those of several processes have them all, one test at a time. These
+# depend on discovery over a network, so a failed one has a second try, as in colcon test --retest-until-pass.
 test: setup # all tests
 	$(PARALLEL) -m "not system" $(ARGS) $(EVEN_NONE)
-	$(RUN) pytest -m system $(ARGS) $(EVEN_NONE)
+	$(RUN) pytest -m system --reruns 1 $(ARGS) $(EVEN_NONE)
 
 check: setup # ruff, mypy, spelling and the quick tests of one process
 	$(RUN) ruff check
