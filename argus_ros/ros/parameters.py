@@ -108,67 +108,67 @@ NODE = (
     Spec(
         "model",
         checkpoint.DEFAULT,
-        "A checkpoint: the name of a shipped one, or the path of a folder in transformers' format; with "
-        "backend openai the address of a server, http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL.",
+        "A checkpoint: the name of a shipped one, the path of a folder in transformers' format, or a hub id. "
+        "With backend openai: the address of a server, http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL.",
         Change.CONFIGURE,
     ),
     Spec(
         "backend",
         "native",
-        "What runs the model: native (fast); transformers: any of its models that take pictures and text; "
-        "openai: a server.",
+        "What runs the model. native: this package (fast); transformers: any model of that library for "
+        "images and text; openai: an OpenAI-compatible server.",
         Change.CONFIGURE,
         choices=("native", "transformers", "openai"),
     ),
     Spec(
         "allow_download",
         False,
-        "Fetch a checkpoint that is not here from the hub, where model is ORG/NAME@COMMIT, the whole commit.",
+        "Download a missing checkpoint from the hub. model is then ORG/NAME@COMMIT with the full commit.",
         Change.CONFIGURE,
     ),
     Spec(
         "answer_format",
         "auto",
-        "How an open model writes boxes; auto: as its architecture has it.",
+        "The format in which an open model writes boxes. auto: by its architecture.",
         Change.CONFIGURE,
         choices=("auto", *checkpoint.FORMATS),
     ),
     Spec(
         "device",
         "auto",
-        "auto (a GPU where there is one), cpu, cuda, cuda:1 ...",
+        "auto (a GPU if there is one), cpu, cuda, cuda:1 ...",
         Change.CONFIGURE,
     ),
     Spec(
         "dtype",
         "auto",
-        "Precision of the model: auto is bfloat16 on a GPU that has it, else float32.",
+        "Precision of the model. auto: bfloat16 on a GPU that supports it, else float32.",
         Change.CONFIGURE,
         choices=("auto", "float32", "bfloat16", "float16"),
     ),
     Spec(
         "preset",
         "realtime",
-        "Which latency recipes are on: stock (none), paper, realtime or edge, and changes to it, as in "
-        "realtime+still_gate-overlap.",
+        "Which latency recipes are on: stock (none), paper, realtime or edge. Add or remove recipes by name, "
+        "for example realtime+still_gate-overlap.",
         Change.CONFIGURE,
     ),
     Spec(
         "server_timeout",
         8.0,
-        "Most seconds of a request to a server, with all its tries; the camera's deadline may end it sooner.",
+        "Longest time [s] of a request to a server, with retries. The camera's deadline may end it sooner.",
         Change.CONFIGURE,
         (0.1, 600.0),
     ),
-    Spec("server_in_flight", 4, "Most requests to a server at a time.", Change.CONFIGURE, (1, 64)),
+    Spec("server_in_flight", 4, "Most concurrent requests to a server.", Change.CONFIGURE, (1, 64)),
     Spec(
         "server_pixels",
         1_000_000,
-        "Most pixels of an image that is sent to a server; larger ones are scaled down.",
+        "Largest number of pixels of an image that is sent to a server. Larger images are scaled down.",
         Change.CONFIGURE,
         (4096, 100_000_000),
     ),
-    Spec("threads", 0, "CPU threads of the engine; 0: all cores but one.", Change.CONFIGURE, (0, 256)),
+    Spec("threads", 0, "CPU threads of the engine. 0: all cores but one.", Change.CONFIGURE, (0, 256)),
     Spec(
         "task",
         "detect",
@@ -178,81 +178,81 @@ NODE = (
     Spec(
         "classes",
         ("",),
-        "What task detect looks for; [''] is everything that the model knows.",
+        "The classes that task detect looks for. ['']: every class of the model.",
     ),
-    Spec("prompt", "", "The phrase of task ground, the question of task ask."),
-    Spec("score_threshold", 0.3, "Detections that score less are not published.", range=(0.0, 1.0)),
+    Spec("prompt", "", "The phrase for task ground, or the question for task ask."),
+    Spec("score_threshold", 0.3, "Detections with a lower score are not published.", range=(0.0, 1.0)),
     Spec(
         "tracking",
         False,
-        "Give each object a track_id that it keeps from frame to frame; needs norfair-enough.",
+        "Give each object a track_id that it keeps from frame to frame. Needs norfair-enough.",
         Change.CONFIGURE,
     ),
     Spec(
         "publish_late",
         False,
-        "Publish answers older than their camera's deadline, marked LATE, instead of withholding them.",
+        "Publish answers that are older than their camera's deadline with status LATE. false: withhold them.",
     ),
     Spec(
         "max_clock_skew",
         5.0,
-        "Stamps further than this from the node's clock [s] are not believed: ages then count from arrival.",
+        "If a stamp differs by more than this [s] from the node's clock, ages count from the arrival.",
         Change.CONFIGURE,
         (0.0, 3600.0),
     ),
     Spec(
         "engine_hang_seconds",
         10.0,
-        "An inference that takes longer than this [s], and than 20 times what is predicted, counts as hung: "
-        "the engine is restarted.",
+        "An inference that takes longer than this [s] and longer than 20 times its prediction counts as "
+        "hung: the node restarts the engine.",
         Change.CONFIGURE,
         (0.1, 3600.0),
     ),
     Spec(
         "spare_engine",
         False,
-        "Keep a second process with the model loaded, which takes over at once where the engine's is lost. "
-        "It takes as much memory again, and is not started where that is not there.",
+        "Keep a second process with the model loaded, which takes over at once if the engine's process is "
+        "lost. It needs the same memory again, and is not started if that memory is not available.",
         Change.CONFIGURE,
     ),
     Spec(
         "target_frame",
         "",
-        "The frame that positions are given in, by TF at the image's stamp; empty: that of the image.",
+        "The frame of positions, transformed by TF at the image's stamp. Empty: the frame of the image.",
         Change.CONFIGURE,
     ),
     Spec(
         "ground_frame",
         "",
-        "A frame of TF whose plane z = 0 is the ground: what has no depth is placed where the lower edge of "
-        "its box meets it; empty: it is not.",
+        "A TF frame whose plane z = 0 is the ground. An object without depth is placed where the lower "
+        "edge of its box meets this plane. Empty: it gets no position.",
         Change.CONFIGURE,
     ),
     Spec(
         "position_wait",
         0.1,
-        "Most seconds that a position waits for its depth and for TF. The detections themselves never wait.",
+        "Longest time [s] that a position waits for its depth and for TF. The detections never wait.",
         Change.CONFIGURE,
         (0.0, 10.0),
     ),
     Spec(
         "metrics_port",
         0,
-        "TCP port on which Prometheus finds the figures of ~/timing, at /metrics; 0: none. Needs "
-        "prometheus-client.",
+        "TCP port on which the node serves the figures of ~/timing to Prometheus, at /metrics. 0: none. "
+        "Needs prometheus-client.",
         Change.CONFIGURE,
         (0, 65535),
     ),
     Spec(
         "metrics_address",
         "127.0.0.1",
-        "The address of this machine that metrics_port is opened on; whoever can reach it can read them.",
+        "The local address on which metrics_port is opened. Everybody who can reach it can read the metrics.",
         Change.CONFIGURE,
     ),
     Spec(
         "cameras",
         ("front",),
-        "Names of the cameras; each has parameters camera.NAME.* of its own.",
+        "Names of the cameras. Each has its own parameters camera.NAME.*.",
     ),
 )
 
@@ -268,59 +268,70 @@ CAMERA = (
     Spec(
         "transport",
         "auto",
-        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage, on the topic itself or on "
-        "TOPIC/compressed; auto: whichever comes, raw first.",
+        "raw: sensor_msgs/Image. compressed: sensor_msgs/CompressedImage, on the topic itself or on "
+        "TOPIC/compressed. auto: the one that is published, raw first.",
         choices=("auto", "raw", "compressed"),
     ),
     Spec(
         "reliability",
         "best_effort",
-        "QoS of the subscription; best_effort receives from every publisher.",
+        "QoS of the subscription. best_effort receives from every publisher.",
         choices=("best_effort", "reliable"),
     ),
-    Spec("deadline", 0.5, "Most seconds of age (publication minus header.stamp).", range=(0.001, 600.0)),
-    Spec("weight", 1.0, "Share of the engine under overload, relative to the others.", range=(0.01, 100.0)),
-    Spec("rate_cap", 0.0, "Most images per second to look at; 0 is all.", range=(0.0, 1000.0)),
+    Spec(
+        "deadline",
+        0.5,
+        "Largest age [s] of an answer: publication minus header.stamp.",
+        range=(0.001, 600.0),
+    ),
+    Spec(
+        "weight",
+        1.0,
+        "Share of the engine under overload, relative to others.",
+        range=(0.01, 100.0),
+    ),
+    Spec("rate_cap", 0.0, "Largest number of images per second to process. 0: all.", range=(0.0, 1000.0)),
     Spec(
         "region",
         (0, 0, 0, 0),
-        "Region of interest: x, y, width, height in pixels; a width or height of 0 reaches to the edge.",
+        "Region of interest: x, y, width, height in pixels. A width or height of 0 reaches to the edge.",
     ),
     Spec(
         "mono16",
         "stretch",
-        "What becomes black and white in a picture of one 16-bit channel (mono16, 16UC1): stretch: its least "
-        "and greatest value; full: 0 and the most that the sensor's depth holds; or [low, high].",
+        "The values that become black and white in an image of one 16-bit channel (mono16, 16UC1). stretch: "
+        "the least and the greatest value of each image; full: 0 and the largest value of the bit depth; or "
+        "[low, high].",
     ),
     Spec(
         "decode_budget",
         32.0,
-        "Most that decoding a compressed image may take, in megapixels of a baseline JPEG (32 take about "
-        "0.3 s); each further scan of a progressive one counts a quarter, a PNG once per byte of a pixel.",
+        "Largest cost of decoding a compressed image, in megapixels of a baseline JPEG (32 take about "
+        "0.3 s). Each further scan of a progressive JPEG counts a quarter, a PNG once per byte of a pixel.",
         range=(0.1, 10000.0),
     ),
     Spec(
         "depth_topic",
         "",
-        "Depth registered to the camera's images, raw or TOPIC/compressedDepth, for positions in space; "
-        "empty: none.",
+        "Depth that is registered to the camera's images, raw or TOPIC/compressedDepth, for positions in "
+        "space. Empty: none.",
     ),
     Spec(
         "camera_info_topic",
         "",
-        "The camera's sensor_msgs/CameraInfo, for directions and positions in space; empty: none.",
+        "The camera's sensor_msgs/CameraInfo, for directions and positions in space. Empty: none.",
     ),
     Spec(
         "depth_slop",
         0.05,
-        "Most seconds between the stamps of an image and of its depth.",
+        "Largest difference [s] between the stamps of an image and of its depth.",
         range=(0.0, 10.0),
     ),
     Spec(
         "rectified",
         "auto",
-        "Whether the images are without distortion, so that P of the camera_info counts and not K and D; "
-        "auto: where the last part of the topic's name, remapped, has the word 'rect' in it (image_rect, "
+        "Whether the images are rectified, so that the node uses P of the camera_info and not K and D. auto: "
+        "yes if the last part of the remapped topic name has the word 'rect' in it (image_rect, "
         "image_rect_color).",
         choices=("auto", "yes", "no"),
     ),
