@@ -1,6 +1,6 @@
 """Write the figures of bench/results/ into docs/recipes.md: `python3 bench/tables.py`.
 
-The tables go between the marks of that page, and each recipe's gain into its paragraph ``Measured:``.
+The tables go between the marks of that page, and each recipe's gains into its list ``Measured:``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "bench" / "results"
 LINK = "../bench/results/"
 #: Of arXiv 2603.16987, vLLM on one H100, ms: to the first token before and after, and a token after.
 PAPER = {"smolvlm-256m": (344.7, 22.8, 1000 / 533.3), "internvl3-2b": (124.0, 57.7, 1000 / 292.7)}
-NOT_YET = "not on a machine at hand so far."
+NOT_YET = "not yet: no such machine was available."
 
 Results = dict[str, dict[str, Any]]  #: by the name of the file
 
@@ -61,8 +61,9 @@ def with_gain(section: str, results: Results) -> str:
     if not title:
         return section
     said = [sentence for source in SOURCES for sentence in source(title[1], results)]
-    text = textwrap.fill(f"Measured: {'; '.join(said) + '.' if said else NOT_YET}", 140)
-    return re.sub(r"^Measured: .*?(?=\n\n|\Z)", lambda _: text.rstrip(), section, flags=re.M | re.S)
+    items = [textwrap.fill(f"- {sentence}", 128, subsequent_indent="  ") for sentence in said]
+    text = "Measured:\n\n" + "\n".join(items) if items else f"Measured: {NOT_YET}"
+    return re.sub(r"^Measured:.*?(?=\n\n(?!- )|\n*\Z)", lambda _: text, section, flags=re.M | re.S)
 
 
 # --- tables -----------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def table(name: str, result: dict[str, Any]) -> str:
     heads = ["preprocess ms", "TTFT ms", "ms per token", "total ms"][: len(keys)]
     metric = "total" if full else "preprocess"
     versions = result["versions"]
-    about = f"{result['tokens']} tokens, {result['dtype']}" if full else "preprocessing alone"
+    about = f"{result['tokens']} tokens, {result['dtype']}" if full else "preprocessing only"
     driver = result["machine"].get("driver")
     parts = [f"driver {driver}"] if driver else []
     parts += [f"{name} {versions[name]}" for name in ("torch", "triton", "transformers") if name in versions]
@@ -107,10 +108,10 @@ def table(name: str, result: dict[str, Any]) -> str:
         best = list(result["presets"].values())[-1]["percent_of_floor"]["total_ms"]
         lines += [
             "",
-            f"The floor is what the model's operations and bytes take at this device's measured "
-            f"{floor['gflops']:.0f} GFLOP/s and {floor['gbytes_per_second']:.0f} GB/s, for {floor['tiles']} "
-            f"tiles and {floor['prompt_tokens']} prompt tokens; {list(result['presets'])[-1]} reaches "
-            f"{best:.0f}% of that speed.",
+            f"The floor is the time that the model's operations and bytes take at the measured speed of this "
+            f"device ({floor['gflops']:.0f} GFLOP/s and {floor['gbytes_per_second']:.0f} GB/s), for "
+            f"{floor['tiles']} tile{'s' * (floor['tiles'] != 1)} and {floor['prompt_tokens']} prompt tokens. "
+            f"{list(result['presets'])[-1]} reaches {best:.0f}% of that speed.",
         ]
     return "\n".join(lines)
 
@@ -137,10 +138,10 @@ def costs(results: Results) -> Iterator[str]:
         rows.append(f"| {title} | {' | '.join(' / '.join(cells) for cells in columns)} |")
     if rows:
         head = [
-            "**What frames cost**, one after the other, stock / paper / realtime. Hours times the price of "
-            "an hour of such a machine are the price of a million frames:",
+            "**Cost of frames** that run one after the other, with stock / paper / realtime. For the price "
+            "of a million frames, multiply the hours by the price of one hour of the machine:",
             "",
-            "| | frames per second | hours for a million frames | peak MB | joules a frame |",
+            "| | frames per second | hours for a million frames | peak MB | joules per frame |",
             "|---|---|---|---|---|",
         ]
         yield "\n".join([*head, *rows])
@@ -151,8 +152,8 @@ def profiled(result: dict[str, Any]) -> str:
     shares = ", ".join(f"{name} {p['outside_model_percent']:.0f}%" for name, p in result["presets"].items())
     name, last = list(result["presets"].items())[-1]
     return (
-        f"Of a frame of {result['model']} ({result['size']}, {result['tokens']} tokens, {place(result)}), "
-        f"outside the model's own work: {shares}. With {name}, {last['bottleneck']}"
+        f"Part of a frame's time that is outside the model's own work: {shares} ({result['model']}, "
+        f"{result['size']}, {result['tokens']} tokens, {place(result)}). With {name}, {last['bottleneck']}"
     )
 
 
@@ -163,7 +164,7 @@ def beside_the_paper(results: Results) -> Iterator[str]:
     if not measured:
         return
     lines = [
-        "Beside the paper's figures (vLLM, one H100, COCO captions); ours: 640x480 frames, 32 tokens.",
+        "The paper's figures (vLLM, COCO captions), and those of argus_ros (640x480 frames, 32 tokens):",
         "",
         "| one H100, ms | TTFT, stock | TTFT, best | ms per token, best |",
         "|---|---|---|---|",
@@ -191,11 +192,11 @@ def by_bench(recipe: str, results: Results) -> Iterator[str]:
         for before, after in pairwise(result.get("ladder", [])):
             if after["adds"] == recipe:
                 a, b = (f["total_ms"]["p50"] for f in (before, after))
-                said.append(f"added in turn {a:.1f} to {b:.1f} ms a frame")
+                said.append(f"added in turn, {a:.1f} to {b:.1f} ms per frame")
         for figure in result.get("ablation", []):
             if figure["removes"] == recipe:
                 a, b = result["presets"]["realtime"]["total_ms"]["p50"], figure["total_ms"]["p50"]
-                said.append(f"realtime without it {b:.1f} in place of {a:.1f} ms")
+                said.append(f"realtime without it, {b:.1f} instead of {a:.1f} ms")
         if recipe == "direct_resize" and "tokens" not in result:
             a, b = (result["presets"][p]["preprocess_ms"]["p50"] for p in ("stock", "realtime"))
             times = result["presets"]["realtime"]["ratio_to_stock"]["preprocess"]
@@ -203,7 +204,7 @@ def by_bench(recipe: str, results: Results) -> Iterator[str]:
                 f"{a:.1f} to {b:.1f} ms ({times:.1f}x) for {result['tiles']} tiles of {result['size']}"
             )
         if said:
-            yield f"{result['model']} on {place(result)}, {', '.join(said)} (`bench/results/{name}.txt`)"
+            yield f"{result['model']} on {place(result)}: {'; '.join(said)} (`bench/results/{name}.txt`)"
 
 
 def by_pixels(recipe: str, results: Results) -> Iterator[str]:
@@ -213,9 +214,9 @@ def by_pixels(recipe: str, results: Results) -> Iterator[str]:
             stock, ours = result["pixels"]["stock"], result["pixels"][recipe]
             low, high = ours["to_stock_95"]
             yield (
-                f"F1 of {result['checkpoint']} on {result['scenes']} scenes ({result['split']}) "
-                f"{ours['f1']:.4f}, {stock['f1']:.4f} with the stock processor's pixels (difference "
-                f"{ours['to_stock']:+.4f}, 95% {low:+.4f} to {high:+.4f}), which differ by "
+                f"F1 of {result['checkpoint']} on {result['scenes']} scenes ({result['split']}): "
+                f"{ours['f1']:.4f}; with the stock processor's pixels {stock['f1']:.4f} (difference "
+                f"{ours['to_stock']:+.4f}, 95% {low:+.4f} to {high:+.4f}); the pixels differ by "
                 f"{ours['mean_difference_of_255']:.2f}/255 on average (`bench/pixel_quality.py`, "
                 f"`bench/results/{name}.json`)"
             )
@@ -225,13 +226,13 @@ def by_films(recipe: str, results: Results) -> Iterator[str]:
     """What a draft from the last frame saves."""
     for name, result in results.items():
         if recipe == "last_frame_draft" and "films" in result:
-            films = ", ".join(
-                f"{film} camera {f['fewer_passes']:.2f}x fewer passes and {f['faster']:.2f}x as fast"
+            films = "; ".join(
+                f"{film} camera {f['fewer_passes']:.2f}x fewer passes, {f['faster']:.2f}x as fast"
                 for film, f in result["films"].items()
             )
-            drafts = " drafting as on a GPU" if result["gpu_drafts"] else ""
+            drafts = ", with the drafts of a GPU" if result["gpu_drafts"] else ""
             yield (
-                f"{result['model']} on {place(result)}{drafts}, {films} "
+                f"{result['model']} on {place(result)}{drafts}: {films} "
                 f"(`bench/last_frame_draft.py`, `bench/results/{name}.json`)"
             )
 
@@ -242,7 +243,7 @@ def by_cameras(recipe: str, results: Results) -> Iterator[str]:
         if recipe == "camera_batch" and "cameras" in result:
             gains = ", ".join(f"{n} cameras {f['ratio']:.2f}x" for n, f in result["cameras"].items())
             yield (
-                f"{result['model']} on {place(result)}, one pass against one by one, {gains} "
+                f"{result['model']} on {place(result)}, one pass compared with one by one: {gains} "
                 f"(`bench/camera_batch.py`, `bench/results/{name}.json`)"
             )
 
@@ -258,7 +259,7 @@ def by_kernels(recipe: str, results: Results) -> Iterator[str]:
                 for count, times in counts.items()
             ]
             yield (
-                f"a step of the decoder on {place(result)}, plain and with the fastest kernels, "
+                f"a decode step on {place(result)}, plain and with the fastest kernels: "
                 f"{'; '.join(steps)} (`bench/results/{name}.txt`, [how](kernels.md#figures))"
             )
 
@@ -270,8 +271,8 @@ def by_heads(recipe: str, results: Results) -> Iterator[str]:
         if recipe == "box_draft" and "whole boxes, checked" in ways:
             passes = (ways[way]["passes_per_frame"] for way in ("place by place", "whole boxes, checked"))
             yield (
-                "a head trained for argus-nano, {:.1f} to {:.1f} passes a frame, ".format(*passes)
-                + f"{result['checked_alike']} answers of {result['scenes']} the same to the token "
+                "a head trained for argus-nano: {:.1f} to {:.1f} passes per frame; ".format(*passes)
+                + f"{result['checked_alike']} of {result['scenes']} answers have the same tokens "
                 f"(`bench/whole_boxes.py`, `bench/results/{name}.json`)"
             )
 

@@ -199,9 +199,9 @@ def test_the_page_of_recipes_is_written_from_the_results(results: Path, tmp_path
     written = page.read_text()
     of = {part.split("\n")[0]: part for part in written.split("\n## ")}
     for recipe in ("direct_resize", "prompt_cache", "lean_modules", "prefix_kv"):
-        assert re.search(r"Measured: tiny on .*added\s+in\s+turn", of[recipe], re.S), recipe
+        assert re.search(r"Measured:\n\n- tiny on .*added\s+in\s+turn", of[recipe], re.S), recipe
     assert "difference -0.0010" in " ".join(of["direct_resize"].split())
-    assert "Measured: not on a machine at hand so far." in of["pinned_async"]
+    assert "Measured: not yet: no such machine was available." in of["pinned_async"]
     assert of["Figures"].count("| realtime |") == 2
     assert "outside the model's own work: stock" in of["Figures"]
     subprocess.run(tables, check=True)
