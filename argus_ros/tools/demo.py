@@ -11,9 +11,11 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from argus_ros.core import checkpoint
 from argus_ros.core.drawing import draw
 from argus_ros.core.matching import Tally, box_of, iou, match
 from argus_ros.core.types import Detection, Outcome
-from argus_ros.tools import camera_bag, replay, topics, video
+from argus_ros.tools import camera_bag, replay, topics, video, watch
 from argus_ros.tools.camera_bag import Picture
 from argus_ros.tools.results import LOST, MEANINGS
 from argus_ros.tools.video import Video
@@ -62,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bag", type=Path, help="play this recording in place of the film: its image topics are the cameras"
     )
+    parser.add_argument("--no-page", action="store_true", help="serve no live page meanwhile")
 
 
 @dataclass
@@ -88,12 +91,13 @@ class Record:
         return [answer["latency"] for answer in self.answers.values()]
 
 
-#: What to type for the next step, and for what.
+#: What to type for the next step, and for what; ARGUS stands for the program argus.
 NEXT = {
-    "your camera": "ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw",
-    "your recording": "make demo BAG=PATH",
-    "a live page of a node that runs": "argus watch",
-    "a USB camera or a video, without ROS": "argus live /dev/video0",
+    "your USB camera or video, without ROS": "ARGUS live /dev/video0",
+    "your camera on a ROS topic": "ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw",
+    "your recording": "ARGUS demo --bag PATH",
+    "your checkpoint": "ARGUS demo --model FOLDER (docs/training.md makes one, docs/models.md lists others)",
+    "the live page of your node": "ARGUS watch",
 }
 
 
@@ -109,8 +113,17 @@ def run(options: argparse.Namespace) -> int:
     if status == 0:
         console.print("\nwhat is next:")
         for what, words in NEXT.items():
-            console.print(f"  {what}: {words}", markup=False, highlight=False, soft_wrap=True)
+            line = f"  {what}: {words.replace('ARGUS', program())}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     return status
+
+
+def program() -> str:
+    """How the program argus is called in this shell."""
+    script = Path(sys.prefix, "bin", "argus")
+    if not script.exists():
+        return "ros2 run argus_ros argus"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def first_boxes(at: float, began: float, make_began: str) -> str:
@@ -128,6 +141,7 @@ def _play_own(options: argparse.Namespace) -> int:
     replay.add_arguments(parser)
     model = options.model or checkpoint.DEFAULT
     words = [options.bag.expanduser(), "--live", "--out", options.out, "--checkpoint", model]
+    words += [] if options.no_page else ["--page"]
     return replay.run(parser.parse_args([*map(str, words), "--deadline", str(options.deadline)]))
 
 
@@ -137,9 +151,13 @@ def _play_film(options: argparse.Namespace, console: Console, began: float) -> i
         for name, walk in list(CAMERAS.items())[: options.cameras]
     }
     bag = options.out / "camera_bag"
-    _render(bag, walks, console)
-    sent = {camera: sum(1 for _ in camera_bag.read(bag, camera)) for camera in walks}
-    records = _play(bag, walks, options, console, sum(sent.values()))
+    with ExitStack() as stack:
+        environment = stack.enter_context(topics.own_domain(console))
+        if not options.no_page:
+            stack.enter_context(watch.beside(environment, console))
+        _render(bag, walks, console)
+        sent = {camera: sum(1 for _ in camera_bag.read(bag, camera)) for camera in walks}
+        records = _play(environment, bag, walks, options, console, sum(sent.values()))
     summary = summarise(bag, records, sent)
     write(options.out, bag, records, summary, options.rate)
     _show(console, summary, options.out)
@@ -173,7 +191,12 @@ def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
 
 
 def _play(
-    bag: Path, walks: dict[str, Walk], options: argparse.Namespace, console: Console, frames: int
+    environment: dict[str, str],
+    bag: Path,
+    walks: dict[str, Walk],
+    options: argparse.Namespace,
+    console: Console,
+    frames: int,
 ) -> dict[str, Record]:
     """Run node, planner and player until every frame has been accounted for."""
     records: dict[str, Record] = defaultdict(Record)
@@ -185,7 +208,7 @@ def _play(
         **{f"camera.{camera}.camera_info_topic": camera_bag.info_topic(camera) for camera in walks},
     }
     with (
-        topics.playing(bag, parameters, frames, console) as messages,
+        topics.playing(environment, bag, parameters, frames, console) as messages,
         Live(_table(records), console=console, refresh_per_second=4) as shown,
     ):
         for topic, message in messages:

@@ -31,7 +31,7 @@ from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.tracking import Tracker
 from argus_ros.core.types import TASKS, Answer, Detection, Outcome, StageTimes, Status, Task
-from argus_ros.tools import expectation, machine, topics, video
+from argus_ros.tools import expectation, machine, topics, video, watch
 from argus_ros.tools.bag import Bag, BagError, Frame
 from argus_ros.tools.expectation import Comparison, Key, Line
 from argus_ros.tools.report import Report
@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--rate", type=float, help="times recorded speed (live)")
     how.add_argument("--loop", type=int, help="play it so often (live)")
     how.add_argument("--deadline", type=float, help="most seconds of age of an answer (live)")
+    page = "serve the live page meanwhile (live)"
+    how.add_argument("--page", action="store_true", default=None, help=page)
     test = parser.add_argument_group("regression test")
     test.add_argument(
         "--expect", type=Path, metavar="FILE", help="detections.jsonl of an earlier run: exit 1 on a change"
@@ -132,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Raises ValueError with what is wrong and what to do."""
-    wrong = ("limit",) if options.live else ("rate", "loop", "deadline")
+    wrong = ("limit",) if options.live else ("rate", "loop", "deadline", "page")
     if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
         raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
     for name in ("rate", "loop", "deadline", "limit"):
@@ -215,12 +217,18 @@ def _live(
     options = asked.options
     loops = options.loop or 1
     count = bag.count(cameras) * loops
+    topics.require_ros()
     answers: dict[Key, dict[str, Any]] = {}
     timings: dict[Key, dict[str, Any]] = {}
     with ExitStack() as stack:
         words = ["--rate", str(options.rate or 1.0), "--loop", str(loops), "--topics", *cameras]
         parameters = _parameters(cameras, asked)
-        messages = stack.enter_context(topics.playing(bag.path, parameters, count, console, words))
+        environment = stack.enter_context(topics.own_domain(console))
+        if options.page:
+            stack.enter_context(watch.beside(environment, console))
+        messages = stack.enter_context(
+            topics.playing(environment, bag.path, parameters, count, console, words)
+        )
         progress = stack.enter_context(_progress(console))
         bar = progress.add_task("images", total=count)
         for topic, message in messages:

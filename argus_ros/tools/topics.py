@@ -34,35 +34,38 @@ Heard = queue.Queue[Message]
 
 
 @contextmanager
+def own_domain(console: Console) -> Iterator[dict[str, str]]:
+    """The environment of processes in a ROS domain of their own, which is kept until the end of the block."""
+    claim, number = domain.claim()
+    with claim:
+        console.print(f"on a ROS domain of its own: ROS_DOMAIN_ID={number}", highlight=False)
+        yield fastdds.with_large_images(
+            os.environ | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(number)}
+        )
+
+
+@contextmanager
 def playing(
+    environment: dict[str, str],
     bag: Path,
     parameters: Mapping[str, Any],
     frames: int,
     console: Console,
     player_options: Sequence[str] = (),
 ) -> Iterator[Iterator[Message]]:
-    """Play a bag to a node with these parameters.
+    """Play a bag to a node with these parameters, in the environment that ``own_domain`` gave.
 
     Gives what the node says, as it comes: (``detections``, ``detections_3d`` or ``timing``, message), until
-    ``frames`` images are accounted for. Raises ValueError where ROS is missing or the node does not come up.
+    ``frames`` images are accounted for. Raises ValueError where the node does not come up.
     """
-    require_ros()
     given = {"use_sim_time": True, **parameters}
     arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
     with ExitStack() as stack:
-        claim, number = domain.claim()
-        stack.enter_context(claim)
-        environment = fastdds.with_large_images(
-            os.environ | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(number)}
-        )
         if trouble := fastdds.short_of_memory(environment):
             console.print(trouble, markup=False, highlight=False, soft_wrap=True)
-        console.print(
-            f"on a ROS domain of its own: ROS_DOMAIN_ID={number} argus watch, to look on", highlight=False
-        )
 
         def start(module: str, *words: str) -> subprocess.Popen[str]:
-            return stack.enter_context(_process(module, *words, environment=environment, console=console))
+            return stack.enter_context(process(module, *words, environment=environment, console=console))
 
         heard = listen(start("listener", NODE), console)
         node = start("node", "--ros-args", *arguments)
@@ -101,14 +104,14 @@ def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Itera
 
 
 @contextmanager
-def _process(
+def process(
     module: str, *arguments: str, environment: dict[str, str], console: Console
 ) -> Iterator[subprocess.Popen[str]]:
     """A module of ``argus_ros.ros`` in its own process, ended with SIGINT; its log goes to the console."""
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
         env=environment,
-        stdout=subprocess.PIPE if module == "listener" else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if module in ("listener", "watch") else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
@@ -118,25 +121,25 @@ def _process(
     interrupted = threading.Event()
 
     def say() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
+        assert started.stderr is not None
+        for line in started.stderr:
             if not interrupted.is_set():
                 console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
     saying = threading.Thread(target=say, daemon=True)
     saying.start()
     try:
-        yield process
-    except KeyboardInterrupt:
+        yield started
+    except (KeyboardInterrupt, OSError):
         interrupted.set()  # what a process says that is stopped while it still starts is of no use
         raise
     finally:
-        process.send_signal(signal.SIGINT)
+        started.send_signal(signal.SIGINT)
         try:
-            process.wait(10.0)
+            started.wait(10.0)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            started.kill()
+            started.wait()
         saying.join(1.0)
 
 

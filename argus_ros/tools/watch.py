@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
 
 from argus_ros.tools import topics
+
+PORT = 8090
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", default="/argus", help="full name of the node to watch")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others need a token")
-    parser.add_argument("--port", type=int, default=8090, help="0: any that is free")
+    parser.add_argument("--port", type=int, default=PORT, help="0: any that is free")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,3 +31,35 @@ def run(options: argparse.Namespace) -> int:
     words = ["--node", options.node, "--host", options.host, "--port", str(options.port)]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "argus_ros.ros.watch", *words])
+
+
+@contextmanager
+def beside(environment: dict[str, str], console: Console) -> Iterator[None]:
+    """The live page of the node in this environment, for the length of the block; prints its address.
+
+    Where it cannot be served, that and why is printed, and the block runs all the same.
+    """
+    port, taken = PORT, ""
+    try:
+        socket.create_server(("127.0.0.1", PORT)).close()
+    except OSError:
+        port, taken = 0, f" (port {PORT} is taken)"
+    ended = threading.Event()
+    words = ("--node", topics.NODE, "--port", str(port))
+    with topics.process("watch", *words, environment=environment, console=console) as server:
+
+        def announce() -> None:
+            assert server.stdout is not None
+            served = False
+            for line in server.stdout:  # the middleware writes here, too
+                served |= (address := line.startswith("http://"))
+                said = f"live page: {line.strip()}{taken}" if address else line.rstrip()
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
+            if not served and not ended.is_set():
+                console.print("there is no live page, for the reason that argus watch gave")
+
+        threading.Thread(target=announce, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
