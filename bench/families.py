@@ -147,7 +147,7 @@ def main() -> int:
         from argus_ros.core import checkpoint as checkpoints
         from argus_ros.tools import machine
         from argus_ros.tools.workload import photograph
-        from argus_ros.vlm.generic import processor_of
+        from argus_ros.vlm.generic_loading import processor_of
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()

@@ -26,10 +26,8 @@ LONGER = {
     "training/things.py:_more_bottle": 65,  # drawings, one stroke a line
     "training/things.py:_more_car": 65,
     "vlm/fused.py:layer": 70,
-    "vlm/generic.py": 520,
     "vlm/kernels.py:qkv": 65,  # a kernel is one function
     "vlm/kernels.py:choose": 65,
-    "vlm/server.py": 640,
 }
 
 

@@ -196,7 +196,8 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def server(options: argparse.Namespace) -> dict[str, Any]:
     """A server over HTTP, one frame after the other, each a new one, so that it has none in its caches."""
     from argus_ros.tools.workload import Sample, photograph
-    from argus_ros.vlm.server import WARMING, Client, encoded
+    from argus_ros.vlm.http_client import Client
+    from argus_ros.vlm.server import WARMING, encoded
 
     url, _, model = options.server.partition("#")
     client, samples = Client(url), []

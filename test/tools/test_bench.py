@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from rosbags.rosbag2 import StoragePlugin, Writer
+from served import fault_server
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import preparation
@@ -138,12 +139,9 @@ def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_p
 
 
 def test_bench_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, str(ROOT / "test" / "vlm" / "fault_server.py"), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    with fault_server() as server:
+        url = server.url
         assert main(["bench", "--server", url, *QUICK, "--json", str(tmp_path / "x.json")]) == 0
-        process.kill()
     figures = read(tmp_path / "x.json")["presets"]["server"]
     assert 0 < figures["preprocess_ms"]["p50"] < figures["ttft_ms"]["p50"] <= figures["total_ms"]["p50"]
     assert "some-model, 96x64" in capsys.readouterr().out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from served import Fault, fault_server
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -194,3 +196,16 @@ def read_tokens() -> Callable[[Path], Tokens]:
 @pytest.fixture(scope="session")
 def engine(tiny: Path) -> Engine:
     return Engine(EngineConfig(str(tiny), device="cpu", dtype="float32"))
+
+
+@pytest.fixture
+def fault() -> Iterator[Fault]:
+    with fault_server() as started:
+        yield started
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
