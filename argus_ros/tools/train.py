@@ -89,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
     )
     parser.add_argument(
+        "--presume-absent",
+        action="store_true",
+        help="of --data that is labelled in part: teach that an object without a box is absent",
+    )
+    parser.add_argument(
         "--teacher",
         type=Path,
         metavar="FILE",
@@ -168,6 +173,7 @@ def run(options: argparse.Namespace) -> int:
         scenes=options.scenes,
         holdout=options.holdout or "",
         min_side=options.min_side,
+        presume_absent=options.presume_absent,
         precision=options.precision,
         whole_boxes=options.whole_boxes or options.only_whole_boxes,
         only_whole_boxes=options.only_whole_boxes,

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -31,6 +31,8 @@ from argus_ros.core.section import MALFORMED
 from argus_ros.training import augmentation
 from argus_ros.training.examples import Example, Examples, draw_task
 from argus_ros.training.scenes import Scene, Thing, clip
+
+T = TypeVar("T")
 
 #: In one answer at most.
 MOST_OBJECTS = 32
@@ -255,11 +257,14 @@ class CocoSource:
         for picture in data.pictures:
             self._alike[picture.complete].append(picture)
         self._chances_alike = {key: cumulative_chances(row) for key, row in self._alike.items()}
-        # What can be pasted, by class, so that the rare ones are shown as often as the common ones.
+        # What can be pasted, by class. The rare ones are shown more often than they are, but not as often as
+        # the common ones: the model would expect them everywhere.
         objects = [(p, t) for p in data.pictures for t in p.things if t.area >= max(min_side, 16) ** 2]
         self._objects = [
             found for label in data.classes if (found := [(p, t) for p, t in objects if t.label == label])
         ]
+        total = np.sqrt([len(found) for found in self._objects]).cumsum()
+        self._chances_of_class = total / total[-1] if self._objects else total
 
     def example(self, index: int) -> Example:
         rng = np.random.default_rng((self._seed, 7, index))
@@ -279,7 +284,7 @@ class CocoSource:
             scene = augmentation.random_crop(scene, rng)
         if self._objects and rng.random() < PASTE:
             for _ in range(int(rng.integers(1, 4))):
-                pool = self._objects[int(rng.integers(len(self._objects)))]
+                pool = _pick(rng, self._objects, self._chances_of_class)
                 source, thing = pool[int(rng.integers(len(pool)))]
                 scene = augmentation.pasted(scene, source.load(), thing, rng)
         if rng.random() < FLIP:
@@ -290,8 +295,9 @@ class CocoSource:
         return replace(scene, image=image, things=tuple(sorted(shown, key=lambda t: -t.area)))
 
 
-def _pick(rng: np.random.Generator, pictures: Sequence[Picture], chances: np.ndarray) -> Picture:
-    return pictures[int(np.searchsorted(chances, rng.random()))]
+def _pick(rng: np.random.Generator, among: Sequence[T], chances: np.ndarray) -> T:
+    """One of ``among``, by their cumulative chances."""
+    return among[int(np.searchsorted(chances, rng.random()))]
 
 
 def cumulative_chances(pictures: Sequence[Picture]) -> np.ndarray:

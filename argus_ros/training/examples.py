@@ -45,7 +45,11 @@ class Example:
 
 
 class Examples:
-    """Makes examples for one checkpoint's vocabulary."""
+    """Makes examples for one checkpoint's vocabulary.
+
+    With ``presume_absent`` an answer says that an object without a box is absent, even where the scene is not
+    complete for its class: no token is ``untold``.
+    """
 
     def __init__(
         self,
@@ -53,12 +57,14 @@ class Examples:
         vocabulary: Vocabulary,
         tile: int,
         image_tokens: int,
+        presume_absent: bool = False,
     ) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
         self._ids = tokenizer.get_vocab()
         self._vocabulary = vocabulary
         self._tile = tile
         self._image_tokens = image_tokens
+        self._presume_absent = presume_absent
         self._first_bin = self._ids[prompts.location_token(0)]
 
     def make(self, scene: Scene, task: Task) -> Example:
@@ -102,7 +108,7 @@ class Examples:
 
     def _untold(self, scene: Scene, task: Task) -> np.ndarray:
         """First tokens of the asked classes that the scene is not complete for, and no complete class has."""
-        if task.name != "detect" or scene.complete is None:
+        if task.name != "detect" or scene.complete is None or self._presume_absent:
             return np.zeros(0, np.int64)
         first = {c: self._ids[c.split()[0]] for c in prompts.asked_classes(task, self._vocabulary)}
         told = {token for c, token in first.items() if c in scene.complete}

@@ -66,6 +66,7 @@ class Plan:
     scenes: float = 0.0  #: weight of synthetic scenes beside ``data``; without ``data`` there is nothing else
     holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
     min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
+    presume_absent: bool = False  #: in an answer, an object without a box is absent, complete or not
     teacher: Path | None = None  #: an ONNX detector whose feature maps the vision encoder is taught
     teacher_layers: tuple[str, ...] = ()  #: the names of these maps
     lit: Path | None = None  #: bank of sprites that some things of the scenes are taken from
@@ -342,7 +343,7 @@ def _work(
     shape = model.config.vision_config
     grid = shape.image_size // shape.patch_size
     image_tokens = (grid // model.config.scale_factor) ** 2
-    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens)
+    make = Examples(tokenizer, vocabulary, shape.image_size, image_tokens, plan.presume_absent)
     per_process = plan.batch // world
     last = plan.stop_after or plan.samples
     loader = DataLoader(

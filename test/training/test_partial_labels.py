@@ -187,8 +187,8 @@ def learner() -> Learner:
     return made
 
 
-def batch_of(learner: Learner, *scenes: Scene) -> Any:
-    make = Examples(learner.tokenizer, VOCABULARY, 64, 4)  # type: ignore[arg-type]
+def batch_of(learner: Learner, *scenes: Scene, presume_absent: bool = False) -> Any:
+    make = Examples(learner.tokenizer, VOCABULARY, 64, 4, presume_absent)  # type: ignore[arg-type]
     examples = [make.make(s, Task("detect", CLASSES)) for s in scenes]
     return collate(examples, learner.tokenizer.pad_token_id, 4, len(CLASSES))  # type: ignore[union-attr]
 
@@ -210,6 +210,12 @@ def test_only_complete_classes_are_taught_to_be_absent(
     # The answer is the ball and then its end: an unlabelled cone or box might have come in either place.
     untold = {learner.tokenizer.convert_ids_to_tokens(int(t)) for t in batch.untold[0]}  # type: ignore[operator]
     assert untold == {c for c in CLASSES if complete is not None and c not in complete}
+
+
+def test_answers_may_presume_that_what_has_no_box_is_absent(learner: Learner) -> None:
+    batch = batch_of(learner, scene("ball", complete=("cone",)), presume_absent=True)
+    assert batch.untold.numel() == 0
+    assert batch.complete[0].tolist() == [c == "cone" for c in CLASSES]  # patches are taught as before
 
 
 def test_untold_tokens_are_not_compared_with_the_right_one() -> None:
