@@ -74,7 +74,7 @@ class Soak:
         self.samples: list[Sample] = []
         self.events: list[tuple[float, str]] = []
         self.broken = ""  #: why it ended early
-        self.lost = 0  #: images that ended without a word
+        self.lost = 0  #: images that ended without an outcome
         self._began = time.monotonic()
 
     @property

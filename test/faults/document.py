@@ -15,7 +15,7 @@ BEGIN, END = "<!-- faults: written by make faults -->\n", "<!-- end of faults --
 def table(measured: dict[str, object]) -> str:
     trials = {(t["group"], t["name"]): t for t in measured["trials"]}  # type: ignore[attr-defined, index]
     lines = [
-        "| what | fault | diagnostics say | after [s] | answers again after [s] | images | without a word |",
+        "| part | fault | diagnostics say | after [s] | answers again after [s] | images | without outcome |",
         "|---|---|---|---|---|---|---|",
     ]
     for fault in FAULTS:

@@ -40,7 +40,7 @@ class Trial:
     told_after: float  #: seconds from the beginning of its cause; 0 where nothing was to be told
     recovered_after: float  #: seconds from the end of its cause to a new answer of every camera
     arrived: int  #: images, from before the fault to after it
-    lost: int  #: of these, ended without a word
+    lost: int  #: of these, ended without an outcome
 
 
 class Feed:

@@ -166,7 +166,7 @@ def other_type(site: Site) -> Iterator[None]:
 
 @fault("camera")
 def twins(site: Site) -> Iterator[None]:
-    """two of them publish on one topic"""
+    """two publishers share one topic"""
     twin = site.robot.node.create_publisher(Image, "/front/image_raw", 5)
     timer = site.robot.node.create_timer(0.1, lambda: twin.publish(site.stamped(rgb(80, 60))))
     site.sleep(1.5)
@@ -196,7 +196,7 @@ fault("camera")(listed("its clock is an hour ahead", wrong_stamp(lambda now: now
 fault("camera")(listed("its clock is an hour behind", wrong_stamp(lambda now: now - HOUR)))
 fault("camera")(
     listed(
-        "its time goes back every half second (a bag that loops)", wrong_stamp(lambda now: now % 500_000_000)
+        "its time goes back every half second, as in a looped bag", wrong_stamp(lambda now: now % 500_000_000)
     )
 )
 fault("camera", quick=True)(
@@ -239,12 +239,12 @@ def huge_header() -> bytes:
 JPEG = encoded(".jpg", np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8))
 UNDECODABLE = {
     "front": {
-        "of an encoding that nobody knows": raw(encoding="wobble8"),
+        "of an unknown encoding": raw(encoding="wobble8"),
         "whose rows are longer than its step": raw(step=7),
         "cut off in the middle": raw(data=array.array("B", bytes(1000))),
-        "of no size": raw(width=0),
+        "with width 0": raw(width=0),
         "that claims four billion pixels a side": raw(width=2**32 - 1, height=2**32 - 1, step=2**32 - 1),
-        "of no data at all": raw(data=array.array("B")),
+        "without data": raw(data=array.array("B")),
     },
     "squeezed": {
         "a JPEG cut off": compressed(JPEG[:500]),
@@ -254,7 +254,7 @@ UNDECODABLE = {
         "a PNG of 16 megapixels, 16 bits and alpha, in 150 KB": compressed(
             encoded(".png", np.zeros((4000, 4000, 4), np.uint16)), "png"
         ),
-        "bytes that are no picture": compressed(random.Random(2).randbytes(5000)),
+        "bytes that are not an image": compressed(random.Random(2).randbytes(5000)),
         "no bytes": compressed(b""),
     },
 }
@@ -349,13 +349,13 @@ def says(message: bytes) -> Callable[[Site], Iterator[None]]:
 
 
 fault("engine", "engine", "broke the protocol", engine=True, quick=True)(
-    listed("it says bytes that are no message", says(bytes(range(200))))
+    listed("it sends bytes that are not a message", says(bytes(range(200))))
 )
 fault("engine", "engine", "broke the protocol", engine=True)(
-    listed("it says a pickle", says(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R."))
+    listed("it sends a pickle", says(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R."))
 )
 fault("engine", "engine", "broke the protocol", engine=True)(
-    listed("it says more than a message may hold", says(bytes((1 << 17) + 1)))
+    listed("it sends a message that is too large", says(bytes((1 << 17) + 1)))
 )
 
 
@@ -369,7 +369,7 @@ def hangs_up(site: Site) -> Iterator[None]:
 
 @fault("engine", quick=True)
 def truncates(site: Site) -> Iterator[None]:
-    """somebody cuts off its shared memory (which the seal refuses)"""
+    """somebody truncates its shared memory (the seal refuses this)"""
     refused = 0
     for pid in (site.node.pid, site.engine()):
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -406,7 +406,7 @@ def no_descriptors(site: Site) -> Iterator[None]:
 
 @fault("engine", "engine", "no checkpoint", engine=True)
 def no_checkpoint(site: Site) -> Iterator[None]:
-    """it dies while its checkpoint is away"""
+    """it dies while its checkpoint is missing"""
     away = site.checkpoint.with_name("away")
     site.checkpoint.rename(away)
     os.kill(site.engine(), signal.SIGKILL)
@@ -466,7 +466,7 @@ def parameter_storm(site: Site) -> Iterator[None]:
 
 @fault("node")
 def questions(site: Site) -> Iterator[None]:
-    """a hundred questions at once, all of which are answered or refused"""
+    """a hundred questions at once; each is answered or refused"""
     asked = [site.robot.begin("ask", camera="front", deadline=20.0) for _ in range(100)]
     answers = [site.robot.result(future) for future in asked]
     assert all(answer.success or answer.reason for answer in answers)
@@ -475,7 +475,7 @@ def questions(site: Site) -> Iterator[None]:
 
 @fault("node", quick=True)
 def lifecycle(site: Site) -> Iterator[None]:
-    """thirty transitions of its lifecycle in random order, possible ones and others"""
+    """thirty lifecycle transitions in random order, valid and invalid ones"""
     dice = random.Random(3)
     for _ in range(30):
         site.robot.change(dice.choice((Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE, 99)))
@@ -485,7 +485,7 @@ def lifecycle(site: Site) -> Iterator[None]:
 
 @fault("node", others=False)
 def cameras_come_and_go(site: Site) -> Iterator[None]:
-    """its cameras are taken away and given back, twenty times"""
+    """its cameras are removed and added again, twenty times"""
     for number in range(20):
         cameras = [["front"], ["rear", "squeezed"], ["squeezed", "front", "rear"]][number % 3]
         assert site.robot.set(cameras=cameras) == (True, "")
