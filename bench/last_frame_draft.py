@@ -25,7 +25,7 @@ from argus_ros.core.preparation import scale
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.tools import machine
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.generation import Generated
 from argus_ros.vlm.native import ON_DEVICE, NativeModel

@@ -37,7 +37,7 @@ from argus_ros.core.preparation import Prepared, fill
 from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
 from argus_ros.core.types import Outcome, Task
 from argus_ros.tools import machine
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 
 WALKS = {
     "slow": Walk(3, 4.0, speed=0.7),

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from argus_ros.tools import machine, video
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 
 RATE = 15.0
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "argus_ros"
 LAYERS = {
     "core": ("torch", "transformers", "rclpy"),
     "vlm training": ("rclpy",),
+    "training/scenes": ("torch", "transformers", "rclpy"),
     "ros": ("torch", "transformers"),
 }
 
@@ -25,7 +26,9 @@ def modules(layers: str) -> list[str]:
     return [".".join(path.parts).removesuffix(".__init__") for path in paths]
 
 
-@pytest.mark.parametrize("layers", ["core", "ros", pytest.param("vlm training", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layers", ["core", "ros", "training/scenes", pytest.param("vlm training", marks=pytest.mark.slow)]
+)
 def test_layers_load_nothing_that_is_not_theirs(layers: str) -> None:
     if layers == "ros" and find_spec("rclpy") is None:
         pytest.skip("no rclpy here")

@@ -21,10 +21,6 @@ LONGER = {
     "tools/train.py:run": 75,
     "training/loop.py": 490,
     "training/loop.py:_work": 100,
-    "training/solids.py": 1000,
-    "training/things.py": 1050,
-    "training/things.py:_more_bottle": 65,  # drawings, one stroke a line
-    "training/things.py:_more_car": 65,
     "vlm/fused.py:layer": 70,
     "vlm/kernels.py:qkv": 65,  # a kernel is one function
     "vlm/kernels.py:choose": 65,

@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 from argus_ros.core.matching import Truth
 from argus_ros.core.space import Method
 from argus_ros.tools.bag import COMPRESSED, Bag, BagError, stamp_ns, type_store
-from argus_ros.training.walks import FOCAL, Seen, Walk, film
+from argus_ros.training.scenes.film import FOCAL, Seen, Walk, film
 
 #: Stamp of the first frame: a fixed day, so that the same film makes the same bag.
 START_NS = 1_760_000_000 * 1_000_000_000

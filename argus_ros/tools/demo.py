@@ -35,7 +35,7 @@ from argus_ros.tools import camera_bag, replay, topics, video, watch
 from argus_ros.tools.camera_bag import Picture
 from argus_ros.tools.results import LOST, MEANINGS
 from argus_ros.tools.video import Video
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes.film import Walk
 
 #: Recall under which the demo counts as failed.
 LEAST_RECALL = 0.4

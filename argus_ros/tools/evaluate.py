@@ -30,10 +30,10 @@ from argus_ros.tools import page
 from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperature, side
 from argus_ros.tools.accuracy import figures as figures_of
 from argus_ros.tools.machine import describe
-from argus_ros.training import coco, scenes, sprites
+from argus_ros.training import coco, scenes
 from argus_ros.training.examples import answer_to
-from argus_ros.training.scenes import Thing
-from argus_ros.training.sprites import Bank
+from argus_ros.training.scenes import Thing, sprites
+from argus_ros.training.scenes.sprites import Bank
 from argus_ros.vlm import prompts
 from argus_ros.vlm.engine import Engine
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from argus_ros.training import scenes
-from argus_ros.training.lit import render_bank
+from argus_ros.training.scenes.renderer import render_bank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

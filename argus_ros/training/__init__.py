@@ -1,1 +1,1 @@
-"""Synthetic scenes, COCO data, losses and the training loop that makes the shipped checkpoints."""
+"""COCO data, losses and the training loop of the shipped checkpoints; ``scenes`` draws synthetic pictures."""

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
-from argus_ros.training.scenes import Scene, Thing, clip, jpeg, noisy, overlap
+from argus_ros.training.scenes import Scene, Thing, clip, overlap
+from argus_ros.training.scenes.degradation import jpeg, noisy
 
 #: Of a thing at least this share of its box has to be in view.
 VISIBLE = 0.4

@@ -28,7 +28,7 @@ from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFa
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
-from argus_ros.training import attention, coco, scenes, sprites
+from argus_ros.training import attention, coco, scenes
 from argus_ros.training.coco import CocoSource
 from argus_ros.training.distillation import FeatureTeacher
 from argus_ros.training.examples import Example, Examples, draw_task
@@ -36,8 +36,9 @@ from argus_ros.training.growth import grow
 from argus_ros.training.learner import Batch, Learner, collate
 from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.processes import end_with_parent, share_gradients, sharing
-from argus_ros.training.scenes import Scene
-from argus_ros.training.sprites import Bank as SpriteBank
+from argus_ros.training.scenes import Scene, sprites
+from argus_ros.training.scenes.backgrounds import load_photographs
+from argus_ros.training.scenes.sprites import Bank as SpriteBank
 from argus_ros.vlm import blank, boxes, prompts
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class SceneSource:
         self._repeat = repeat
         self._bank = bank
         self._kept: dict[int, Scene] = {}  # of scenes that are repeated
-        self._photographs = scenes.load_photographs()
+        self._photographs = load_photographs()
 
     def example(self, index: int) -> Example:
         scene = self.scene(index)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from argus_ros.core.matching import Box
 from argus_ros.core.tracking import MEMORY, Tracker
 from argus_ros.core.types import Detection
-from argus_ros.training import walks
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes import film
+from argus_ros.training.scenes.film import Walk
 
 SECOND = 1_000_000_000
 #: The demo's walk, and a hasty one.
@@ -27,15 +27,15 @@ Frame = dict[tuple[int, int], tuple[str, Box]]  #: what shows, by the thing's nu
 
 def truth(walk: Walk) -> list[Frame]:
     """What shows in each frame of a walk, without rendering it."""
-    things = walks.place(walk)
+    things = film.place(walk)
     frames: list[Frame] = []
     last: dict[int, int] = {}  # frame in which a thing was seen last
     appearances: Counter[int] = Counter()  # those behind others for long are new when they come out
     for i in range(round(walk.seconds * walk.rate)):
         at = walk.speed * i / walk.rate
-        boxes = [(t, walks.project(walk, t, at)) for t in things]
+        boxes = [(t, film.project(walk, t, at)) for t in things]
         inside = [(t, b) for t, b in boxes if b[2] > 1 and b[0] < walk.width - 1]
-        seen = walks.truth(walk, inside, at)
+        seen = film.truth(walk, inside, at)
         frames.append({})
         for (thing, _), what in zip(inside, seen, strict=True):
             if what.counts:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from argus_ros.tools import camera_bag
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes.film import Walk
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

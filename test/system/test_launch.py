@@ -12,7 +12,7 @@ import pytest
 from ament_index_python.packages import get_package_share_directory
 
 from argus_ros.tools import camera_bag
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes.film import Walk
 
 pytest.importorskip("launch_ros", reason="it comes with ROS 2, not from PyPI")
 

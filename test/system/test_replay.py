@@ -15,7 +15,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("argus_ros.msg")
 
 from argus_ros.tools import camera_bag
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes.film import Walk
 
 FRAMES, LOOPS = 6, 2
 WALK = Walk(seed=3, seconds=2.0, rate=FRAMES / 2, width=160, height=120)

@@ -16,7 +16,7 @@ import pytest
 
 from argus_ros.tools import camera_bag
 from argus_ros.tools.main import COMMANDS
-from argus_ros.training.walks import Walk
+from argus_ros.training.scenes.film import Walk
 
 ROOT = Path(__file__).parents[2]
 #: What the sdist is made of, and the wheel of that.

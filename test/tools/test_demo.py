@@ -16,7 +16,7 @@ from argus_ros.tools import camera_bag, demo
 from argus_ros.tools.bag import Bag, stamp_ns
 from argus_ros.tools.camera_bag import Picture
 from argus_ros.tools.demo import Record, position_errors, score, summarise
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 
 WALK = Walk(seed=3, seconds=1.0, rate=5.0, width=160, height=120)
 CAR = Truth("car", (0.0, 0.0, 40.0, 20.0))

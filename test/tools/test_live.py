@@ -14,7 +14,7 @@ from argus_ros.tools import video
 from argus_ros.tools.main import main
 from argus_ros.tools.video import Video
 from argus_ros.training import scenes
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 from argus_ros.vlm import blank
 
 COUNT = 4

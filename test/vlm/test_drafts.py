@@ -17,7 +17,7 @@ from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 from argus_ros.vlm import drafts, grammar
 from argus_ros.vlm.drafts import Draft, Memories, Memory, PassCost
 from argus_ros.vlm.engine import Engine

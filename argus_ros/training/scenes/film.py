@@ -1,7 +1,7 @@
-"""A camera that moves past things on a floor: the demo's film, with the truth of every frame.
+"""A camera that moves past objects on a floor: the demo's film, with the true boxes of every frame.
 
-A pinhole camera one metre above the floor looks across its own path. The same seed gives the same
-film; things keep their looks from frame to frame.
+A pinhole camera one metre above the floor looks at right angles to its path. The same seed gives the same
+film; objects look the same in each frame.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
-from argus_ros.training import scenes
-from argus_ros.training.things import COLOURS, KINDS
+from argus_ros.training.scenes.drawings import CLASSES, KINDS
+from argus_ros.training.scenes.painting import paint
+from argus_ros.training.scenes.palette import COLOURS
+from argus_ros.training.scenes.scene import clip, overlap
 
-#: Heights in metres; small things are drawn larger than life, so that a small picture shows them.
+#: Heights in metres; small objects are larger than in reality, so that a small picture shows them.
 HEIGHTS = {
     "person": 1.75,
     "cone": 0.9,
@@ -33,13 +35,14 @@ HEIGHTS = {
 CAMERA_HEIGHT = 1.0  #: metres
 FOCAL = 0.75  #: focal length over picture width
 WALL = 7.0  #: metres from the camera's path
-#: A depth camera's error of depth over its square, in blocks of so many pixels; blocks without depth, a part.
+#: Noise of the depth camera: error over depth squared (per metre), side of the blocks that share one error
+#: in pixels, and the share of blocks without depth.
 DEPTH_NOISE, DEPTH_BLOCK, DEPTH_HOLES = 0.003, 4, 0.05
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What to film. ``speed`` in metres per second: 0 stands still."""
+    """What to film. ``speed`` in metres per second; 0 is a camera that stands still."""
 
     seed: int = 0
     seconds: float = 20.0
@@ -51,13 +54,13 @@ class Walk:
 
 @dataclass(frozen=True)
 class Seen:
-    """One thing in one frame; ``counts`` is false where too little of it shows to be asked for."""
+    """One object in one frame; ``counts`` is false where too little of it is visible to be asked for."""
 
     label: str
     colour: str
     box: Box
     counts: bool
-    position: tuple[float, float, float]  #: of its middle in the camera's optical frame, metres
+    position: tuple[float, float, float]  #: of its centre in the camera's optical frame, metres
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,13 @@ class Shot:
     seconds: float  #: since the film began
     image: np.ndarray  #: (height, width, 3) uint8 RGB
     seen: tuple[Seen, ...]
-    depth: np.ndarray | None = (
-        None  #: (height, width) uint16 millimetres, 0 where there is none; if asked for
-    )
+    #: (height, width) uint16 millimetres, 0 where there is no depth; None unless it was asked for
+    depth: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A thing on the floor: metres along the camera's path, and from it."""
+    """An object on the floor: metres along the camera's path, and metres from it."""
 
     number: int
     label: str
@@ -83,8 +85,8 @@ class _Placed:
 
 
 def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
-    """The frames of a walk, in order; with ``depth`` as a depth camera beside would see it, too."""
-    things = place(walk)
+    """The frames of a walk, in order; with ``depth`` also the picture of a depth camera at the same place."""
+    objects = place(walk)
     wall, floor = _surroundings(walk)
     noise = np.random.default_rng((walk.seed, 1))
     empty, sensor = _empty_depth(walk), np.random.default_rng((walk.seed, 4))
@@ -93,15 +95,15 @@ def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
         image = _room(walk, wall, floor, at)
         metres = empty.copy() if depth else None
         seen: list[tuple[_Placed, Box]] = []
-        for thing in things:  # far ones first
-            box = project(walk, thing, at)
+        for placed in objects:  # farthest first
+            box = project(walk, placed, at)
             if box[2] > 1 and box[0] < walk.width - 1:
-                looks = np.random.default_rng((walk.seed, 2, thing.number))
+                looks = np.random.default_rng((walk.seed, 2, placed.number))
                 before = image.copy() if depth else image
-                scenes.paint(image, looks, thing.label, thing.colour, box, "val")
+                paint(image, looks, placed.label, placed.colour, box, "val")
                 if metres is not None:
-                    metres[(image != before).any(axis=2)] = thing.depth
-                seen.append((thing, box))
+                    metres[(image != before).any(axis=2)] = placed.depth
+                seen.append((placed, box))
         grain = noise.normal(0, 3, image.shape[:2])[..., None]
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
         sensed = None if metres is None else _sensed(metres, sensor)
@@ -109,12 +111,12 @@ def film(walk: Walk, *, depth: bool = False) -> Iterator[Shot]:
 
 
 def place(walk: Walk) -> list[_Placed]:
-    """Things along the whole path, no two of which stand on one spot, farthest first."""
+    """Objects along the whole path, no two at one spot, farthest first."""
     rng = np.random.default_rng((walk.seed, 0))
     placed: list[_Placed] = []
     x, end = -3.5, walk.speed * walk.seconds + 3.5
     while x < end:
-        label = scenes.CLASSES[int(rng.integers(len(scenes.CLASSES)))]
+        label = CLASSES[int(rng.integers(len(CLASSES)))]
         colour = list(COLOURS)[int(rng.integers(len(COLOURS)))]
         depth = float(rng.choice((3.0, 4.2, 5.5)))
         placed.append(_Placed(len(placed), label, colour, x, depth, float(rng.uniform(*KINDS[label].aspect))))
@@ -122,12 +124,12 @@ def place(walk: Walk) -> list[_Placed]:
     return sorted(placed, key=lambda t: -t.depth)
 
 
-def project(walk: Walk, thing: _Placed, at: float) -> Box:
-    scale = FOCAL * walk.width / thing.depth  # pixels per metre
-    middle = walk.width / 2 + (thing.x - at) * scale
+def project(walk: Walk, placed: _Placed, at: float) -> Box:
+    scale = FOCAL * walk.width / placed.depth  # pixels per metre
+    middle = walk.width / 2 + (placed.x - at) * scale
     foot = _horizon(walk) + CAMERA_HEIGHT * scale
-    tall = HEIGHTS[thing.label] * scale
-    wide = tall * thing.aspect
+    tall = HEIGHTS[placed.label] * scale
+    wide = tall * placed.aspect
     return (middle - wide / 2, foot - tall, middle + wide / 2, foot)
 
 
@@ -153,14 +155,14 @@ def _sensed(metres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def truth(walk: Walk, seen: Sequence[tuple[_Placed, Box]], at: float) -> Iterator[Seen]:
-    """Boxes cut to the picture; a thing counts while two thirds of it show."""
-    for i, (thing, box) in enumerate(seen):
-        shown = scenes.clip(box, walk.width, walk.height)
+    """Boxes clipped to the picture; an object counts while two thirds of it are visible."""
+    for i, (placed, box) in enumerate(seen):
+        shown = clip(box, walk.width, walk.height)
         area = (box[2] - box[0]) * (box[3] - box[1])
-        hidden = sum(scenes.overlap(shown, front) for _, front in seen[i + 1 :])
-        visible = scenes.overlap(shown, shown) - hidden
-        middle = (thing.x - at, CAMERA_HEIGHT - HEIGHTS[thing.label] / 2, thing.depth)
-        yield Seen(thing.label, thing.colour, shown, visible > 0.67 * area, middle)
+        hidden = sum(overlap(shown, front) for _, front in seen[i + 1 :])
+        visible = overlap(shown, shown) - hidden
+        middle = (placed.x - at, CAMERA_HEIGHT - HEIGHTS[placed.label] / 2, placed.depth)
+        yield Seen(placed.label, placed.colour, shown, visible > 0.67 * area, middle)
 
 
 def _surroundings(walk: Walk) -> tuple[np.ndarray, np.ndarray]:

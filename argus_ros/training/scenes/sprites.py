@@ -1,4 +1,4 @@
-"""Sprites: pictures of single things, cut out, that scenes show in place of drawings; and banks of them."""
+"""Sprites: cut-out pictures of single objects, which scenes show in place of drawings; and banks of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from argus_ros.training.things import COLOURS, KINDS
+from argus_ros.training.scenes.drawings import KINDS
+from argus_ros.training.scenes.palette import COLOURS
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One thing, cut out tightly; kept as a lossless WebP, since a bank has thousands."""
+    """One object, cut out at its edges; kept as a lossless WebP, since a bank has thousands."""
 
     label: str
     colour: str
@@ -46,7 +47,7 @@ class Sprite:
 
 
 class Bank:
-    """Sprites of every class; ``share`` of the things of a scene are taken from it.
+    """Sprites of every class; ``share`` of the objects of a scene are taken from it.
 
     Raises ValueError where there is no sprite of a class, or a colour has no name.
     """
@@ -64,7 +65,7 @@ class Bank:
             raise ValueError(f"sprites in {', '.join(sorted(strange))}; take {', '.join(COLOURS)}")
 
     def draw(self, rng: np.random.Generator, label: str) -> Sprite | None:
-        """A sprite of a class in any colour, or None where the thing is to be drawn."""
+        """A sprite of a class in any colour, or None where the object is to be drawn."""
         if rng.random() >= self.share:
             return None
         of_label = self._of[label]

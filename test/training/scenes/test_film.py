@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from argus_ros.training.walks import Walk, film
+from argus_ros.training.scenes.film import Walk, film
 
 WALK = Walk(seed=3, seconds=2.0, rate=5.0, width=320, height=240)
 

@@ -1,18 +1,17 @@
-"""Sprites stand where their boxes say, a bank is kept whole, and solids of every class can be rendered."""
+"""Sprites stand where their boxes say, and a bank is kept whole."""
 
-import subprocess
-import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from argus_ros.tools.main import main
-from argus_ros.training import loop, scenes, solids, sprites
-from argus_ros.training.sprites import Bank, Sprite
-from argus_ros.training.things import COLOURS, KINDS
+from argus_ros.training import loop, scenes
+from argus_ros.training.scenes import composition, painting, sprites
+from argus_ros.training.scenes.drawings import KINDS
+from argus_ros.training.scenes.palette import COLOURS
+from argus_ros.training.scenes.sprites import Bank, Sprite
 
 SIZES = ((20, 30), (33, 12), (16, 16))
 
@@ -38,10 +37,12 @@ def bank(split: str = "train", share: float = 1.0) -> Bank:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenes of nothing but things: no background, scribbles, shadows or noise."""
-    monkeypatch.setattr(scenes, "background", lambda rng, w, h, heldout: np.full((h, w, 3), 97, np.uint8))
-    monkeypatch.setattr(scenes, "scatter_distractors", lambda image, rng: None)
-    monkeypatch.setattr(scenes, "degrade", lambda image, rng: image)
-    monkeypatch.setattr(scenes, "draw_shadow", lambda *arguments: None)
+    monkeypatch.setattr(
+        composition, "background", lambda rng, w, h, heldout: np.full((h, w, 3), 97, np.uint8)
+    )
+    monkeypatch.setattr(composition, "scatter_distractors", lambda image, rng: None)
+    monkeypatch.setattr(composition, "degrade", lambda image, rng: image)
+    monkeypatch.setattr(painting, "draw_shadow", lambda *arguments: None)
 
 
 @pytest.mark.usefixtures("plain")
@@ -75,13 +76,13 @@ def test_a_thing_has_the_colour_it_is_said_to_have() -> None:
 
 def test_the_share_says_how_many_things_are_sprites(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[str] = []
-    place = scenes.place
+    place = painting.place
 
     def count(image: np.ndarray, rng: np.random.Generator, sprite: Sprite, *rest: object) -> object:
         placed.append(sprite.label)
         return place(image, rng, sprite, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scenes, "place", count)
+    monkeypatch.setattr(composition, "place", count)
     things = sum(len(scenes.render(s, size=(80, 60), bank=bank(share=0.3)).things) for s in range(100))
     assert 0.2 < len(placed) / things < 0.4
     assert set(placed) == set(KINDS)
@@ -105,13 +106,13 @@ def test_edges_are_blended_and_cut_off_at_the_border() -> None:
 
 def test_a_shadow_darkens_what_is_at_the_foot_alone() -> None:
     image = np.full((60, 60, 3), 100, np.uint8)
-    scenes.draw_shadow(image, (30, 40), 10, 0.5)
+    painting.draw_shadow(image, (30, 40), 10, 0.5)
     assert image[39, 30, 0] < 60
     assert image.max() == 100
     rows, columns = np.where(image[..., 0] < 100)
     assert rows.min() > 30
     assert 15 < columns.min() < columns.max() < 45
-    scenes.draw_shadow(image, (200, 300), 10, 0.5)  # out of the picture
+    painting.draw_shadow(image, (200, 300), 10, 0.5)  # out of the picture
 
 
 def test_a_bank_is_kept_whole(tmp_path: Path) -> None:
@@ -165,58 +166,3 @@ def test_samples_show_the_bank() -> None:
 
     without, with_it = source(None).scene(3), source(bank()).scene(3)
     assert not np.array_equal(without.image, with_it.image)
-
-
-@pytest.mark.parametrize("label", KINDS)
-def test_solids_vary_and_keep_the_last_model_for_measuring(label: str) -> None:
-    train, val, heldout = (
-        set(map(solids.name_of, solids.models_of(label, split))) for split in scenes.SPLITS
-    )
-    assert train == val
-    assert len(train) >= 2
-    assert len(heldout) == 1
-    assert not train & heldout
-    for model in solids.FAMILIES[label].models:
-        red = (205, 40, 40)
-        one, other, again = (solids.build(model, red, np.random.default_rng(seed)) for seed in (1, 2, 1))
-        assert [p.frame.tolist() for p in one] == [p.frame.tolist() for p in again]
-        assert [p.frame.tolist() for p in one] != [p.frame.tolist() for p in other]
-        assert any(p.colour == red for p in one)
-        for part in one:
-            assert 0 < part.taper <= 1
-            assert np.linalg.det(part.frame) > 0  # else its inside is shown
-
-
-def test_without_mujoco_one_line_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['mujoco'] = None\n"
-        "from argus_ros.tools.main import main; raise SystemExit(main(['lit', '--sprites', '10']))"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "pip install 'mujoco>=3.2,<3.18'" in ended.stderr
-
-
-@pytest.mark.slow
-def test_every_model_renders() -> None:
-    if find_spec("mujoco") is None:  # importing it would choose an OpenGL already
-        pytest.skip("mujoco is not installed")
-    from argus_ros.training.lit import LONGEST, Studio, render_bank
-
-    with Studio() as studio:
-        for family in solids.FAMILIES.values():
-            for model in family.models:
-                rng = np.random.default_rng(3)
-                picture = studio.picture(solids.build(model, (205, 40, 40), rng), rng, family.turn)
-                alpha = picture[..., 3]
-                assert max(alpha.shape) == LONGEST
-                assert (alpha == 255).mean() > 0.15
-                assert all(edge.any() for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]))
-                assert not picture[alpha == 0].any()
-                red, green, blue = picture[alpha == 255][:, :3].astype(int).T
-                assert (red > green + blue).mean() > 0.08  # the colour asked for is to be seen
-    made = {split: render_bank(20, split) for split in ("train", "heldout")}
-    assert {s.label for s in made["train"].sprites} == set(KINDS)
-    models = [{(s.label, s.model) for s in b.sprites} for b in made.values()]
-    assert not models[0] & models[1]

@@ -1,4 +1,4 @@
-"""Renders solids with real lighting into a bank of sprites. Needs MuJoCo, which the extra ``lit`` brings."""
+"""Renders solids, under lamps that cast shadows, into a bank of sprites. Needs MuJoCo (the extra ``lit``)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from argus_ros.training import solids
-from argus_ros.training.scenes import SPLITS
-from argus_ros.training.solids import Part
-from argus_ros.training.sprites import Bank, Sprite
-from argus_ros.training.things import COLOURS, KINDS, shade_of
+from argus_ros.training.scenes import solids
+from argus_ros.training.scenes.drawings import KINDS
+from argus_ros.training.scenes.palette import COLOURS, shade_of
+from argus_ros.training.scenes.scene import SPLITS
+from argus_ros.training.scenes.solids.kit import Model, Part
+from argus_ros.training.scenes.sprites import Bank, Sprite
 
-SIDE = 512  #: of the rendered picture in pixels
+SIDE = 512  #: side of the rendered picture in pixels
 LONGEST = 192  #: side of a sprite in pixels
 TAPERS = 100  #: steps of the taper of shapes that MuJoCo does not have
 
@@ -66,7 +67,7 @@ def _no_opengl() -> ValueError:
 
 
 class Studio:
-    """Takes pictures of solids; a context manager, since it holds an OpenGL context.
+    """Takes pictures of solids. A context manager, since it holds an OpenGL context.
 
     Raises ValueError where MuJoCo or an OpenGL for it is missing.
     """
@@ -98,7 +99,7 @@ class Studio:
     def picture(self, parts: Sequence[Part], rng: np.random.Generator, turn: float = 180.0) -> np.ndarray:
         """A cut-out, (height, width, 4) uint8, its RGB times alpha, its longer side ``LONGEST``.
 
-        Seen from up to ``turn`` degrees aside of the front and 0 to 35 degrees above the floor.
+        The view is up to ``turn`` degrees from the front, and 0 to 35 degrees above the floor.
         """
         self._put(parts, rng)
         self._light(rng)
@@ -116,7 +117,7 @@ class Studio:
         return cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
 
     def _put(self, parts: Sequence[Part], rng: np.random.Generator) -> None:
-        """The parts about the origin, in a sphere of radius 1."""
+        """Move and scale the parts into a sphere of radius 1 about the origin."""
         extents = [np.abs(p.frame).sum(1) for p in parts]
         low = np.min([p.centre - e for p, e in zip(parts, extents, strict=True)], 0)
         high = np.max([p.centre + e for p, e in zip(parts, extents, strict=True)], 0)
@@ -149,7 +150,7 @@ class Studio:
                 mj.mjv_initGeom(geom, kinds.mjGEOM_CAPSULE, size[[0, 2, 1]], centre, turn, rgba)
 
     def _light(self, rng: np.random.Generator) -> None:
-        """A lamp that casts shadows, and a weaker one from elsewhere that does not."""
+        """One lamp that casts shadows, and a weaker one from another side that does not."""
         self._scene.nlight = 2
         tint = 1 + rng.normal(0, 0.04, 3)
         for light, key in zip(self._scene.lights, (False, True), strict=False):
@@ -184,7 +185,7 @@ class Studio:
 def render_bank(
     count: int, split: str, seed: int = 0, report: Callable[[int], None] = lambda done: None
 ) -> Bank:
-    """``count`` sprites, as many of each class and colour. A seed is a bank.
+    """``count`` sprites, equally many of each class and colour. The same seed gives the same bank.
 
     Raises ValueError where MuJoCo is missing or ``count`` is under the number of classes.
     """
@@ -203,7 +204,7 @@ def render_bank(
     return Bank(sprites, split)
 
 
-def _sprite(studio: Studio, label: str, colour: str, model: solids.Model, rng: np.random.Generator) -> Sprite:
+def _sprite(studio: Studio, label: str, colour: str, model: Model, rng: np.random.Generator) -> Sprite:
     parts = solids.build(model, shade_of(colour, rng), rng)
     picture = studio.picture(parts, rng, solids.FAMILIES[label].turn)
     return Sprite.of(label, colour, solids.name_of(model), picture)
