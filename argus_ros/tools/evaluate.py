@@ -20,15 +20,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from argus_ros.core.drawing import mark
 from argus_ros.core.image import Image
-from argus_ros.core.matching import Truth, box_of, match
+from argus_ros.core.matching import Truth, match
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Answer, Detection, Task
-from argus_ros.tools import page
 from argus_ros.tools.accuracy import Accuracy, calibration_error, fit_temperature, side
 from argus_ros.tools.accuracy import figures as figures_of
+from argus_ros.tools.gallery import Gallery
 from argus_ros.tools.machine import describe
 from argus_ros.training import coco, scenes
 from argus_ros.training.examples import answer_to
@@ -36,8 +35,6 @@ from argus_ros.training.scenes import Thing, sprites
 from argus_ros.training.scenes.sprites import Bank
 from argus_ros.vlm import prompts
 from argus_ros.vlm.engine import Engine
-
-RIGHT, WRONG, MISSED = (70, 220, 90), (255, 70, 60), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
         options.json.write_text(json.dumps({**describe(), **figures}, indent=2) + "\n")
     if gallery:
         options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(gallery.html(figures))
+        options.html.write_text(gallery.html(figures, summary(figures)))
     return 0
 
 
@@ -185,6 +182,76 @@ class Share:
         return self.right / self.asked if self.asked else None
 
 
+@dataclass
+class Unnamed:
+    """What a checkpoint detects where the task names no class, on pictures that are labelled in part."""
+
+    accuracy: Accuracy
+    pictures: int = 0
+    others: int = (
+        0  #: detections of classes that the picture is not complete for: right or wrong, nobody knows
+    )
+
+    def add(self, found: Sequence[Detection], truths: Sequence[Truth], complete: Sequence[str]) -> None:
+        known = [d for d in found if d.label in complete]
+        self.accuracy.add(known, truths)
+        self.others += len(found) - len(known)
+        self.pictures += 1
+
+    def figures(self) -> dict[str, Any] | None:
+        """None without such a picture."""
+        if not self.pictures:
+            return None
+        others = self.others / self.pictures
+        return {**figures_of(self.accuracy.whole), "pictures": self.pictures, "others_per_picture": others}
+
+
+@dataclass
+class Answers:
+    """How many answers to anything but `detect` with the labelled classes were right."""
+
+    described: Share = field(default_factory=Share)  #: objects with the right colour and class
+    respected: Share = field(default_factory=Share)  #: pictures on which only asked-for classes were found
+    how_many: Share = field(default_factory=Share)
+    is_there: Share = field(default_factory=Share)
+
+    def add(
+        self,
+        engine: Engine,
+        sample: Sample,
+        asked: Sequence[str],
+        truths: Sequence[Truth],
+        min_side: float,
+        rng: np.random.Generator,
+    ) -> None:
+        """Ask about one picture what the engine's tasks allow."""
+        subset = tuple(rng.choice(asked, min(3, len(asked)), replace=False))
+        found = ask(engine, sample.image, Task("detect", subset)).detections
+        self.respected.add(all(d.label in subset for d in found))
+        if "dense_caption" in engine.info.tasks and all(t.description != t.label for t in truths):
+            captions = ask(engine, sample.image, Task("dense_caption")).detections
+            pairs = [(captions[i], truths[j]) for i, j, _ in match(captions, truths)]
+            self.described.add(*(c.description == t.description for c, t in pairs if not t.ignored))
+        if "ask" in engine.info.tasks:
+            vocabulary = engine.checkpoint.vocabulary
+            of_asked = [t for t in sample.things if t.label in asked]
+            certain = [t for t in of_asked if side(t.box) >= min_side]
+            colours = vocabulary.colours if vocabulary and all(t.colour for t in of_asked) else ()
+            shares = (self.how_many, self.is_there)
+            for question, share in zip(questions(rng, asked, colours, certain), shares, strict=True):
+                truth = answer_to(question, certain)
+                # Where the answer depends on objects that are ignored, nobody knows what is right.
+                if truth == answer_to(question, of_asked) and not sample.crowds:
+                    share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "description_accuracy": self.described.value,
+            "subset_respected": self.respected.value,
+            "ask": {"how_many": self.how_many.value, "is_there": self.is_there.value},
+        }
+
+
 def measure(
     engine: Engine,
     samples: Iterable[Sample],
@@ -202,11 +269,9 @@ def measure(
     accuracy = Accuracy(classes, min_side)
     groups: dict[str, Accuracy] = {}
     vocabulary = engine.checkpoint.vocabulary
-    known_colours = vocabulary.colours if vocabulary else ()
     bare: list[float] = []  # scores without a temperature
-    described, respected, counted, seen = Share(), Share(), Share(), Share()
+    answers, unnamed = Answers(), Unnamed(Accuracy(classes, min_side))
     for number, sample in enumerate(samples):
-        rng = np.random.default_rng((seed, number))
         asked = sample.asked(classes)
         if not asked:
             continue
@@ -222,32 +287,18 @@ def measure(
         plain = said(1.0)
         bare += [plain[i].score for i, verdict in zip(kept, verdicts, strict=True) if verdict is not None]
         if gallery:
-            gallery.add(sample, found, truths, verdicts)
-        subset = tuple(rng.choice(asked, min(3, len(asked)), replace=False))
-        respected.add(
-            all(d.label in subset for d in ask(engine, sample.image, Task("detect", subset)).detections)
-        )
-        if "dense_caption" in engine.info.tasks and all(t.description != t.label for t in truths):
-            captions = ask(engine, sample.image, Task("dense_caption")).detections
-            pairs = [(captions[i], truths[j]) for i, j, _ in match(captions, truths)]
-            described.add(*(c.description == t.description for c, t in pairs if not t.ignored))
-        if "ask" in engine.info.tasks:
-            of_asked = [t for t in sample.things if t.label in asked]
-            certain = [t for t in of_asked if side(t.box) >= min_side]
-            colours = known_colours if all(t.colour for t in of_asked) else ()
-            for question, share in zip(questions(rng, asked, colours, certain), (counted, seen), strict=True):
-                truth = answer_to(question, certain)
-                # Where the answer hangs on objects that are ignored there is no telling what is right.
-                if truth == answer_to(question, of_asked) and not sample.crowds:
-                    share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
+            gallery.add(sample.name, sample.image, found, truths, verdicts)
+        answers.add(engine, sample, asked, truths, min_side, np.random.default_rng((seed, number)))
+        if vocabulary and set(asked) != set(vocabulary.classes):
+            everything = ask(engine, sample.image, Task("detect")).detections
+            unnamed.add([d for d in everything if d.score >= score], truths, asked)
     return {
         **accuracy.figures(),
+        "unnamed": unnamed.figures(),
         "per_group": {key: counts(groups[key]) for key in sorted(groups)},
         "temperature": vocabulary.temperature if vocabulary else 1.0,
         "ece_without_temperature": calibration_error(bare, accuracy.right),
-        "description_accuracy": described.value,
-        "subset_respected": respected.value,
-        "ask": {"how_many": counted.value, "is_there": seen.value},
+        **answers.figures(),
     }
 
 
@@ -369,6 +420,7 @@ def summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
         ("mAP, IoU 0.50 to 0.95", f"{figures['map']:.3f} (at 0.50: {figures['map_50']:.3f})"),
         ("mean F1 of the classes", said(figures["f1_mean_of_classes"])),
         ("highest F1", f"{best['f1']:.3f} with a score of at least {best['score']:.2f}"),
+        ("where no class is named", without_classes(figures["unnamed"])),
         ("descriptions right", said(figures["description_accuracy"])),
         ("asked-for subset respected", said(figures["subset_respected"])),
         ('"how many" right', said(figures["ask"]["how_many"])),
@@ -381,66 +433,11 @@ def summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-@dataclass
-class Gallery:
-    """Pictures of what went wrong most, and of what went right."""
-
-    worst: page.Worst = field(default_factory=lambda: page.Worst(12))
-    best: page.Worst = field(default_factory=lambda: page.Worst(6))
-
-    def add(
-        self,
-        sample: Sample,
-        found: Sequence[Detection],
-        truths: Sequence[Truth],
-        verdicts: Sequence[bool | None],
-    ) -> None:
-        taken = {j for _, j, _ in match(found, truths)}
-        missed = [t for j, t in enumerate(truths) if j not in taken and not t.ignored]
-        wrong = verdicts.count(False)
-        picture = sample.image.copy()
-        for truth in missed:
-            mark(picture, truth.box, MISSED, f"missed {truth.label}")
-        for detection, right in zip(found, verdicts, strict=True):
-            if right is not None:
-                text = f"{detection.label} {detection.score:.2f}"
-                mark(picture, box_of(detection), RIGHT if right else WRONG, text)
-        if missed or wrong:
-            caption = f"{sample.name}: {len(missed)} missed, {wrong} wrong"
-            self.worst.offer(len(missed) + wrong, caption, picture)
-        elif found:
-            self.best.offer(len(found), f"{sample.name}: all {len(found)} found", picture)
-
-    def html(self, figures: dict[str, Any]) -> str:
-        """A page that needs no network."""
-
-        def rows(table: dict[str, Any]) -> str:
-            cells = [
-                (n, *(f"{v[k]:.3f}" for k in ("f1", "precision", "recall")), v["objects"])
-                for n, v in table.items()
-            ]
-            return page.table([("", "F1", "precision", "recall", "objects"), *cells])
-
-        sections = [
-            page.section("Figures", page.table([("F1", f"{figures['f1']:.3f}"), *summary(figures)])),
-            page.section("By class", rows(figures["per_class"])),
-            page.section("By size: side in pixels", rows(figures["per_size"])),
-            page.section("Calibration", page.chart(diagram(figures))),
-            page.section("Worst: white is missed, red is wrong", page.gallery(self.worst.pictures())),
-            page.section("All found", page.gallery(self.best.pictures())),
-        ]
-        return page.whole(f"{figures['checkpoint']}: how well it sees", sections)
-
-
-def diagram(figures: dict[str, Any]) -> Any:
-    """Share of right detections over their score; what is calibrated lies on the diagonal."""
-    figure, axes = page.axes("score", "share right")
-    rows = figures["reliability"]
-    axes.plot((0, 1), (0, 1), ":", color="grey")
-    axes.plot([r["score"] for r in rows], [r["right"] for r in rows], "o-")
-    for row in rows:
-        axes.annotate(
-            row["count"], (row["score"], row["right"]), (0, 6), textcoords="offset points", ha="center"
-        )
-    axes.set_ylim(0, 1.1)
-    return figure
+def without_classes(unnamed: dict[str, Any] | None) -> str:
+    """The figures of ``Unnamed`` in a line."""
+    if unnamed is None:
+        return "as above: the pictures are complete for all classes"
+    return (
+        f"F1 {unnamed['f1']:.3f}, precision {unnamed['precision']:.3f}, recall {unnamed['recall']:.3f}, and "
+        f"{unnamed['others_per_picture']:.2f} detections a picture of classes that are not labelled in it"
+    )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from argus_ros.core import checkpoint
+from argus_ros.core.matching import Truth
 from argus_ros.core.types import Answer, Detection, Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.main import main
@@ -198,6 +199,19 @@ def test_only_classes_that_a_picture_is_complete_for_are_asked_and_measured(
     assert set(figures["per_group"]["a"]["per_class"]) == {"ball"}
     assert figures["objects"] == 2
     assert (figures["precision"], figures["recall"]) == (pytest.approx(2 / 3), 1.0)
+
+
+def test_what_is_found_without_naming_classes_is_measured_apart() -> None:
+    accuracy = evaluate.Unnamed(evaluate.Accuracy(("ball", "cone")))
+    assert accuracy.figures() is None
+    truths = [Truth("ball", (0, 0, 10, 10)), Truth("ball", (50, 50, 60, 60))]
+    found = [Detection("ball", 0.9, 0, 0, 10, 10), Detection("cone", 0.9, 20, 20, 40, 40)]
+    accuracy.add(found, truths, ("ball",))
+    accuracy.add([], [], ("ball",))
+    figures = accuracy.figures()
+    assert figures is not None
+    assert (figures["precision"], figures["recall"], figures["pictures"]) == (1.0, 0.5, 2)
+    assert figures["others_per_picture"] == 0.5
 
 
 def test_classes_that_only_the_pictures_know_are_named_and_left_out(
