@@ -225,6 +225,50 @@ def internvl(folder: Path, text: dict[str, Any], vision: dict[str, Any] | None =
     return folder
 
 
+def siglip(folder: Path, side: int = 32, whole: bool = True) -> Path:
+    """SigLIP's layout: both towers, or the vision tower alone; its tokenizer is never read."""
+    sight = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": 8,
+    }
+    words = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(3)
+    if whole:
+        config = transformers.SiglipConfig(vision_config=sight, text_config={**words, "vocab_size": 99})
+        transformers.SiglipModel(config).save_pretrained(folder)
+    else:
+        transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**sight)).save_pretrained(folder)
+    processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": side, "width": side}}
+    processor |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def llama(folder: Path, *, tied: bool = True, begin: str = "", **text: Any) -> Path:
+    """SmolLM2's layout; with ``begin`` Llama 3's, whose tokenizer puts that before every text."""
+    special = [begin, "<|end_of_text|>"] if begin else ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = byte_level(special, begin, bos_token=special[0], eos_token=special[1])
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        **{"rope_theta": 100000.0, **text},
+    )
+    torch.manual_seed(4)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 DYNAMIC = {"rope_type": "dynamic", "type": "dynamic", "factor": 2.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 QWEN3 = {"model_type": "qwen3", "head_dim": 16, "max_position_embeddings": 40960}

@@ -71,8 +71,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--checkpoint", help="a shipped checkpoint's name, or a folder")
     model.add_argument(
         "--config",
-        help="random weights of real sizes: smolvlm-256m, smolvlm-500m, internvl3-2b, "
-        "argus-256m, argus-500m or argus-nano (the default)",
+        help="random weights of real sizes: smolvlm-256m, smolvlm-500m, smolvlm-2b, internvl3-2b, "
+        "argus-256m, argus-500m, argus-2b or argus-nano (the default)",
     )
     parser.add_argument(
         "--size", type=_size, default="640x480", metavar="WxH", help="of the camera's pictures"

@@ -110,12 +110,12 @@ class Examples:
         """First tokens of the asked classes that the scene is not complete for, and no complete class has."""
         if task.name != "detect" or scene.complete is None or self._presume_absent:
             return np.zeros(0, np.int64)
-        first = {c: self._ids[c.split()[0]] for c in prompts.asked_classes(task, self._vocabulary)}
+        first = {c: self._words(c)[0] for c in prompts.asked_classes(task, self._vocabulary)}
         told = {token for c, token in first.items() if c in scene.complete}
         return np.array(sorted(set(first.values()) - told), np.int64)
 
     def _words(self, text: str) -> list[int]:
-        return [self._ids[w] for w in text.split()]
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _bins(self, box: np.ndarray) -> list[float]:
         """Coordinates in bins; never an empty box, never the last bin as a minimum."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tokenizers import AddedToken
+from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -26,37 +28,77 @@ def grow(
 ) -> tuple[Idefics3ForConditionalGeneration, PreTrainedTokenizerFast]:
     """A model with the weights of checkpoint ``base`` that speaks ``vocabulary`` and sees ``tile`` pixels.
 
-    Words that the base knows keep their embeddings; new ones start near the mean of the base's classes.
-    Location bins and patch positions are interpolated where their number changes. Where nothing changes the
-    weights are the base's. Further ``vision_layers`` stand between those of the base and change nothing at
-    first. ``tile`` and ``vision_layers`` 0 mean the base's. Raises CheckpointError for no Argus checkpoint.
+    A base with a tokenizer of whole words gets a new one: words that it knows keep their embeddings, new ones
+    start near the mean of the base's classes. A tokenizer of subwords (``argus convert``) has tokens for
+    every class and is kept. Location bins and patch positions are interpolated where their number changes.
+    Where nothing changes the weights are the base's. Further ``vision_layers`` stand between those of the
+    base and change nothing at first. ``tile`` and ``vision_layers`` 0 mean the base's. Raises CheckpointError
+    for no Argus checkpoint.
     """
     read = checkpoints.read(base)
     if read.vocabulary is None or read.family is not IDEFICS3:
-        raise CheckpointError(f"{read.path} is no Argus checkpoint, so training cannot start from it")
+        raise CheckpointError(
+            f"{read.path} is no Argus checkpoint, so training cannot start from it; "
+            "argus convert makes one of a SmolVLM folder"
+        )
     old = Idefics3ForConditionalGeneration.from_pretrained(
         read.path, dtype=torch.float32, local_files_only=True
     )
-    words = PreTrainedTokenizerFast.from_pretrained(read.path, local_files_only=True).get_vocab()
-    tokenizer = blank.make_tokenizer(vocabulary)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(read.path, local_files_only=True)
+    known = tokenizer.get_vocab()
     shape = shape_of(old.config)
     layers = vision_layers or shape.vision_layers
     if layers < shape.vision_layers:
         raise ValueError(f"{read.name} has {shape.vision_layers} vision layers; {layers} would be fewer")
     deeper = _deeper(shape.vision_layers, layers)
     shape = replace(shape, tile=tile or shape.tile, vision_layers=layers)
-    model = blank.make_model(blank.make_config(shape, vocabulary, tokenizer), seed)
-    weights = old.state_dict()
-    fresh = model.state_dict()
+    whole_words = isinstance(tokenizer.backend_tokenizer.model, WordLevel)
+    if whole_words:
+        tokenizer = blank.make_tokenizer(vocabulary)
+        model = blank.make_model(blank.make_config(shape, vocabulary, tokenizer), seed)
+    else:
+        _name_places(tokenizer, vocabulary.bins)
+        torch.manual_seed(seed)
+        model = Idefics3ForConditionalGeneration(_like(old.config, shape, vocabulary, tokenizer))
+    weights, fresh, ids = old.state_dict(), model.state_dict(), tokenizer.get_vocab()
     for name in EMBEDDINGS:
-        weights[name] = _words(weights[name], fresh[name], words, tokenizer.get_vocab(), read.vocabulary)
-        bins = [words[prompts.location_token(i)] for i in range(read.vocabulary.bins)]
-        first = tokenizer.convert_tokens_to_ids(prompts.location_token(0))
-        places = _stretch(old.state_dict()[name][bins], vocabulary.bins)
-        weights[name][first : first + vocabulary.bins] = places
+        before = weights[name]
+        if whole_words:
+            weights[name] = _words(before, fresh[name], known, ids, read.vocabulary)
+        else:
+            weights[name] = torch.cat([before, fresh[name][len(before) :]])
+        bins = [known[prompts.location_token(i)] for i in range(read.vocabulary.bins)]
+        first = ids[prompts.location_token(0)]
+        weights[name][first : first + vocabulary.bins] = _stretch(before[bins], vocabulary.bins)
     weights[POSITIONS] = _regrid(weights[POSITIONS], shape.tile // shape.patch)
     model.load_state_dict({**fresh, **_moved(weights, fresh, deeper)})
     return model, tokenizer
+
+
+def _name_places(tokenizer: PreTrainedTokenizerFast, bins: int) -> None:
+    """Have a tokenizer say so many places, one id after the other. Raises CheckpointError where it cannot."""
+    places = [prompts.location_token(i) for i in range(bins)]
+    tokenizer.add_tokens([AddedToken(p, special=True, normalized=False) for p in places], special_tokens=True)
+    ids = tokenizer.convert_tokens_to_ids(places)
+    if ids != list(range(ids[0], ids[0] + bins)):
+        raise CheckpointError(
+            f"{tokenizer.name_or_path} has other tokens behind its location tokens, which leave no room for "
+            f"{bins} bins; leave out --bins"
+        )
+
+
+def _like(
+    old: Idefics3Config, shape: blank.Shape, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerFast
+) -> Idefics3Config:
+    """The configuration of a base with another tile, depth and vocabulary."""
+    if shape.tile // shape.patch % shape.shuffle:
+        step = shape.patch * shape.shuffle
+        raise ValueError(f"a tile of {shape.tile} pixels cannot be cut; take a multiple of {step}")
+    config = Idefics3Config.from_dict(old.to_dict())
+    config.vision_config.image_size, config.vision_config.num_hidden_layers = shape.tile, shape.vision_layers
+    config.text_config.vocab_size = max(config.text_config.vocab_size, len(tokenizer))
+    config.argus = blank.section(vocabulary)
+    return config
 
 
 def _deeper(before: int, after: int) -> list[int]:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -158,8 +159,13 @@ def make_config(shape: Shape, vocabulary: Vocabulary, tokenizer: PreTrainedToken
             "patch_size": shape.patch,
         },
     )
-    config.argus = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(vocabulary).items()}
+    config.argus = section(vocabulary)
     return config
+
+
+def section(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The ``argus`` section of config.json."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(vocabulary).items()}
 
 
 def make_model(config: Idefics3Config, seed: int = 0) -> Idefics3ForConditionalGeneration:
@@ -168,35 +174,39 @@ def make_model(config: Idefics3Config, seed: int = 0) -> Idefics3ForConditionalG
     model = Idefics3ForConditionalGeneration(config)
     bins = config.argus["bins"]
     first = config.image_token_id + 3  # the location tokens follow the image tokens
-    waves = _waves(torch.linspace(0, 1, bins), config.text_config.hidden_size)
+    places = waves(torch.linspace(0, 1, bins), config.text_config.hidden_size)
     vision = model.model.vision_model.embeddings
     side = vision.num_patches_per_side
-    axis = _waves((torch.arange(side) + 0.5) / side, config.vision_config.hidden_size // 2)
+    axis = waves((torch.arange(side) + 0.5) / side, config.vision_config.hidden_size // 2)
     grid = torch.cat([axis[:, None].expand(side, side, -1), axis[None, :].expand(side, side, -1)], -1)
     with torch.no_grad():
         for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
-            embedding.weight[first : first + bins] = waves * embedding.weight.std() * math.sqrt(2)
+            embedding.weight[first : first + bins] = places * embedding.weight.std() * math.sqrt(2)
         vision.position_embedding.weight.copy_(grid.flatten(0, 1) * 0.1)
     return model
 
 
-def _waves(x: torch.Tensor, width: int) -> torch.Tensor:
+def waves(x: torch.Tensor, width: int) -> torch.Tensor:
     """Sines and cosines of 0.25 to 16 periods: (n,) in [0, 1] to (n, width)."""
     frequency = torch.logspace(-2, 4, width // 2, base=2.0) * 2 * math.pi
     angle = x[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
-def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model, tokenizer and processor the way transformers reads them, weights in fp16."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tile = {"longest_edge": model.config.vision_config.image_size}
+def make_processor(config: Idefics3Config, tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
+    """The stock processor of a model that takes a whole picture as one tile."""
+    tile = {"longest_edge": config.vision_config.image_size}
     # The stock processor scales to ``size`` before it squares: room enough that nothing is lost there.
     room = {"longest_edge": 4 * tile["longest_edge"]}
     images = Idefics3ImageProcessorPil(do_image_splitting=False, max_image_size=tile, size=room)
-    side = tile["longest_edge"] // model.config.vision_config.patch_size // model.config.scale_factor
-    processor = Idefics3Processor(images, tokenizer, image_seq_len=side * side)
-    processor.save_pretrained(folder)
+    side = tile["longest_edge"] // config.vision_config.patch_size // config.scale_factor
+    return Idefics3Processor(images, tokenizer, image_seq_len=side * side)
+
+
+def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model, tokenizer and processor the way transformers reads them, weights in fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    make_processor(model.config, tokenizer).save_pretrained(folder)
     dtype = model.dtype
     model.half().save_pretrained(folder)
     model.to(dtype)

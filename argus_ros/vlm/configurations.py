@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
@@ -52,6 +52,13 @@ MEDIUM = {
     "num_attention_heads": 15,
     "num_key_value_heads": 5,
 }
+LARGE = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
 #: SigLIP-B/16 at 512 pixels.
 SIGLIP = {
     "hidden_size": 768,
@@ -60,6 +67,15 @@ SIGLIP = {
     "num_attention_heads": 12,
     "image_size": 512,
     "patch_size": 16,
+}
+#: SigLIP-SO400M/14 at 384 pixels: 27 patches a side, and a rest of 6 pixels.
+SIGLIP_LARGE = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 384,
+    "patch_size": 14,
 }
 #: Qwen2.5-1.5B and InternViT-300M, of which InternVL3-2B is made.
 QWEN = {
@@ -172,6 +188,7 @@ def smolvlm(
     vocabulary: Vocabulary | None = None,
     longest_edge: int = 2048,
     tokens: int = 49280,
+    unshuffle: int = 4,
 ) -> Parts:
     """SmolVLM; with a ``vocabulary`` an Argus checkpoint, which has a location token per bin."""
     special = ["<pad>", prompts.BEGIN, prompts.IMAGE, "<fake_token_around_image>", "<global-img>"]
@@ -182,7 +199,6 @@ def smolvlm(
     tokenizer = make_tokenizer(
         tokens, [*special, prompts.END], pad_token="<pad>", bos_token=prompts.BEGIN, eos_token=prompts.END
     )
-    unshuffle = 4
     side, image = vision["image_size"] // vision["patch_size"], {"longest_edge": vision["image_size"]}
     config = Idefics3Config(
         architectures=["Idefics3ForConditionalGeneration"],
@@ -205,7 +221,7 @@ def smolvlm(
         vision_config=vision,
     )
     if vocabulary:
-        config.argus = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(vocabulary).items()}
+        config.argus = blank.section(vocabulary)
     split = longest_edge > vision["image_size"]
     images = Idefics3ImageProcessorPil(
         do_image_splitting=split, max_image_size=image, size={"longest_edge": longest_edge}
@@ -214,12 +230,12 @@ def smolvlm(
     return Parts(config, tokenizer, processor)
 
 
-def argus(text: dict[str, Any]) -> Parts:
+def argus(text: dict[str, Any], vision: dict[str, Any] = SIGLIP, **sizes: int) -> Parts:
     """SmolVLM's modules on one tile a picture, with location tokens and an open vocabulary."""
     vocabulary = Vocabulary(
         ("detect", "ground", "dense_caption", "caption", "ask"), bins=1000, max_objects=32
     )
-    return smolvlm(text, vocabulary=vocabulary, longest_edge=SIGLIP["image_size"])
+    return smolvlm(text, vision, vocabulary=vocabulary, longest_edge=vision["image_size"], **sizes)
 
 
 def internvl(
@@ -265,9 +281,11 @@ def internvl(
 CONFIGURATIONS: dict[str, Callable[[], Parts]] = {
     "smolvlm-256m": lambda: smolvlm(SMALL),
     "smolvlm-500m": lambda: smolvlm(MEDIUM),
+    "smolvlm-2b": lambda: smolvlm(LARGE, SIGLIP_LARGE, longest_edge=1536, tokens=49155, unshuffle=3),
     "internvl3-2b": internvl,
     "argus-256m": lambda: argus(SMALL),
     "argus-500m": lambda: argus(MEDIUM),
+    "argus-2b": lambda: argus(LARGE, SIGLIP_LARGE, tokens=49155, unshuffle=3),
 }
 #: argus-nano is made by its training's own blank.
 NAMES = (*CONFIGURATIONS, "argus-nano")
