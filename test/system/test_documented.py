@@ -36,6 +36,7 @@ STARTS = "starts"  #: in `make docs-commands`, until it has written figures; the
 RULES = {
     r"--data |\bdriving/|\byard/|\bframes/|\.onnx\b": "needs pictures or a detector that are not shipped",
     r"\bvllm\b|llama-server|--server ": "needs a server of the reader's own",
+    r"^argus convert |--download ": "needs a checkpoint from a hub",
     r"^argus lit ": "needs mujoco, which set-up does not install",
     r"--lit |bench/whole_boxes\.py|--checkpoint out/": "needs what hours of the command before it make",
     r"^argus simulate .*--cost": LONG,
