@@ -27,7 +27,7 @@ from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.diagnostics import PATIENCE, CameraHealth, Report
 from argus_ros.ros.intake import Intake, IntakeError
 from argus_ros.ros.locator import Aims, Locator, OnPlaced
-from argus_ros.ros.parameters import CameraSettings, ParameterError, reason_of
+from argus_ros.ros.settings import CameraSettings, ParameterError, reason_of
 
 #: camera, image, stamp [ns], header
 OnImage = Callable[[str, Image, int, Header], None]

@@ -31,7 +31,7 @@ from argus_ros.msg import DetectionArray
 from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.frames import Frames, FramesError
 from argus_ros.ros.intake import Intake, mismatch
-from argus_ros.ros.parameters import CameraSettings
+from argus_ros.ros.settings import CameraSettings
 
 #: Answers that may wait to be placed; more are placed without what they wait for.
 MOST_WAITING = 8

@@ -55,14 +55,15 @@ from argus_ros.core.space import unplaced
 from argus_ros.core.tracking import Tracker, TrackingError
 from argus_ros.core.types import Detection, Outcome, Task
 from argus_ros.msg import DetectionArray
-from argus_ros.ros import conversions, diagnostics, frames, parameters
+from argus_ros.ros import conversions, diagnostics, frames, parameter_warnings, parameters
 from argus_ros.ros.annotator import Annotator
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.intake import IntakeError
 from argus_ros.ros.locator import Aims, Placed
 from argus_ros.ros.metrics import Metrics, MetricsError
 from argus_ros.ros.outputs import Outputs, until_shutdown
-from argus_ros.ros.parameters import Change, ParameterError, Settings, Spec, reason_of
+from argus_ros.ros.parameters import Change, Spec
+from argus_ros.ros.settings import ParameterError, Settings, check_cameras, reason_of
 from argus_ros.srv import Ask
 
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
@@ -256,13 +257,15 @@ class ArgusNode(LifecycleNode):
         try:
             self._declare(parameters.NODE)
             names = self.get_parameter("cameras").value
-            parameters.check_cameras(names)
+            check_cameras(names)
             for name in names:
                 self._declare(parameters.of_camera(name))
             settings = Settings.of(self._values({}))
         except (InvalidParameterTypeException, InvalidParameterValueException, PolicyError) as error:
             raise ParameterError(str(error)) from None
-        for complaint in parameters.complaints(self._parameter_overrides, parameters.all_specs(names)):
+        for complaint in parameter_warnings.complaints(
+            self._parameter_overrides, parameters.all_specs(names)
+        ):
             self.get_logger().error(complaint)
         return settings
 
@@ -292,7 +295,7 @@ class ArgusNode(LifecycleNode):
         unknown = [change.name for change in parameter_list if not self.has_parameter(change.name)]
         if unknown:
             specs = parameters.all_specs(self.get_parameter("cameras").value)
-            reasons = "; ".join(parameters.complaints(unknown, specs))
+            reasons = "; ".join(parameter_warnings.complaints(unknown, specs))
             reason = reasons or f"{unknown[0]} can be given at start only"
             return SetParametersResult(successful=False, reason=reason)
         try:
@@ -663,7 +666,7 @@ def main(args: list[str] | None = None) -> int:
         if signals:
             return 0
         node = ArgusNode()
-        for complaint in parameters.unmeant_files(words, node.get_fully_qualified_name()):
+        for complaint in parameter_warnings.unmeant_files(words, node.get_fully_qualified_name()):
             node.get_logger().warning(complaint)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -18,7 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
 from argus_ros.ros import conversions
-from argus_ros.ros.parameters import ParameterError
+from argus_ros.ros.settings import ParameterError
 
 #: Topic and depth of its queue, by type of message.
 TOPICS: dict[type, tuple[str, int]] = {

@@ -1,42 +1,23 @@
-"""The node's parameters: declared in one table, from which descriptors, documentation and defaults are made.
+"""The node's parameters, in one table, from which descriptors, documents and defaults are made.
 
-``Settings.of`` turns the values into what the rest of the program uses, and refuses with a reason.
-Run as a module it prints ``config/argus.yaml`` or the tables of ``docs/interface.md``.
+``settings.py`` checks their values. Run as a module this prints
+``config/argus.yaml`` or the tables of ``docs/interface.md``.
 """
 
 from __future__ import annotations
 
 import array
-import difflib
 import enum
-import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from yaml import YAMLError
-from yaml import safe_load as yaml_of
 
-from argus_ros.core import checkpoint, recipes
-from argus_ros.core.frame import CameraPolicy
-from argus_ros.core.image import Mono16, Region
-from argus_ros.core.protocol import EngineConfig
-from argus_ros.core.types import TASKS, Task
-from argus_ros.vlm import prompts
-
-
-class ParameterError(ValueError):
-    """Values that cannot work, with what would."""
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of rcl's says, without the lines of C that it comes from."""
-    return str(error).partition(", at ")[0]
+from argus_ros.core import checkpoint
+from argus_ros.core.types import TASKS
 
 
 class Change(enum.Enum):
@@ -256,11 +237,6 @@ NODE = (
     ),
 )
 
-#: What goes to the engine under its own name.
-FOR_ENGINE = (
-    *("backend", "allow_download", "answer_format", "device", "dtype", "preset", "threads"),
-    *("server_timeout", "server_in_flight", "server_pixels"),
-)
 
 #: Of each camera, under ``camera.NAME.``; NAME in a default is the camera's.
 CAMERA = (
@@ -337,12 +313,6 @@ CAMERA = (
     ),
 )
 
-#: More names than this are a mistake, over which rclpy would take minutes.
-MOST_CAMERAS = 100
-
-#: Parameters that rclpy declares by itself.
-OWN_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
-
 
 def of_camera(name: str) -> tuple[Spec, ...]:
     """The specs of one camera, with full names."""
@@ -357,202 +327,6 @@ def of_camera(name: str) -> tuple[Spec, ...]:
 def all_specs(cameras: Iterable[str]) -> dict[str, Spec]:
     """Every parameter by its full name."""
     return {spec.name: spec for spec in (*NODE, *(s for camera in cameras for s in of_camera(camera)))}
-
-
-@dataclass(frozen=True)
-class PositionSettings:
-    """What a camera's positions in space are made from; none where there is no ``camera_info_topic``."""
-
-    depth_topic: str = ""
-    camera_info_topic: str = ""
-    slop: float = 0.05
-    rectified: bool | None = None  #: None: by the name of the images' topic
-
-
-@dataclass(frozen=True)
-class CameraSettings:
-    name: str
-    topic: str
-    transport: str
-    reliability: str
-    policy: CameraPolicy
-    region: Region
-    mono16: Mono16 = "stretch"
-    decode_budget: float = 32.0
-    positions: PositionSettings = PositionSettings()
-
-    @property
-    def subscription(self) -> tuple[object, ...]:
-        """What it is subscribed by."""
-        return self.topic, self.transport, self.reliability, self.positions
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters as the rest of the program takes them."""
-
-    engine: EngineConfig
-    task: Task
-    score_threshold: float
-    tracking: bool
-    publish_late: bool
-    max_clock_skew: float
-    engine_hang_seconds: float
-    spare_engine: bool
-    target_frame: str
-    ground_frame: str
-    position_wait: float
-    metrics_port: int
-    metrics_address: str
-    cameras: tuple[CameraSettings, ...]
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Settings:
-        """From the values of every parameter, by full name. Raises ParameterError with the reason."""
-        check_cameras(values["cameras"])
-        for spec in all_specs(values["cameras"]).values():
-            if spec.choices and values[spec.name] not in spec.choices:
-                raise ParameterError(
-                    f"{spec.name} is {values[spec.name]!r}; it has to be one of {', '.join(spec.choices)}"
-                )
-        for frame in ("target_frame", "ground_frame"):
-            if values[frame].startswith("/"):
-                raise ParameterError(f"{frame} is {values[frame]!r}; names of frames do not begin with /")
-        try:
-            recipes.preset(values["preset"])
-        except ValueError as error:
-            raise ParameterError(f"preset: {error}") from None
-        return cls(
-            engine=EngineConfig(
-                checkpoint=values["model"],
-                **{name: values[name] for name in FOR_ENGINE},
-            ),
-            task=Task(values["task"], tuple(c for c in values["classes"] if c.strip()), values["prompt"]),
-            cameras=tuple(_camera(name, values) for name in values["cameras"]),
-            **{
-                name: values[name]
-                for name in (
-                    *("score_threshold", "tracking", "publish_late"),
-                    *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
-                    *("target_frame", "ground_frame", "position_wait", "metrics_port", "metrics_address"),
-                )
-            },
-        )
-
-    def check_task(self) -> None:
-        """Raise ParameterError unless the model is there and can do the task."""
-        try:
-            model = checkpoint.read_for(self.engine)
-            prompts.check(self.task, model)
-            prompts.check_question(self.task, model)
-        except (checkpoint.CheckpointError, prompts.TaskError) as error:
-            raise ParameterError(str(error)) from None
-
-
-def check_cameras(names: Sequence[str]) -> None:
-    """Raise ParameterError unless these can be names of cameras."""
-    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)]
-    if wrong:
-        raise ParameterError(
-            f"cameras: {wrong[0]!r} cannot be a name; use letters, digits and _, a letter first"
-        )
-    if len(names) > MOST_CAMERAS:
-        raise ParameterError(f"cameras has {len(names)} names; {MOST_CAMERAS} are the most")
-    if not names or len(set(names)) < len(names):
-        raise ParameterError(f"cameras is {list(names)}; give at least one name, each once")
-
-
-def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
-    value = {spec.name: values[f"camera.{name}.{spec.name}"] for spec in CAMERA}
-    region = tuple(value["region"])
-    if len(region) != 4 or min(region) < 0:
-        raise ParameterError(
-            f"camera.{name}.region is {list(region)}; it has to be [x, y, width, height] in pixels, "
-            "none negative"
-        )
-    if not value["topic"]:
-        raise ParameterError(f"camera.{name}.topic is empty; give the topic of its images")
-    return CameraSettings(
-        name,
-        value["topic"],
-        value["transport"],
-        value["reliability"],
-        CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
-        Region(*region),
-        _mono16(name, value["mono16"]),
-        value["decode_budget"],
-        _positions(name, value),
-    )
-
-
-def _positions(name: str, value: Mapping[str, Any]) -> PositionSettings:
-    if value["depth_topic"] and not value["camera_info_topic"]:
-        raise ParameterError(
-            f"camera.{name}.depth_topic is {value['depth_topic']!r} and camera.{name}.camera_info_topic "
-            "is empty; positions need both"
-        )
-    rectified = {"yes": True, "no": False}.get(value["rectified"])
-    return PositionSettings(value["depth_topic"], value["camera_info_topic"], value["depth_slop"], rectified)
-
-
-def _mono16(name: str, value: str) -> Mono16:
-    if value == "stretch":
-        return "stretch"
-    if value == "full":
-        return "full"
-    given = re.fullmatch(r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]", value)
-    if not given or not 0 <= int(given[1]) < int(given[2]) < 1 << 16:
-        raise ParameterError(
-            f"camera.{name}.mono16 is {value!r}; it has to be stretch, full or [low, high] with "
-            "0 <= low < high <= 65535"
-        )
-    return int(given[1]), int(given[2])
-
-
-def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:
-    """A sentence for each parameter given at start without effect, with the nearest that has one."""
-    for name in given:
-        if name in specs or name.startswith(OWN_OF_RCLPY):
-            continue
-        camera = re.fullmatch(r"camera\.(\w+)\.(\w+)", name)
-        if camera and camera[2] in {spec.name for spec in CAMERA}:
-            yield f"{name} has no effect until parameter cameras names {camera[1]!r}"
-            continue
-        near = difflib.get_close_matches(name, specs, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        yield f"there is no parameter {name!r}, so its value is ignored{meant}"
-
-
-def unmeant_files(words: Sequence[str], node: str) -> Iterator[str]:
-    """A sentence for each ``--params-file`` of a command line that has nothing for ``node``, given in full.
-
-    rcl passes over it without a word. What cannot be read is rcl's to say.
-    """
-    for file in (after for word, after in pairwise(words) if word == "--params-file"):
-        try:
-            nodes = list(_nodes_of(yaml_of(Path(file).read_text())))
-        except (OSError, ValueError, YAMLError):
-            continue
-        if nodes and not any(_pattern(name).fullmatch(node) for name in nodes):
-            yield (
-                f"{file} has parameters for {', '.join(nodes)} and none for {node}, so nothing of it counts; "
-                f"put {node} or /** over those that are meant for this node"
-            )
-
-
-def _nodes_of(tree: Any, name: str = "") -> Iterator[str]:
-    """Names over ``ros__parameters``, which may be nested by namespaces."""
-    for key, below in tree.items() if isinstance(tree, dict) else ():
-        if key == "ros__parameters":
-            yield name
-        else:
-            yield from _nodes_of(below, f"{name}/{str(key).strip('/')}")
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    """Of the full names that a name in a parameter file stands for: ``*`` is one part, ``**`` any number."""
-    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
-    return re.compile("".join(parts.get(part, f"/{re.escape(part)}") for part in name.strip("/").split("/")))
 
 
 # --- documents ----------------------------------------------------------------------------------

@@ -335,7 +335,7 @@ def answer_tokens(data: bytes) -> None:
 def parameter_file(data: bytes) -> None:
     """A parameter file for the node, which is made of it as at start: read by rcl, checked by the node."""
     from argus_ros.ros.node import ArgusNode
-    from argus_ros.ros.parameters import ParameterError
+    from argus_ros.ros.settings import ParameterError
 
     path = _FOLDER / "parameters.yaml"
     path.write_bytes(data)

@@ -31,7 +31,7 @@ from argus_ros.core.protocol import EngineConfig
 from argus_ros.ros import camera as module
 from argus_ros.ros.camera import Camera, Source, sources
 from argus_ros.ros.diagnostics import ERROR, OK, WARN
-from argus_ros.ros.parameters import CameraSettings, PositionSettings
+from argus_ros.ros.settings import CameraSettings, PositionSettings
 
 WIDTH, HEIGHT = 1920, 1080
 SETTINGS = CameraSettings("front", "front/image_raw", "raw", "best_effort", CameraPolicy(), Region())

@@ -26,7 +26,7 @@ from argus_ros.ros.camera import Camera
 from argus_ros.ros.frames import Frames, FramesError
 from argus_ros.ros.intake import IntakeError
 from argus_ros.ros.locator import Aims, Locator, Placed
-from argus_ros.ros.parameters import CameraSettings, PositionSettings
+from argus_ros.ros.settings import CameraSettings, PositionSettings
 
 PATIENCE = 30.0
 WITHOUT_TF = pytest.mark.skipif(find_spec("tf2_py") is None, reason="tf2_py is not installed")

@@ -15,7 +15,9 @@ from argus_ros.core.image import Region
 from argus_ros.core.types import Task
 from argus_ros.ros import parameters
 from argus_ros.ros.locator import names_rectified
-from argus_ros.ros.parameters import CAMERA, NODE, ParameterError, Settings, all_specs, complaints
+from argus_ros.ros.parameter_warnings import complaints, unmeant_files
+from argus_ros.ros.parameters import CAMERA, NODE, all_specs
+from argus_ros.ros.settings import ParameterError, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,7 +186,7 @@ def test_a_parameter_file_for_another_node_is_told(
     file = tmp_path / "robot.yaml"
     file.write_text(yaml.safe_dump({name: {"ros__parameters": {"score_threshold": 0.9}}}))
     words = ["argus_node", "--ros-args", "--params-file", str(file)]
-    said = list(parameters.unmeant_files(words, node))
+    said = list(unmeant_files(words, node))
     assert [f"none for {node}" in sentence for sentence in said] == ([] if counts else [True])
     # rcl itself has the last word on what counts.
     context = rclpy.Context()
@@ -200,12 +202,12 @@ def test_parameter_files_nest_namespaces_and_may_be_broken(tmp_path: Path) -> No
     file = tmp_path / "robot.yaml"
     words = ["--params-file", str(file), "--params-file", str(tmp_path / "none.yaml")]
     file.write_text("robot1: {argus: {ros__parameters: {threads: 1}}, other: {ros__parameters: {a: 1}}}")
-    assert not list(parameters.unmeant_files(words, "/robot1/argus"))
-    (said,) = parameters.unmeant_files(words, "/robot2/argus")
+    assert not list(unmeant_files(words, "/robot1/argus"))
+    (said,) = unmeant_files(words, "/robot2/argus")
     assert "has parameters for /robot1/argus, /robot1/other and none for /robot2/argus" in said
     for broken in ("", "[1, 2", "7", "{a: {b: 3}}", "\xff"):
         file.write_bytes(broken.encode("latin-1"))
-        assert not list(parameters.unmeant_files(words, "/argus"))
+        assert not list(unmeant_files(words, "/argus"))
 
 
 def test_the_documents_are_those_of_the_table() -> None:

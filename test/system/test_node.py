@@ -39,7 +39,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
 
 from argus_ros.core.types import Outcome
-from argus_ros.ros.parameters import OWN_OF_RCLPY
+from argus_ros.ros.parameter_warnings import OWN_OF_RCLPY
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
 PUBLISHER = Path(__file__).with_name("image_publisher.py")

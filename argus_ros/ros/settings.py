@@ -1,0 +1,188 @@
+"""The values of the parameters as the rest of the program takes them, checked.
+
+``Settings.of`` refuses values that cannot work, with a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from argus_ros.core import checkpoint, recipes
+from argus_ros.core.frame import CameraPolicy
+from argus_ros.core.image import Mono16, Region
+from argus_ros.core.protocol import EngineConfig
+from argus_ros.core.types import Task
+from argus_ros.ros.parameters import CAMERA, all_specs
+from argus_ros.vlm import prompts
+
+
+class ParameterError(ValueError):
+    """Values that cannot work, with what would."""
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of rcl's says, without the lines of C that it comes from."""
+    return str(error).partition(", at ")[0]
+
+
+#: Parameters that the engine's configuration has under the same name.
+FOR_ENGINE = (
+    *("backend", "allow_download", "answer_format", "device", "dtype", "preset", "threads"),
+    *("server_timeout", "server_in_flight", "server_pixels"),
+)
+
+#: More names than this are a mistake, over which rclpy would take minutes.
+MOST_CAMERAS = 100
+
+
+@dataclass(frozen=True)
+class PositionSettings:
+    """What a camera's positions in space are made from; none where there is no ``camera_info_topic``."""
+
+    depth_topic: str = ""
+    camera_info_topic: str = ""
+    slop: float = 0.05
+    rectified: bool | None = None  #: None: by the name of the images' topic
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    name: str
+    topic: str
+    transport: str
+    reliability: str
+    policy: CameraPolicy
+    region: Region
+    mono16: Mono16 = "stretch"
+    decode_budget: float = 32.0
+    positions: PositionSettings = PositionSettings()
+
+    @property
+    def subscription(self) -> tuple[object, ...]:
+        """What it is subscribed by."""
+        return self.topic, self.transport, self.reliability, self.positions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters as the rest of the program takes them."""
+
+    engine: EngineConfig
+    task: Task
+    score_threshold: float
+    tracking: bool
+    publish_late: bool
+    max_clock_skew: float
+    engine_hang_seconds: float
+    spare_engine: bool
+    target_frame: str
+    ground_frame: str
+    position_wait: float
+    metrics_port: int
+    metrics_address: str
+    cameras: tuple[CameraSettings, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """From the values of every parameter, by full name. Raises ParameterError with the reason."""
+        check_cameras(values["cameras"])
+        for spec in all_specs(values["cameras"]).values():
+            if spec.choices and values[spec.name] not in spec.choices:
+                raise ParameterError(
+                    f"{spec.name} is {values[spec.name]!r}; it has to be one of {', '.join(spec.choices)}"
+                )
+        for frame in ("target_frame", "ground_frame"):
+            if values[frame].startswith("/"):
+                raise ParameterError(f"{frame} is {values[frame]!r}; names of frames do not begin with /")
+        try:
+            recipes.preset(values["preset"])
+        except ValueError as error:
+            raise ParameterError(f"preset: {error}") from None
+        return cls(
+            engine=EngineConfig(
+                checkpoint=values["model"],
+                **{name: values[name] for name in FOR_ENGINE},
+            ),
+            task=Task(values["task"], tuple(c for c in values["classes"] if c.strip()), values["prompt"]),
+            cameras=tuple(_camera(name, values) for name in values["cameras"]),
+            **{
+                name: values[name]
+                for name in (
+                    *("score_threshold", "tracking", "publish_late"),
+                    *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
+                    *("target_frame", "ground_frame", "position_wait", "metrics_port", "metrics_address"),
+                )
+            },
+        )
+
+    def check_task(self) -> None:
+        """Raise ParameterError unless the model is there and can do the task."""
+        try:
+            model = checkpoint.read_for(self.engine)
+            prompts.check(self.task, model)
+            prompts.check_question(self.task, model)
+        except (checkpoint.CheckpointError, prompts.TaskError) as error:
+            raise ParameterError(str(error)) from None
+
+
+def check_cameras(names: Sequence[str]) -> None:
+    """Raise ParameterError unless these can be names of cameras."""
+    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)]
+    if wrong:
+        raise ParameterError(
+            f"cameras: {wrong[0]!r} cannot be a name; use letters, digits and _, a letter first"
+        )
+    if len(names) > MOST_CAMERAS:
+        raise ParameterError(f"cameras has {len(names)} names; {MOST_CAMERAS} are the most")
+    if not names or len(set(names)) < len(names):
+        raise ParameterError(f"cameras is {list(names)}; give at least one name, each once")
+
+
+def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:
+    value = {spec.name: values[f"camera.{name}.{spec.name}"] for spec in CAMERA}
+    region = tuple(value["region"])
+    if len(region) != 4 or min(region) < 0:
+        raise ParameterError(
+            f"camera.{name}.region is {list(region)}; it has to be [x, y, width, height] in pixels, "
+            "none negative"
+        )
+    if not value["topic"]:
+        raise ParameterError(f"camera.{name}.topic is empty; give the topic of its images")
+    return CameraSettings(
+        name,
+        value["topic"],
+        value["transport"],
+        value["reliability"],
+        CameraPolicy(value["deadline"], value["weight"], value["rate_cap"]),
+        Region(*region),
+        _mono16(name, value["mono16"]),
+        value["decode_budget"],
+        _positions(name, value),
+    )
+
+
+def _positions(name: str, value: Mapping[str, Any]) -> PositionSettings:
+    if value["depth_topic"] and not value["camera_info_topic"]:
+        raise ParameterError(
+            f"camera.{name}.depth_topic is {value['depth_topic']!r} and camera.{name}.camera_info_topic "
+            "is empty; positions need both"
+        )
+    rectified = {"yes": True, "no": False}.get(value["rectified"])
+    return PositionSettings(value["depth_topic"], value["camera_info_topic"], value["depth_slop"], rectified)
+
+
+def _mono16(name: str, value: str) -> Mono16:
+    if value == "stretch":
+        return "stretch"
+    if value == "full":
+        return "full"
+    given = re.fullmatch(r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]", value)
+    if not given or not 0 <= int(given[1]) < int(given[2]) < 1 << 16:
+        raise ParameterError(
+            f"camera.{name}.mono16 is {value!r}; it has to be stretch, full or [low, high] with "
+            "0 <= low < high <= 65535"
+        )
+    return int(given[1]), int(given[2])
