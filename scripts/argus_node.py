@@ -11,6 +11,6 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])  # a
 # main() waits for this one; it must not go to a thread that an import starts.
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
-from argus_ros.ros.node import main  # noqa: E402
+from argus_ros.ros.program import main  # noqa: E402
 
 raise SystemExit(main())

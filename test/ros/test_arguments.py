@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from argus_ros.ros.node import check_words
+from argus_ros.ros.program import check_words
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--ros-args", "-p", "threads:=1", "--", "--help"]])

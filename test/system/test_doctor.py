@@ -33,7 +33,7 @@ def test_a_camera_that_publishes_is_seen(ros: Any) -> None:
 def test_the_nodes_log_has_colours_unless_no_color_says_otherwise(ros: Any, no_color: str) -> None:
     inside, terminal = pty.openpty()
     environment = {k: v for k, v in ros.environment.items() if k != "RCUTILS_COLORIZED_OUTPUT"}
-    command = [sys.executable, "-m", "argus_ros.ros.node", "--ros-args", "-p", "autostart:=false"]
+    command = [sys.executable, "-m", "argus_ros.ros.program", "--ros-args", "-p", "autostart:=false"]
     command += ["-p", "no_such_parameter:=1"]  # so that it has something to say
     node = subprocess.Popen(
         command, env=environment | {"NO_COLOR": no_color}, stdout=terminal, stderr=terminal
