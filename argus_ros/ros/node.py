@@ -6,16 +6,13 @@ model runs in a process of its own. ``program.py`` spins the node.
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -25,33 +22,29 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile
 from rclpy.task import Future
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
-from visualization_msgs.msg import MarkerArray
 
 from argus_ros.core import budget, checkpoint, fastdds
-from argus_ros.core.engine_client import UP, EngineState
+from argus_ros.core.engine_client import EngineState
 from argus_ros.core.frame import PolicyError
 from argus_ros.core.image import Image
 from argus_ros.core.job import Report
 from argus_ros.core.pipeline import Camera as Promise
 from argus_ros.core.pipeline import Pipeline
 from argus_ros.core.questions import AskError
-from argus_ros.core.space import unplaced
-from argus_ros.core.tracking import Tracker, TrackingError
-from argus_ros.core.types import Detection, Outcome, Task
-from argus_ros.msg import DetectionArray
-from argus_ros.ros import conversions, diagnostics, frames, parameter_warnings, parameters
-from argus_ros.ros.annotator import Annotator
+from argus_ros.core.tracking import TrackingError
+from argus_ros.core.types import Outcome, Task
+from argus_ros.ros import diagnostics, frames, parameter_warnings, parameters
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.intake import IntakeError
-from argus_ros.ros.locator import Aims, Placed
-from argus_ros.ros.metrics import Metrics, MetricsError
-from argus_ros.ros.outputs import Outputs, until_shutdown
+from argus_ros.ros.locator import Aims
+from argus_ros.ros.metrics import MetricsError
+from argus_ros.ros.outputs import until_shutdown
 from argus_ros.ros.parameters import Change, Spec
+from argus_ros.ros.results import FrameContext, Results
 from argus_ros.ros.settings import ParameterError, Settings, check_cameras, reason_of
+from argus_ros.ros.status import Status
 from argus_ros.srv import Ask
 
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
@@ -59,17 +52,6 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 STOP_SECONDS = 0.6  #: for the engine's process to end in order, before it is killed
 DIAGNOSTICS_INTERVAL = 1.0
-NAMESAKE_INTERVAL = 60.0  #: seconds between two warnings of another node of this name
-LOOK_INTERVAL = 30.0  #: seconds between two looks at what killed processes left in shared memory
-COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
-
-
-@dataclass(frozen=True)
-class FrameContext:
-    """What goes through the pipeline with an image."""
-
-    header: Header
-    image: Image | None  #: kept only while somebody looks at annotated images
 
 
 def logged_transition(transition: Transition) -> Transition:
@@ -94,26 +76,22 @@ class ArgusNode(LifecycleNode):
     """Raises ParameterError where a parameter given at start cannot be."""
 
     def __init__(self, **options: Any) -> None:
-        self._short = fastdds.short_of_memory()  # asked before this process takes its own part
+        short = fastdds.short_of_memory()  # asked before this process takes its own part
         super().__init__("argus", **options)
-        if self._short:
-            self.get_logger().error(self._short)
+        if short:
+            self.get_logger().error(short)
         self.pipeline: Pipeline | None = None
-        self._annotator: Annotator | None = None
-        self._cameras: dict[str, Camera] = {}  # replaced, not changed: several threads look at it
+        self.cameras: dict[str, Camera] = {}  #: replaced, not changed: several threads look at it
+        self.enabled = True  #: by service ~/enable, whatever the state of the lifecycle
+        self.results = Results(self)
         self._active = False
-        self._enabled = True  # by service ~/enable, whatever the state of the lifecycle
-        self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._aims = Aims()  # where positions are to be given
-        self._metrics: Metrics | None = None
-        self._outputs = Outputs(self)
-        self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
         self.engine_health = diagnostics.EngineHealth()
-        self._settings = self._declare_all()
+        self.settings = self._declare_all()
+        self._status = Status(self, short)
         self.add_pre_set_parameters_callback(self._coerce)
         self.add_on_set_parameters_callback(self._change)
         self.add_post_set_parameters_callback(self._changed)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Of their own, for an answer takes its time and parameters are not to wait for it.
         # All are kept that come at once: each hears that there are too many.
         every = QoSProfile(history=HistoryPolicy.KEEP_ALL)
@@ -133,37 +111,29 @@ class ArgusNode(LifecycleNode):
         self._active = False
         with ExitStack() as ends:  # the last first
             ends.callback(self._forget)
-            ends.callback(self._outputs.destroy)
-            if self._annotator:
-                ends.callback(self._annotator.close)
+            ends.callback(self.results.close)
             if self._aims.frames:
                 ends.callback(self._aims.frames.stop)
-            if self._metrics:
-                ends.callback(self._metrics.close)
             if self.pipeline:
                 ends.callback(self.pipeline.stop, STOP_SECONDS)
-            for camera in self._cameras.values():
+            for camera in self.cameras.values():
                 ends.callback(camera.deactivate)
 
     def _forget(self) -> None:
-        self.pipeline = self._annotator = self._metrics = None
-        self._aims = Aims()
-        self._cameras, self._outputs = {}, Outputs(self)
+        self.pipeline, self._aims = None, Aims()
+        self.cameras, self.results = {}, Results(self)
 
     # --- lifecycle ------------------------------------------------------------------------------
 
     @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._settings = settings = Settings.of(self._values({}))
+            self.settings = settings = Settings.of(self._values({}))
             settings.check_task()
             model = checkpoint.read_for(settings.engine)
-            self._trackers = {camera.name: Tracker() for camera in settings.cameras if settings.tracking}
             self._aims = self._aims_of(settings)
             cameras = self._cameras_of(settings)
-            self._outputs.create()
-            if settings.metrics_port:
-                self._metrics = Metrics(settings.metrics_port, settings.metrics_address)
+            self.results.open(settings)
         except (
             ParameterError,
             TrackingError,
@@ -174,14 +144,13 @@ class ArgusNode(LifecycleNode):
             self._engine_event(EngineState.FAILED, str(error))
             self.close()
             return FAILURE
-        self._annotator = Annotator(self._publish_annotated)
-        self._cameras = cameras
+        self.cameras = cameras
         self.pipeline = Pipeline(
             settings.engine,
             model.tiling,
             promises(settings),
-            on_result=self._publish_result,
-            on_report=self._publish_report,
+            on_result=self.results.publish_answer,
+            on_report=self.results.publish_timing,
             on_event=self._engine_event,
             on_warning=self.get_logger().warning,
             on_log=lambda line: self.get_logger().info(f"engine: {line}"),
@@ -191,7 +160,7 @@ class ArgusNode(LifecycleNode):
             hang_seconds=settings.engine_hang_seconds,
             spare=settings.spare_engine,
         )
-        self.pipeline.set_enabled(self._enabled)
+        self.pipeline.set_enabled(self.enabled)
         self.pipeline.start()
         return super().on_configure(state)
 
@@ -199,14 +168,14 @@ class ArgusNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         self._active = True
-        for camera in self._cameras.values():
+        for camera in self.cameras.values():
             camera.activate()
         return result
 
     @logged_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
-        for camera in self._cameras.values():
+        for camera in self.cameras.values():
             camera.deactivate()
         if self.pipeline:
             self.pipeline.clear("the node was deactivated")
@@ -317,7 +286,7 @@ class ArgusNode(LifecycleNode):
         if not self.pipeline:
             if "model" in changed:
                 checkpoint.read_for(settings.engine)
-            self._settings = settings
+            self.settings = settings
             return
         for name in changed:
             if name in specs and specs[name].change is Change.CONFIGURE:
@@ -325,22 +294,24 @@ class ArgusNode(LifecycleNode):
                     f"{name} can only be changed while the node is unconfigured: "
                     "deactivate it, clean it up, set this, and configure it again"
                 )
-        if settings.task != self._settings.task:
+        if settings.task != self.settings.task:
             settings.check_task()
         cameras = self._cameras_of(settings)
         self.pipeline.set_cameras(promises(settings))
         self.pipeline.publish_late = settings.publish_late
         self._subscribe(cameras, settings)
-        self._settings = settings
+        self.settings = settings
 
     def _cameras_of(self, settings: Settings) -> dict[str, Camera]:
         """One for each camera of the settings, the one there is where its subscription can stay."""
         cameras = {}
         overrides = self._qos_overrides()
         for wanted in settings.cameras:
-            camera = self._cameras.get(wanted.name)
+            camera = self.cameras.get(wanted.name)
             if camera is None or camera.settings.subscription != wanted.subscription:
-                camera = Camera(self, wanted, self._offer, overrides, self._publish_placed, self._aims)
+                camera = Camera(
+                    self, wanted, self._offer, overrides, self.results.publish_positions, self._aims
+                )
             cameras[wanted.name] = camera
         return cameras
 
@@ -357,11 +328,11 @@ class ArgusNode(LifecycleNode):
 
     def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
         """Replace the cameras by these, with their settings."""
-        before, self._cameras = self._cameras, cameras
+        before, self.cameras = self.cameras, cameras
         for wanted in settings.cameras:
             cameras[wanted.name].change(wanted)
         if settings.tracking:
-            self._trackers = {name: self._trackers.get(name) or Tracker() for name in cameras}
+            self.results.track(cameras)
         for name in before:
             if cameras.get(name) is not before[name]:
                 before[name].deactivate()
@@ -377,95 +348,12 @@ class ArgusNode(LifecycleNode):
     # --- images in ------------------------------------------------------------------------------
 
     def _offer(self, camera: str, image: Image, stamp: int, header: Header) -> None:
-        if (pipeline := self.pipeline) and (known := self._cameras.get(camera)):
-            watched = self._outputs.subscribers(ImageMessage, CompressedImage)
+        if (pipeline := self.pipeline) and (known := self.cameras.get(camera)):
+            watched = self.results.watched()
             context = FrameContext(header, image if watched else None)
             now = self.get_clock().now().nanoseconds
             with suppress(KeyError):  # the camera has just been taken away
                 pipeline.offer(camera, image, context, stamp, now, shared=known.shared)
-
-    # --- results out: called from the pipeline's threads ----------------------------------------
-
-    def _publish_result(self, report: Report) -> None:
-        context, detections = report.header, self._likely(report)
-        if tracker := self._trackers.get(report.camera):
-            detections = tracker.update(detections, conversions.stamp_ns(context.header))
-        message = self._message(report, detections)
-        self._outputs.send(message)
-        if camera := self._cameras.get(report.camera):
-            camera.health.published(report.age, time.monotonic())
-            camera.place(message)
-        if conversions.vision_messages:
-            self._outputs.send(conversions.to_vision(message))
-        if context.image and self._annotator:
-            self._annotator.offer(context.image, message)
-
-    def _publish_placed(self, placed: Placed) -> None:
-        """Called from the thread of a camera's locator."""
-        detections = placed.detections
-        trouble = "; ".join(filter(None, (placed.depth_trouble, placed.frame_trouble)))
-        message = conversions.to_detections_3d(
-            detections,
-            placed.places or [unplaced()] * len(detections.detections),
-            placed.frame_id,
-            placed.transform,
-            placed.depth_offset,
-            trouble,
-        )
-        with until_shutdown(self.context):
-            self._outputs.send(message)
-            if conversions.vision_messages:
-                self._outputs.send(conversions.to_vision_3d(message))
-            if self._outputs.subscribers(MarkerArray):
-                self._outputs.send(conversions.to_markers(message))
-        if camera := self._cameras.get(detections.camera):
-            has_depth = bool(camera.settings.positions.depth_topic)
-            troubles = placed.depth_trouble, placed.frame_trouble
-            camera.health.placed(has_depth, *troubles, time.monotonic())
-
-    def _likely(self, report: Report) -> tuple[Detection, ...]:
-        assert report.answer is not None
-        return tuple(d for d in report.answer.detections if d.score >= self._settings.score_threshold)
-
-    def _message(self, report: Report, detections: tuple[Detection, ...]) -> DetectionArray:
-        assert report.answer is not None
-        return conversions.to_detections(
-            report.header.header,
-            report.camera,
-            (report.width, report.height),
-            report.answer,
-            detections,
-            model=checkpoint_name(self._settings),
-            task=report.task,
-            latency=report.times.total,
-            age=report.age,
-        )
-
-    def _publish_report(self, report: Report) -> None:
-        header, outcome = report.header.header, report.outcome
-        if metrics := self._metrics:
-            metrics.frame(report)
-        self._outputs.send(
-            conversions.to_timing(header, report.camera, outcome, report.times, report.level, report.answer)
-        )
-        stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09}"
-        self.get_logger().debug(f"camera {report.camera}, {stamp}: {outcome.name.lower()}, {report.reason}")
-        undecodable = report.outcome is Outcome.UNDECODABLE
-        if undecodable:
-            self.get_logger().warning(
-                f"camera {report.camera}: image dropped: {report.reason}",
-                throttle_duration_sec=COMPLAINT_INTERVAL,
-            )
-        error = report.reason if undecodable or report.outcome is Outcome.ENGINE_DOWN else ""
-        if camera := self._cameras.get(report.camera):
-            camera.health.ended(outcome, time.monotonic(), error, report.answer)
-
-    def _publish_annotated(self, header: Header, picture: np.ndarray) -> None:
-        with until_shutdown(self.context):
-            if self._outputs.subscribers(ImageMessage):
-                self._outputs.send(conversions.to_image(header, picture))
-            if self._outputs.subscribers(CompressedImage):
-                self._outputs.send(conversions.to_jpeg(header, picture))
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -490,7 +378,7 @@ class ArgusNode(LifecycleNode):
         report = await reported
         response.success = report.outcome is Outcome.PUBLISHED
         if response.success:
-            response.answer = self._message(report, self._likely(report))
+            response.answer = self.results.answer_to(report)
         else:
             response.reason = report.reason
         return response
@@ -499,19 +387,19 @@ class ArgusNode(LifecycleNode):
         """Hand a question to the pipeline. Raises AskError and ParameterError."""
         if not self.pipeline:
             raise AskError("the node is not configured")
-        if not request.camera and len(self._cameras) > 1:
-            raise AskError(f"say which camera: {', '.join(self._cameras)}")
-        camera = request.camera or next(iter(self._cameras))
+        if not request.camera and len(self.cameras) > 1:
+            raise AskError(f"say which camera: {', '.join(self.cameras)}")
+        camera = request.camera or next(iter(self.cameras))
         name = request.task or ("ask" if request.prompt else "detect")
         task = Task(name, tuple(c for c in request.classes if c.strip()), request.prompt)
-        replace(self._settings, task=task).check_task()
+        replace(self.settings, task=task).check_task()
         self.pipeline.ask(camera, task, request.deadline, report_to)
 
     # --- pausing --------------------------------------------------------------------------------
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Service ``~/enable``: pause or resume work. The lifecycle's state is not touched."""
-        self._enabled = request.data
+        self.enabled = request.data
         if self.pipeline:
             self.pipeline.set_enabled(request.data)
         response.success = True
@@ -531,76 +419,14 @@ class ArgusNode(LifecycleNode):
         elif text:
             self.get_logger().info(f"engine {state.value}: {text}")
         with until_shutdown(self.context):
-            self._publish_diagnostics()
+            self._status.publish()
 
     def watch(self) -> None:
-        for camera in self._cameras.values():
+        for camera in self.cameras.values():
             camera.watch()
-        self._publish_diagnostics()
-
-    def _publish_diagnostics(self) -> None:
-        engine = self.pipeline.engine if self.pipeline else None
-        values: dict[str, object] = {"enabled": self._enabled}
-        if self.pipeline and engine:
-            load = self.pipeline.load()
-            values |= {
-                "process": engine.pid or "none",
-                "spare process": engine.spare,
-                "restarts": engine.restarts,
-                "last error": engine.last_error,
-                "load": f"{load.load:.2f}",
-                "overloaded": load.overloaded,
-                "shortest deadline [s]": f"{self.pipeline.shortest_deadline():.3f}",
-            }
-            if metrics := self._metrics:
-                metrics.engine(self.engine_health.state in UP, load.load, engine.restarts)
-        next_try = engine.next_try - time.monotonic() if engine and engine.next_try else None
-        cause = engine.last_error if engine else ""
-        report = self.engine_health.report(engine.info if engine else None, values, cause, next_try)
-        name = self.get_fully_qualified_name().lstrip("/")
-        statuses = [report.status(f"{name}: engine", engine.info.device if engine and engine.info else "")]
-        statuses.append(self._outputs_report().status(f"{name}: outputs"))
-        for camera in self._cameras.values():
-            statuses.append(camera.report().status(f"{name}: camera {camera.settings.name}", camera.topic))
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics.to_diagnostics(stamp, statuses))
-
-    def _outputs_report(self) -> diagnostics.Report:
-        counts = self._outputs.counts()
-        values = {f"subscribers of {topic}": count for topic, count in counts.items()}
-        memory = self._short, self._left_behind()
-        trouble = [*self._outputs.mismatches.values(), *filter(None, (self._namesake(), *memory))]
-        if trouble:
-            return diagnostics.Report(diagnostics.WARN, "; ".join(trouble), values)
-        return diagnostics.Report(diagnostics.OK, f"{sum(values.values())} subscribers", values)
-
-    def _namesake(self) -> str:
-        """Whether another node has this one's name, and what comes of that."""
-        own = self.get_name(), self.get_namespace()
-        if self.get_node_names_and_namespaces().count(own) < 2:
-            return ""
-        name = self.get_fully_qualified_name()
-        said = (
-            f"another node is named {name} as well (or one was killed, less than 20 s ago): both answer the "
-            f"same images on {name}/detections; give one another name (-r __node:=NAME)"
-        )
-        self.get_logger().warning(said, throttle_duration_sec=NAMESAKE_INTERVAL)
-        return said
-
-    def _left_behind(self) -> str:
-        """What killed processes left in shared memory, as last looked at."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at, self._rest = now + LOOK_INTERVAL, fastdds.left_behind()
-            if self._rest:
-                self.get_logger().warning(self._rest, once=True)
-        return self._rest
+        self._status.publish()
 
 
 def promises(settings: Settings) -> dict[str, Promise]:
     """What each camera is promised and asked, as the pipeline takes it."""
     return {c.name: Promise(c.policy, settings.task, c.region) for c in settings.cameras}
-
-
-def checkpoint_name(settings: Settings) -> str:
-    return settings.engine.checkpoint.rstrip("/").rpartition("/")[2]

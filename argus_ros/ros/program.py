@@ -22,7 +22,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation as rcl
 from rclpy.utilities import remove_ros_args
 
 from argus_ros.ros import parameter_warnings
-from argus_ros.ros.node import COMPLAINT_INTERVAL, ArgusNode
+from argus_ros.ros.node import ArgusNode
+from argus_ros.ros.results import COMPLAINT_INTERVAL
 from argus_ros.ros.settings import ParameterError, reason_of
 
 ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  #: end the node in order

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from argus_ros.core.engine_client import EngineState
 from argus_ros.core.pipeline import Pipeline
 from argus_ros.ros import node as module
+from argus_ros.ros import results
 from argus_ros.ros.camera import Camera
 from argus_ros.ros.diagnostics import ERROR, WARN
 from argus_ros.ros.node import ArgusNode
@@ -52,7 +53,7 @@ STEPS = ("configure", "activate", "deactivate", "cleanup")
 @pytest.mark.parametrize(
     ("step", "where", "name"),
     [
-        ("configure", module, "Annotator"),
+        ("configure", results, "Annotator"),
         ("activate", Camera, "activate"),
         ("deactivate", Pipeline, "clear"),
         ("cleanup", Camera, "deactivate"),
