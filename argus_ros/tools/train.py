@@ -89,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --data, objects with a smaller side (in pixels of a whole picture) are not taught",
     )
     parser.add_argument(
+        "--freeze-vision",
+        action="store_true",
+        help="train the connector and the decoder alone; the vision encoder stays as --base has it",
+    )
+    parser.add_argument(
         "--presume-absent",
         action="store_true",
         help="of --data that is labelled in part: teach that an object without a box is absent",
@@ -153,6 +158,10 @@ def run(options: argparse.Namespace) -> int:
         not options.base or options.tile or options.bins or options.vision_layers
     ):
         raise ValueError("--only-whole-boxes needs --base, and no --tile, --bins or --vision-layers")
+    if options.freeze_vision and (
+        not options.base or options.tile or options.vision_layers or options.teacher
+    ):
+        raise ValueError("--freeze-vision needs --base, and no --tile, --vision-layers or --teacher")
     if not 0 < options.decay <= 1:
         raise ValueError(f"--decay {options.decay:g} is no share of the samples; take more than 0, at most 1")
     plan = Plan(
@@ -173,6 +182,7 @@ def run(options: argparse.Namespace) -> int:
         scenes=options.scenes,
         holdout=options.holdout or "",
         min_side=options.min_side,
+        freeze_vision=options.freeze_vision,
         presume_absent=options.presume_absent,
         precision=options.precision,
         whole_boxes=options.whole_boxes or options.only_whole_boxes,

@@ -141,6 +141,11 @@ class Learner(nn.Module):
         x = x + vision.embeddings.position_embedding.weight[self.places]
         return vision.post_layernorm(vision.encoder(inputs_embeds=x).last_hidden_state)
 
+    def freeze_vision(self) -> None:
+        """Let the vision encoder and the head of its dense loss stay as they are."""
+        self.model.model.vision_model.requires_grad_(False)
+        self.dense.requires_grad_(False)
+
     def dense_loss(self, features: Tensor, batch: Batch) -> Tensor:
         """Class and colour by cross entropy, box by distance and overlap, over the patches on objects."""
         out = self.dense(features).float()

@@ -67,6 +67,7 @@ class Plan:
     scenes: float = 0.0  #: weight of synthetic scenes beside ``data``; without ``data`` there is nothing else
     holdout: str = ""  #: pictures whose file name this regular expression is found in are not trained on
     min_side: float = 0.0  #: of ``data``: smaller objects are not taught, in pixels of a whole picture
+    freeze_vision: bool = False  #: the vision encoder stays as the base has it; no dense loss
     presume_absent: bool = False  #: in an answer, an object without a box is absent, complete or not
     teacher: Path | None = None  #: an ONNX detector whose feature maps the vision encoder is taught
     teacher_layers: tuple[str, ...] = ()  #: the names of these maps
@@ -364,6 +365,8 @@ def _work(
         learner.requires_grad_(False)
         assert learner.whole_boxes is not None
         learner.whole_boxes.requires_grad_(True)
+    if plan.freeze_vision:
+        learner.freeze_vision()
     optimiser = make_optimiser(learner)
     if state:
         learner.load_state_dict(state["learner"])
@@ -378,9 +381,9 @@ def _work(
     for batch in _on(device, batches):
         optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            with torch.set_grad_enabled(not plan.only_whole_boxes):
+            with torch.set_grad_enabled(not (plan.only_whole_boxes or plan.freeze_vision)):
                 features = learner.see(batch.images)
-            dense = learner.dense_loss(features, batch)
+            dense = features.new_zeros(()) if plan.freeze_vision else learner.dense_loss(features, batch)
             if teacher:
                 dense = dense + TEACHER * learner.teacher_loss(features, teacher(batch.images, grid))
             answer = learner.answer_loss(features, batch) if seen >= vision_first else dense.new_zeros(())

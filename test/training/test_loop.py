@@ -128,6 +128,16 @@ def test_processes_stay_in_step_where_pictures_have_no_box(tmp_path: Path) -> No
     assert all(torch.equal(learnt[f"model.{name}"].half(), value.half()) for name, value in start.items())
 
 
+def test_a_frozen_vision_encoder_stays_as_the_base_has_it(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
+    train(plan(tmp_path / "out", 16, base=str(base), freeze_vision=True), lambda entry: None)
+    start = AutoModelForImageTextToText.from_pretrained(base).state_dict()
+    learnt = weights(tmp_path / "out")
+    same = {name: torch.equal(learnt[f"model.{name}"].half(), value.half()) for name, value in start.items()}
+    assert all(kept for name, kept in same.items() if ".vision_model." in name)
+    assert not any(kept for name, kept in same.items() if ".connector." in name)
+
+
 def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) -> None:
     folder = train(plan(tmp_path, 16), lambda entry: None)
     model = AutoModelForImageTextToText.from_pretrained(folder)
