@@ -60,7 +60,7 @@ def headline(results: dict[str, dict[str, Any]]) -> str:
         "",
         "    argus evaluate --scenes 1000 --json bench/results/argus_nano_val.json",
         "    argus evaluate --scenes 1000 --split heldout --json bench/results/argus_nano_heldout.json",
-        "    python3 bench/card.py   # writes them here",
+        "    python3 bench/card.py   # writes the tables",
         "",
         f'| | {" | ".join(columns)} | "how many" right | "is there" right |',
         "|" + "---|" * (len(columns) + 3),
@@ -95,14 +95,14 @@ def photographs_card() -> str:
     }
     parts = [
         f"{result['pictures']:,} photographs that training did not see, objects with a side of at least "
-        f"{result['min_side']:g} pixels (of 384), detections that score at least {result['score']:g} (the "
-        f"node's default), IoU 0.5, on {result['date']}:",
+        f"{result['min_side']:g} pixels (of 384), detections with a score of {result['score']:g} or more "
+        f"(the node's default), IoU 0.5, on {result['date']}:",
         table(list(summary), [[f"{value:.2f}" for value in summary.values()]]),
         counted("class", result["per_class"]),
         counted("side in pixels", result["per_size"]),
         counted("source", result["per_group"]),
-        "Most often taken for something else: "
-        + ", ".join(f"{r['is']} for {r['taken_for']} ({r['count']})" for r in result["confused"][:8])
+        "Most frequent confusions: "
+        + ", ".join(f"{r['is']} taken for {r['taken_for']} ({r['count']})" for r in result["confused"][:8])
         + ".",
     ]
     return "\n\n".join(parts)
