@@ -109,6 +109,7 @@ class EngineClient:
         self.hang_seconds = hang_seconds
         self.load_seconds = load_seconds
         self.restarts = 0  #: times the process was started again
+        self.failures = 0  #: inferences that failed
         self.last_error = ""  #: why the engine died, hung or failed last, or an inference did
         self.next_try = 0.0  #: when it is started again, on the steady clock, while it waits for that
         self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
@@ -325,6 +326,7 @@ class EngineClient:
             raise ProtocolError(f"an answer that cannot be: {why}")
         if failed:
             self._failing += 1
+            self.failures += 1
             self.last_error = answered.error
             self._enter(EngineState.DEGRADED, answered.error)
         elif not answered.error:

@@ -50,6 +50,7 @@ class Status:
             "process": engine.pid or "none",
             "spare process": engine.spare,
             "restarts": engine.restarts,
+            "failed inferences": engine.failures,
             "last error": engine.last_error,
             "load": f"{load.load:.2f}",
             "overloaded": load.overloaded,

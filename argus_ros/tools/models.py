@@ -286,14 +286,14 @@ def _check_generic(path: Path, row: Row) -> Checked:
         height, width = image.shape[:2]
         frame = (width, height)
         request = FrameRequest(0, 0, 0, 0, width, height, Task("caption"), max_new_tokens=NEW, frame=frame)
-        ((_, answer),) = engine.stream([request], [image])
+        (answer,) = engines.run(engine, [request], [image])
         same += answer.text == engine.plain(image, Task("caption"), NEW)
         count += 1
     boxes = "-"
     if wanted := [name for name in row.tasks if name in STRUCTURED_TASKS]:
         task = _structured(wanted[0], ())
         request = FrameRequest(0, 0, 0, 0, width, height, task, max_new_tokens=96, frame=frame)
-        ((_, answer),) = engine.stream([request], [image])
+        (answer,) = engines.run(engine, [request], [image])
         boxes = _boxes(answer.detections, answer.dropped)
     own = f"{count} of {count} (its own processor)"
     return Checked(row.name, row.runs, own, f"{same} of {count}", boxes, same == count)

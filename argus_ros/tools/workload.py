@@ -25,7 +25,7 @@ from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
-from argus_ros.vlm import answers, architecture, chat, fused
+from argus_ros.vlm import answers, architecture, chat, engines, fused
 from argus_ros.vlm.engine import Engine, recipes_in_force
 from argus_ros.vlm.generation import Frame, Limits
 from argus_ros.vlm.generic import GenericEngine
@@ -251,7 +251,7 @@ class GenericRunner:
             0, 0, 0, 0, width, height, self.task, max_new_tokens=self._length, frame=(width, height)
         )
         started = time.perf_counter()
-        ((_, answer),) = self.engine.stream([request], [frame])
+        (answer,) = engines.run(self.engine, [request], [frame])
         total, times, made = time.perf_counter() - started, answer.times, answer.generated_tokens
         return Sample(times.transfer, times.first_token, total, made, made - 1)
 

@@ -103,6 +103,11 @@ class Decoder:
         self._allocate(max(rows, self.rows), max(-(-capacity // GRAIN) * GRAIN, self.capacity))
         return True
 
+    def clear(self) -> None:
+        """Empty all sequences."""
+        self.keys.zero_()
+        self.values.zero_()
+
     def _allocate(self, rows: int, capacity: int) -> None:
         s, like = self.shape, self.embedding
         # Unwritten places are masked or cut off, but must be finite.

@@ -16,7 +16,7 @@ from argus_ros.core.budget import FEW
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
-from argus_ros.vlm import answers, architecture, boxes, formats, fused, grammar, prompts
+from argus_ros.vlm import answers, architecture, boxes, engines, formats, fused, grammar, prompts
 from argus_ros.vlm.choosing import Kept
 from argus_ros.vlm.drafts import Draft, Memories, Memory
 from argus_ros.vlm.formats.reading import Sizes
@@ -181,18 +181,19 @@ class Engine:
     def run(self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]) -> list[Answer]:
         """Answer frames; ``pixels[i]``, uint8 RGB of ``requests[i].shape``, are those of ``requests[i]``.
 
-        Raises TaskError, before anything is run, if one of them cannot be run.
+        Raises TaskError, before anything is run, if one of them cannot be run, and FloatingPointError if the
+        model's logits for one of them are not finite.
         """
-        answers = dict(self.stream(requests, pixels))
-        return [answers[index] for index in range(len(requests))]
+        return engines.run(self, requests, pixels)
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, Answer]]:
+    ) -> Iterator[tuple[int, Answer | FloatingPointError]]:
         """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass.
 
-        A frame that runs out of memory is tried again alone, as one tile and for few objects, and its
-        answer is marked TRUNCATED. Raises MemoryError where that does not fit either.
+        A frame whose logits are not finite has an error for an answer. One that runs out of memory is tried
+        again alone, as one tile and for few objects, and its answer is marked TRUNCATED. Raises MemoryError
+        where that does not fit either.
         """
         for request, picture in zip(requests, pixels, strict=True):
             self.check(request, picture)
@@ -212,13 +213,14 @@ class Engine:
                 log.warning("out of memory for a frame of %d tiles: %s", request.tiles, full)
                 yield index, self._smaller(request, pixels[index])
 
-    def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer:
+    def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer | FloatingPointError:
         """Answer at the lowest budget, after memory is released. Raises MemoryError."""
         request = replace(request, rows=0, columns=0, max_detections=FEW[0])
         self.model.free()
         try:
             made = self.generate(request, pixels if any(request.frame) else pixels[-1:])
-            return replace(self._answer(request, made), status=Status.TRUNCATED)
+            answer = self._answer(request, made)
+            return replace(answer, status=Status.TRUNCATED) if isinstance(answer, Answer) else answer
         except Exception as error:
             if not is_full(error):
                 raise
@@ -253,7 +255,7 @@ class Engine:
             memories.append(memory)
         for index, made in self.model.generate_all(jobs):
             memory, draft = memories[index], jobs[index].draft
-            if memory and draft:
+            if memory and draft and made.sound:
                 memory.learn(draft, made.truncated)
             yield index, made
 
@@ -261,13 +263,9 @@ class Engine:
         """A draft without a last answer, for the proposals of the head for whole boxes."""
         return Draft(grammar, (), (), self._chances) if self.recipes.box_draft and grammar.bins else None
 
-    def _answer(self, request: FrameRequest, made: Generated) -> Answer:
-        """Raises FloatingPointError where the model's logits are not numbers."""
-        if np.isnan(made.probabilities).any():
-            raise FloatingPointError(
-                f"the model's logits are no numbers (NaN) in {self.info.dtype} on {self.info.device}: its "
-                "weights are broken, or the precision or the device is; try dtype float32, or device cpu"
-            )
+    def _answer(self, request: FrameRequest, made: Generated) -> Answer | FloatingPointError:
+        if not made.sound:
+            return engines.not_finite(self.info)
         grammar, dropped = self.prompt_and_grammar(request)[1], 0
         structured = request.task.name in STRUCTURED_TASKS
         found: tuple[Detection, ...] = ()

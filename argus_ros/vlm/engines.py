@@ -45,6 +45,24 @@ def check_whole(request: FrameRequest, pixels: np.ndarray) -> None:
         raise TaskError(f"the picture is {request.width}x{request.height} pixels")
 
 
+def run(engine: Served, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]) -> list[Answer]:
+    """The answers to frames, in their order. Raises what ``stream`` raises or has for an answer."""
+    answers: dict[int, Answer] = {}
+    for index, answer in engine.stream(requests, pixels):
+        if isinstance(answer, Exception):
+            raise answer
+        answers[index] = answer
+    return [answers[index] for index in range(len(requests))]
+
+
+def not_finite(info: ModelInfo) -> FloatingPointError:
+    """Why a frame has no answer whose logits are NaN or infinite."""
+    return FloatingPointError(
+        f"the model's logits are no numbers (NaN or infinite) in {info.dtype} on {info.device}: the picture "
+        "is too much for this precision, or the device is broken; try dtype float32, or device cpu"
+    )
+
+
 def load(config: EngineConfig) -> Served:
     """The engine of a configuration: a server's, ours for the families that run natively, or transformers'.
 

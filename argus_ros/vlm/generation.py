@@ -20,6 +20,11 @@ from argus_ros.vlm.tokens import Prompt
 FLOOR = np.float32(-1e30)
 
 
+def is_sound(best: float) -> bool:
+    """Whether the best logit of a step is a number that a working model gives: no NaN, infinity or floor."""
+    return bool(FLOOR < best < np.inf)
+
+
 @dataclass(frozen=True)
 class Limits:
     """Where generation stops, beside the end of the answer."""
@@ -60,13 +65,14 @@ class Generated:
 
     columns: list[int]  #: of the grammar; the ending one included
     logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf; (0, columns) where not kept
-    probabilities: list[float]  #: of each column among those that were allowed; NaN of logits that are NaN
+    probabilities: list[float]  #: of each column among those that were allowed
     truncated: bool
     times: StageTimes  #: of the frames that ran together, up to the end of this one
     passes: int  #: forward passes after prefill
     visual_tokens: int
     drafted: int = 0  #: tokens that were proposed, and of these the ones that were chosen
     accepted: int = 0
+    sound: bool = True  #: False: a choice had no finite logit, and generation stopped there
 
 
 class Model(Protocol):
@@ -100,7 +106,7 @@ class Model(Protocol):
 
 @np.errstate(all="ignore")
 def probability(logits: np.ndarray, column: int) -> float:
-    """Of a column, the best by its masked logits (columns,); NaN where they are."""
+    """Of a column, the best by its masked logits (columns,)."""
     best = logits[column]
     if np.isinf(best):
         return 1.0 / int((logits == best).sum())
@@ -127,6 +133,7 @@ class Decoding:
         self.begins_box = False  #: with the last choice
         self.passes = 0
         self.ended = self.truncated = False
+        self.sound = True  #: until a choice has no finite logit
         self._jump = jump
 
     @property
@@ -145,17 +152,17 @@ class Decoding:
 
         The guess is taken as long as it is what would have been chosen; then comes one choice more.
         """
-        limits, first = self.job.limits, len(self.columns)
+        first = len(self.columns)
         for at, (raw, expected) in enumerate(zip(logits, [*self.guess, -1], strict=True)):
             self.chosen_by = at
             row = np.where(self.cursor.allowed(), np.maximum(raw, FLOOR), -np.inf).astype(np.float32)
             self.add(int(row.argmax()), row)
-            if self.columns[-1] != expected or self.cursor.done or len(self.columns) == limits.max_tokens:
+            if self.columns[-1] != expected or self._has_to_end():
                 break
         self.length += len(self.pending) + len(self.columns) - first - 1
         self.pending = self.columns[-1:]
         self.begins_box = self.cursor.state == Y_MIN
-        while self._jump and len(self.columns) < limits.max_tokens and (forced := self.cursor.forced()) >= 0:
+        while self._jump and not self._has_to_end() and (forced := self.cursor.forced()) >= 0:
             self.add(forced)
             self.pending.append(forced)
         self.check_end(self.columns[first:])
@@ -167,7 +174,7 @@ class Decoding:
         """
         most, first = self.job.limits.max_tokens, len(self.columns)
         for columns, row in zip(chosen.tolist(), logits, strict=True):
-            if self.cursor.done or len(self.columns) == most:
+            if self._has_to_end():
                 break
             self.length += len(self.pending)
             self.passes += 1
@@ -181,6 +188,8 @@ class Decoding:
 
     def add(self, column: int, logits: np.ndarray | None = None) -> None:
         """Take a column that was chosen by masked logits, or without any one that was forced."""
+        if logits is not None and not is_sound(logits[column]):
+            self.sound = False
         if self.job.logits:
             if logits is None:
                 logits = np.full(len(self.grammar.tokens), -np.inf, np.float32)
@@ -191,8 +200,15 @@ class Decoding:
         self.columns.append(column)
         self.cursor.advance(column)
 
+    def _has_to_end(self) -> bool:
+        """Whether no column may follow."""
+        return not self.sound or self.cursor.done or len(self.columns) == self.job.limits.max_tokens
+
     def check_end(self, new: list[int]) -> None:
         """Whether the answer ends here."""
+        if not self.sound:
+            self.ended = True
+            return
         limits = self.job.limits
         if self.job.draft:
             self.job.draft.follow(new)
@@ -214,6 +230,7 @@ class Decoding:
             visual_tokens=visual_tokens,
             drafted=draft.drafted if draft else 0,
             accepted=draft.accepted if draft else 0,
+            sound=self.sound,
         )
 
 

@@ -26,12 +26,11 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.section import CheckpointError
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, StageTimes, Status, Task
-from argus_ros.vlm import answers, chat, formats, prompts
-from argus_ros.vlm.engines import check_whole
+from argus_ros.vlm import answers, chat, engines, formats, prompts
 from argus_ros.vlm.formats.reading import Question, Sizes
 from argus_ros.vlm.generation import Stopwatch
 from argus_ros.vlm.generic_loading import load_model, processor_of
-from argus_ros.vlm.generic_steps import Deadline, Steps
+from argus_ros.vlm.generic_steps import Steps, Stop
 from argus_ros.vlm.generic_tokens import Words
 from argus_ros.vlm.machine import device_of, dtype_of, is_full
 from argus_ros.vlm.processors import fast_processor
@@ -105,7 +104,7 @@ class GenericEngine:
         seconds = []
         for _ in range(3):
             started = time.monotonic()
-            list(self.stream([request], [pixels]))
+            engines.run(self, [request], [pixels])
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
 
@@ -114,19 +113,24 @@ class GenericEngine:
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
         """Raise TaskError for a request that cannot be run."""
-        check_whole(request, pixels)
+        engines.check_whole(request, pixels)
         prompts.check(request.task, self.checkpoint)
         self.words.check(request.task)
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, Answer]]:
-        """Answer frames one by one, each with its index. Raises TaskError and MemoryError."""
+    ) -> Iterator[tuple[int, Answer | FloatingPointError]]:
+        """Answer frames one by one, each with its index; one whose logits are not finite has an error.
+
+        Raises TaskError and MemoryError.
+        """
         for index, (request, picture) in enumerate(zip(requests, pixels, strict=True)):
             watch = Stopwatch(self._device)
             self.check(request, picture)
             try:
                 yield index, self._answer(request, PIL.Image.fromarray(np.array(picture)), watch)
+            except FloatingPointError as error:
+                yield index, error
             except Exception as error:
                 if not is_full(error):
                     raise
@@ -247,8 +251,10 @@ class GenericEngine:
             early_stopping=False,
             max_new_tokens=most,
             logits_processor=LogitsProcessorList([steps]),
-            stopping_criteria=StoppingCriteriaList([Deadline(request.deadline)]),
+            stopping_criteria=StoppingCriteriaList([Stop(steps, request.deadline)]),
         )
+        if not steps.sound:
+            raise engines.not_finite(self.info)
         steps.follow(output)
         ids = output[0, before:].tolist()
         ended = bool(ids) and ids[-1] in self.words.ends

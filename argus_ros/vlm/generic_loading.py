@@ -19,7 +19,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.vlm import chat
-from argus_ros.vlm.weights import check_loaded
+from argus_ros.vlm.weights import check_finite, check_loaded
 
 #: Nothing is fetched, and no code in a folder is run.
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -53,6 +53,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"transformers cannot load {checkpoint.path}: {type(error).__name__}: {error}"
         ) from None
     check_loaded(checkpoint.path, told)
+    check_finite(checkpoint.path, model.named_parameters())
     return model
 
 

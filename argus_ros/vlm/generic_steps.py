@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
 from argus_ros.vlm.formats.reading import Constraint
-from argus_ros.vlm.generation import FLOOR, Stopwatch
+from argus_ros.vlm.generation import FLOOR, Stopwatch, is_sound
 
 
 class Steps(LogitsProcessor):
@@ -19,6 +19,7 @@ class Steps(LogitsProcessor):
     def __init__(self, constraint: Constraint | None, before: int, watch: Stopwatch, *, scored: bool) -> None:
         self._constraint, self._before, self._watch, self._scored = constraint, before, watch, scored
         self.probabilities: list[float] = []
+        self.sound = True  #: until a step has no finite logit
         self._last: Tensor | None = None
         self._columns = None if constraint is None else torch.from_numpy(constraint.tokens)
 
@@ -26,10 +27,11 @@ class Steps(LogitsProcessor):
         self._watch.mark("prefill")
         self._watch.mark("first_token")
         self.follow(input_ids)
+        self.sound &= is_sound(float(scores[0].max()))
         if self._constraint is not None and self._columns is not None:
             columns = self._columns.to(scores.device)
             allowed = torch.from_numpy(self._constraint.allowed()).to(scores.device)
-            row = scores[0, columns].float().nan_to_num(nan=float(FLOOR)).clamp(min=float(FLOOR))
+            row = scores[0, columns].float().clamp(min=float(FLOOR))
             masked = torch.full_like(scores, -torch.inf, dtype=torch.float32)
             masked[0, columns] = torch.where(allowed, row, -torch.inf)
             scores = masked
@@ -52,12 +54,12 @@ class Steps(LogitsProcessor):
         return min(max(found, 0.0), 1.0) if np.isfinite(found) else 0.0
 
 
-class Deadline(StoppingCriteria):
-    """Ends generation at the deadline (steady clock)."""
+class Stop(StoppingCriteria):
+    """Ends generation at the deadline (steady clock), and where a step had no finite logit."""
 
-    def __init__(self, deadline: float | None) -> None:
-        self._deadline = deadline
+    def __init__(self, steps: Steps, deadline: float | None) -> None:
+        self._steps, self._deadline = steps, deadline
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        return torch.full((len(input_ids),), late, device=input_ids.device)
+        return torch.full((len(input_ids),), late or not self._steps.sound, device=input_ids.device)

@@ -78,6 +78,7 @@ class NativeModel(Model):
         self.choices: Choices | None = None  #: by measurement; without it, by what other machines were like
         self.pass_costs = ON_CPU if device.type == "cpu" else ON_DEVICE
         self._jumping: dict[int, tuple[Grammar, bool]] = {}  # whether steps take along what one forces
+        self._stained = False  # what is kept between frames may hold NaN
 
     @torch.inference_mode()
     def choose(self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None) -> bool:
@@ -128,6 +129,7 @@ class NativeModel(Model):
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
         """Answer frames together: a pass runs all that go on. Each has its own limits, deadline and end."""
         watch = Stopwatch(self.device)
+        self._cleanse()
         tiles = [self.upload(job.tiles) for job in jobs]
         watch.mark("transfer")
         pixels = torch.cat(tiles) if len(tiles) > 1 else tiles[0]
@@ -144,6 +146,7 @@ class NativeModel(Model):
             watch.mark("first_token")
             for decoding in alive:
                 if decoding.ended:
+                    self._stained |= not decoding.sound
                     yield decoding.row, decoding.generated(watch.times(), len(visual[decoding.row]))
             alive = [decoding for decoding in alive if not decoding.ended]
 
@@ -283,6 +286,14 @@ class NativeModel(Model):
         elif prefix:
             keys[:], values[:] = self._prefixes[prefix]
         self._fronts[row] = prefix
+
+    def _cleanse(self) -> None:
+        """Forget what a frame without finite logits has left: masked places are still multiplied with."""
+        if self._stained:
+            self._prefixes.clear()
+            self._fronts.clear()
+            self.decoder.clear()
+            self._stained = False
 
     def free(self) -> None:
         """Release all that is kept between frames and can be computed again."""

@@ -22,11 +22,11 @@ from transformers.utils import logging as transformers_logging
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.types import Task
 from argus_ros.vlm import chat
-from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch, probability
+from argus_ros.vlm.generation import FLOOR, Generated, Job, Model, Stopwatch, is_sound, probability
 from argus_ros.vlm.grammar import Cursor, Grammar
 from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.vision import Normalisation
-from argus_ros.vlm.weights import check_loaded, check_stored
+from argus_ros.vlm.weights import check_finite, check_loaded, check_stored
 
 
 class TransformersModel(Model):
@@ -51,6 +51,7 @@ class TransformersModel(Model):
                 f"transformers cannot load {checkpoint.path}: {type(error).__name__}: {error}"
             ) from None
         check_loaded(checkpoint.path, told)
+        check_finite(checkpoint.path, self.model.named_parameters())
         self.model.to(device).eval()
         generation = self.model.generation_config
         if generation.pad_token_id is None:  # nothing is ever filled up; some versions warn on every call
@@ -94,6 +95,7 @@ class TransformersModel(Model):
             times=times,
             passes=len(columns) - 1,
             visual_tokens=int((ids == prompt.image_token).sum()),
+            sound=all(is_sound(row[column]) for row, column in zip(logits, columns, strict=True)),
         )
 
     @torch.inference_mode()

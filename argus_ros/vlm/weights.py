@@ -65,7 +65,9 @@ class Weights:
             )
         self.parameters += math.prod(shape)
         self._left.discard(name)
-        return self._files[name].get_tensor(name).to(self._device, dtype or self._dtype)
+        tensor = self._files[name].get_tensor(name).to(self._device, dtype or self._dtype)
+        check_finite(self._folder, [(name, tensor)])
+        return tensor
 
     def check_all_taken(self) -> None:
         """Raise CheckpointError for a tensor that nothing has taken: the model would not be what it was."""
@@ -117,6 +119,18 @@ def check_loaded(folder: Path, told: dict[str, Any]) -> None:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"{folder}: weight {missing[0]!r}{more} is missing")
     _check_left(folder, told.get("unexpected_keys", ()))
+
+
+def check_finite(folder: Path, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise CheckpointError for a weight, of these by name, that holds NaN or an infinity in its dtype."""
+    for name, tensor in weights:
+        if tensor.numel() and not all(map(math.isfinite, torch.stack(tensor.aminmax()).tolist())):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{folder}: weight {name!r} holds NaN or an infinity in {dtype}: the file is damaged, its "
+                "training diverged, or its numbers are too large for this dtype; get the file again, or try "
+                "dtype float32"
+            )
 
 
 def _check_dtype(folder: Path, name: str, dtype: str) -> None:

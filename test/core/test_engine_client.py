@@ -123,6 +123,7 @@ def test_an_error_on_one_frame_leaves_the_engine_running(watch: Callable[..., Wa
     watched.submit(2, slot=slot)
     assert not watched.answer().error
     assert watched.client.restarts == 0
+    assert watched.client.failures == 0
 
 
 @pytest.mark.parametrize("prompt", ["garbage", "pickle", "too long", "empty", "NaN", "stranger"])

@@ -382,7 +382,7 @@ def truncates(site: Site) -> Iterator[None]:
     yield
 
 
-@fault("engine", "engine", "no numbers (NaN)", engine=True)
+@fault("engine", "engine", "holds NaN", engine=True)
 def broken_weights(site: Site) -> Iterator[None]:
     """it dies, and its weights have turned to NaN"""
     file = site.checkpoint / "model.safetensors"

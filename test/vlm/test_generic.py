@@ -170,7 +170,7 @@ def test_under_the_automaton_any_weights_give_boxes_that_parse(name: str, root: 
     path = root / name
     path = path if path.exists() else layouts.GENERIC[name](path)
     engine = load(path)
-    for scale in (0.0, 30.0, float("nan")):
+    for scale in (0.0, 30.0):
         for weight in engine.model.parameters():
             weight.data.mul_(scale if scale != 30.0 else torch.randn(weight.shape) * 30)
         for most in (3, 6, 30):
@@ -179,6 +179,10 @@ def test_under_the_automaton_any_weights_give_boxes_that_parse(name: str, root: 
             assert why_unusable(answer, *SIZE) == ""
             assert len(answer.detections) <= 2
             assert answer.dropped <= 2
+    for weight in engine.model.parameters():
+        weight.data.fill_(torch.nan)
+    ((_, answer),) = engine.stream([asked(Task("detect", ("cone", "ball")))], [photograph(SIZE, 1)])
+    assert isinstance(answer, FloatingPointError)
 
 
 def test_a_deadline_ends_an_answer(root: Path) -> None:
