@@ -15,7 +15,7 @@ from argus_ros.core.frame import CameraPolicy, Level, PolicyError, State
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.scheduler import PROBE_INTERVAL, FrameScheduler
 from argus_ros.core.types import Outcome
-from argus_ros.tools.simulate import Scenario, Service, Source, simulate
+from argus_ros.tools.simulation import Scenario, Service, Source, simulate
 
 PREPARE, RUN = 0.005, 0.020
 

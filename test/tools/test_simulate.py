@@ -10,7 +10,7 @@ import pytest
 from argus_ros.core.frame import CameraPolicy, Level
 from argus_ros.core.types import Outcome
 from argus_ros.tools.main import main
-from argus_ros.tools.simulate import Scenario, Service, Source, simulate
+from argus_ros.tools.simulation import Scenario, Service, Source, simulate
 
 
 def command(*words):
