@@ -24,7 +24,7 @@ import numpy as np
 from argus_ros.core import preparation, recipes
 from argus_ros.core.image import ImageError
 from argus_ros.core.resources import engine_threads
-from argus_ros.tools import bench, energy, machine
+from argus_ros.tools import bench, bench_report, energy, machine
 
 if TYPE_CHECKING:
     from argus_ros.tools.tracing import Patches, Trace
@@ -379,7 +379,7 @@ def text(measured: dict[str, Any]) -> str:
     lines = [f"{measured['model']}, {measured['size']}, {measured['tokens']} tokens, on {where}"]
     if device:
         lines.append("host / device")
-    lines += ["", *bench.table(header, rows), ""]
+    lines += ["", *bench_report.table(header, rows), ""]
     lines += [f"{name}: {p['bottleneck']}" for name, p in profiles.items()]
     return "\n".join(
         [*lines, *(f"{n}, by timing: {p['chosen']}" for n, p in profiles.items() if "chosen" in p)]

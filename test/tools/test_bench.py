@@ -24,7 +24,7 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import preparation
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS, Recipes
-from argus_ros.tools import bag, bench, floor, profile, workload
+from argus_ros.tools import bag, bench, bench_report, floor, profile, workload
 from argus_ros.tools.main import main
 from argus_ros.vlm import blank, configurations
 from argus_ros.vlm.architecture import TextShape, VisionShape
@@ -82,7 +82,7 @@ def test_bench(results: Path) -> None:
         assert step["removes"] not in step["recipes"]
     drawn = ElementTree.parse(results / "whole.svg").getroot()
     assert len(drawn.findall("{*}rect")) == 1 + 3 + 3 * (3 + len(adds) + len(adds) - 1)
-    said = bench.text(measured)
+    said = bench_report.text(measured)
     assert "ladder" in said
     assert "ablation" in said
     assert "floor: TTFT" in said
