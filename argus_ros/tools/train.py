@@ -26,12 +26,21 @@ from argus_ros.vlm.engine import Engine
 #: Pictures that the F1 of the curves is measured on, and number of the first scene of these.
 MEASURED, FIRST = 100, 1_000_000
 MEASURED_PHOTOGRAPHS = 200
+#: A plan with the defaults of the arguments.
+DEFAULTS = Plan(Path("out/argus-nano"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = Plan(Path("out/argus-nano"))
+    _add_model_arguments(parser)
+    _add_data_arguments(parser)
+    _add_scene_arguments(parser)
+    _add_course_arguments(parser)
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where training starts, and where its results go."""
     parser.add_argument(
-        "--out", type=Path, default=defaults.out, help="folder for the state, log, curves and checkpoint"
+        "--out", type=Path, default=DEFAULTS.out, help="folder for the state, log, curves and checkpoint"
     )
     parser.add_argument("--base", help="checkpoint to start from: a shipped name or a folder")
     parser.add_argument("--tile", type=int, default=0, help="side of the input in pixels; 0: as the base has")
@@ -42,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of the vision encoder, at least the base's; 0: as the base has",
     )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Pictures with boxes, what is learnt from them, and a teacher."""
     parser.add_argument(
         "--data",
         type=Path,
@@ -61,13 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--classes", help="of --data, the categories to learn, comma-separated; without it all of them"
-    )
-    parser.add_argument(
-        "--scenes",
-        type=float,
-        default=0.0,
-        metavar="WEIGHT",
-        help="how often a synthetic scene is shown beside --data; default 0: never",
     )
     parser.add_argument(
         "--max-objects",
@@ -107,30 +113,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher-layers", default="", metavar="NAMES", help="of --teacher, the maps, comma-separated"
     )
+
+
+def _add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """How synthetic scenes take part."""
+    parser.add_argument(
+        "--scenes",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="how often a synthetic scene is shown beside --data; default 0: never",
+    )
     parser.add_argument(
         "--lit", type=Path, metavar="FILE", help="take some things from this bank that `argus lit` rendered"
     )
-    parser.add_argument("--samples", type=int, default=defaults.samples, help="pictures to train on in all")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="pictures per step")
-    parser.add_argument("--lr", type=float, default=defaults.lr, help="learning rate before it falls")
+
+
+def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
+    """How long and how fast training goes, and which part of the model is trained."""
+    parser.add_argument("--samples", type=int, default=DEFAULTS.samples, help="pictures to train on in all")
+    parser.add_argument("--batch", type=int, default=DEFAULTS.batch, help="pictures per step")
+    parser.add_argument("--lr", type=float, default=DEFAULTS.lr, help="learning rate before it falls")
     parser.add_argument(
         "--decay",
         type=float,
-        default=defaults.decay,
+        default=DEFAULTS.decay,
         metavar="SHARE",
         help="share of the samples, at the end, over which the learning rate falls to zero",
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the weights and the pictures")
+    parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of the weights and the pictures")
     parser.add_argument(
         "--processes",
         type=int,
-        default=defaults.processes,
+        default=DEFAULTS.processes,
         help="that share a batch; 0: one on a GPU, else up to one per core",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
-        default=defaults.precision,
+        default=DEFAULTS.precision,
         help="of the passes; auto: bfloat16 where the device multiplies faster in it",
     )
     parser.add_argument(
@@ -145,7 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def plan_from(options: argparse.Namespace) -> Plan:
+    """The plan that the command line describes. Raises ValueError with what is wrong."""
     weights = options.weight or [1.0] * len(options.data)
     if not len(options.data) == len(options.images) == len(weights):
         raise ValueError(
@@ -164,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--freeze-vision needs --base, and no --tile, --vision-layers or --teacher")
     if not 0 < options.decay <= 1:
         raise ValueError(f"--decay {options.decay:g} is no share of the samples; take more than 0, at most 1")
-    plan = Plan(
+    return Plan(
         out=options.out,
         samples=options.samples,
         batch=options.batch,
@@ -191,6 +213,10 @@ def run(options: argparse.Namespace) -> int:
         teacher=options.teacher,
         teacher_layers=tuple(filter(None, options.teacher_layers.split(","))),
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    plan = plan_from(options)
     measure = None if plan.data and not plan.holdout else Examination(plan)
     if measure:
         next(measure.samples())  # what is wrong with the pictures is said now
