@@ -20,7 +20,8 @@ from argus_ros.core.types import Task
 from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import coco
-from argus_ros.training.loop import Plan, train
+from argus_ros.training.loop import train
+from argus_ros.training.plan import Plan
 from argus_ros.vlm.engine import Engine
 
 #: Pictures that the F1 of the curves is measured on, and number of the first scene of these.

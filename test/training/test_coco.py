@@ -17,7 +17,8 @@ from argus_ros.core.types import Task
 from argus_ros.training import coco, scenes
 from argus_ros.training.coco import CocoError, CocoSource
 from argus_ros.training.examples import Examples
-from argus_ros.training.loop import Plan, train
+from argus_ros.training.loop import train
+from argus_ros.training.plan import Plan
 from argus_ros.vlm import blank
 
 NAMES = ["Traffic Cone", "ball", "never seen"]

@@ -1,5 +1,6 @@
 """The feature maps that torch computes of an ONNX detector are onnxruntime's, and training learns them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from argus_ros.training import loop
 from argus_ros.training.distillation import OPERATORS, FeatureTeacher
+from argus_ros.training.plan import Plan
 from argus_ros.training.teacher import TeacherError
+from argus_ros.vlm.blank import TINY
 
 onnx = pytest.importorskip("onnx", reason="pip install 'argus-ros[label]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'argus-ros[label]'")
@@ -104,14 +107,14 @@ def test_a_file_that_is_no_model_is_said(tmp_path: Path) -> None:
 def test_training_learns_the_maps(detector: Path, tmp_path: Path) -> None:
     """The vision encoder and its head come nearer to the teacher than they were."""
     losses: list[float] = []
-    plan = loop.Plan(
+    plan = Plan(
         tmp_path / "out",
         samples=640,
         batch=16,
         lr=5e-3,
         vision_first=640,
         repeat=16,
-        shape=loop.blank.TINY,
+        shape=TINY,
         tile=TILE,
         processes=1,
         report_steps=5,
@@ -120,7 +123,7 @@ def test_training_learns_the_maps(detector: Path, tmp_path: Path) -> None:
     )
     loop.train(plan, lambda entry: losses.append(entry["dense"]))
     without: list[float] = []
-    plain = loop.replace(plan, out=tmp_path / "plain", teacher=None)
+    plain = replace(plan, out=tmp_path / "plain", teacher=None)
     loop.train(plain, lambda entry: without.append(entry["dense"]))
     distance = np.array(losses) - np.array(without)
     assert distance[0] > 1.5  # twice the variance of the maps is 2

@@ -22,8 +22,11 @@ from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import scenes
 from argus_ros.training.examples import Examples
-from argus_ros.training.loop import Diverged, Lesson, Plan, SceneSource, learning_rate, train
+from argus_ros.training.lesson import Lesson
+from argus_ros.training.loop import Diverged, train
+from argus_ros.training.plan import Plan, learning_rate
 from argus_ros.training.processes import sharing
+from argus_ros.training.sources import SceneSource
 from argus_ros.vlm.blank import TINY, Shape, write_checkpoint
 from argus_ros.vlm.engine import Engine
 
@@ -191,7 +194,8 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
 PROGRAM = """
 from pathlib import Path
 from argus_ros.vlm.blank import TINY
-from argus_ros.training.loop import Plan, train
+from argus_ros.training.loop import train
+from argus_ros.training.plan import Plan
 
 if __name__ == "__main__":
     plan = Plan(Path("out/run"), 1_000_000, batch=2, shape=TINY, processes=2, report_steps=1)

@@ -16,8 +16,8 @@ from argus_ros.training import augmentation, coco
 from argus_ros.training.coco import CocoError
 from argus_ros.training.examples import Examples, draw_task
 from argus_ros.training.learner import Learner, collate, words_loss
-from argus_ros.training.loop import MixedSource
 from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.sources import MixedSource
 from argus_ros.vlm import blank, prompts
 
 CLASSES = ("cone", "ball", "box")

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from argus_ros.tools.main import main
-from argus_ros.training import loop, scenes
+from argus_ros.training import scenes
+from argus_ros.training.lesson import Lesson
+from argus_ros.training.plan import Plan
 from argus_ros.training.scenes import composition, painting, sprites
 from argus_ros.training.scenes.drawings import KINDS
 from argus_ros.training.scenes.palette import COLOURS
 from argus_ros.training.scenes.sprites import Bank, Sprite
+from argus_ros.training.sources import SceneSource, scene_vocabulary
 
 SIZES = ((20, 30), (33, 12), (16, 16))
 
@@ -152,17 +155,17 @@ def test_training_and_measuring_take_the_banks_made_for_them(
 ) -> None:
     bank("train").save(tmp_path / "train.npz")
     bank("heldout").save(tmp_path / "heldout.npz")
-    lesson = loop.Lesson(loop.Plan(tmp_path, lit=tmp_path / "train.npz"))
+    lesson = Lesson(Plan(tmp_path, lit=tmp_path / "train.npz"))
     assert lesson.vocabulary.classes == scenes.CLASSES
     with pytest.raises(ValueError, match="is for measuring"):
-        loop.Lesson(loop.Plan(tmp_path, lit=tmp_path / "heldout.npz"))
+        Lesson(Plan(tmp_path, lit=tmp_path / "heldout.npz"))
     assert main(["evaluate", "--lit", str(tmp_path / "train.npz")]) == 2
     assert "is for training" in capsys.readouterr().err
 
 
 def test_samples_show_the_bank() -> None:
-    def source(of: Bank | None) -> loop.SceneSource:
-        return loop.SceneSource(None, loop.scene_vocabulary(), 0, 64, novice=False, bank=of)  # type: ignore[arg-type]
+    def source(of: Bank | None) -> SceneSource:
+        return SceneSource(None, scene_vocabulary(), 0, 64, novice=False, bank=of)  # type: ignore[arg-type]
 
     without, with_it = source(None).scene(3), source(bank()).scene(3)
     assert not np.array_equal(without.image, with_it.image)
