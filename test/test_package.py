@@ -32,6 +32,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "pynvml",
+    "ray",
     "triton",
     "cv_bridge",
     "vision_msgs",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Generator
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -47,7 +47,10 @@ UNDECODABLE = Outcome.UNDECODABLE.name.lower()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "bag", type=Path, help="folder of a rosbag2 bag, or a .mcap, .db3 or (ROS 1) .bag file"
+        "bag",
+        type=Path,
+        nargs="+",
+        help="folder of a rosbag2 bag, or a .mcap, .db3 or (ROS 1) .bag file; several for a folder each",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--offline", action="store_true", help="every image, without ROS (this is the default)")
@@ -55,7 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", action="append", default=[], help="image topic, several times for several")
     parser.add_argument("--out", type=Path, help="folder for detections, videos, a bag and a report")
     how = add_asked(parser)
-    how.add_argument("--limit", type=int, help="stop after so many images (offline)")
+    how.add_argument("--limit", type=int, help="stop after so many images of a bag (offline)")
+    how.add_argument("--threads", type=int, default=0, help="CPU threads (offline); 0: all cores but one")
+    how.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run bags side by side in Ray, an engine for each GPU or --threads cores (offline): the address "
+        "of a cluster, auto, or local for one on this machine",
+    )
     how.add_argument("--rate", type=float, help="times recorded speed (live)")
     how.add_argument("--loop", type=int, help="play it so often (live)")
     how.add_argument("--deadline", type=float, help="most seconds of age of an answer (live)")
@@ -88,18 +98,43 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     _check(options)
     asked = Asked.of(options)
-    comparison = None
+    if len(options.bag) > 1 or options.ray:
+        from argus_ros.tools import bags  # which plays each of them by this module
+
+        return bags.run(options, console)
+    playing = play(options.bag[0], options.out, asked, console)
+    played = deque(playing, maxlen=1)[0]
+    assert isinstance(played, Played)
+    _show(console, played.run, options.out)
+    return _verdict(console, options, played)
+
+
+@dataclass
+class Played:
+    """What came of a bag."""
+
+    run: Run
+    comparison: Comparison | None = None
+    trouble: str = ""  #: why it was not played to its end, or had no answer; empty where all is well
+
+
+def play(path: Path, out: Path | None, asked: Asked, console: Console) -> Iterator[Progressed | Played]:
+    """Play a bag and write its folder; after each image how far it is, and in the end what came of it.
+
+    Raises ValueError for a bag or a folder that cannot be used at all.
+    """
+    options, comparison = asked.options, None
     if options.expect and not options.update:
         comparison = Comparison(expectation.read(options.expect), options.iou, partial=options.live)
-    with Bag(options.bag) as bag, ExitStack() as stack:
+    with Bag(path) as bag, ExitStack() as stack:
         cameras = bag.cameras(options.topic)
         results = report = None
-        if options.out:
+        if out:
             rates = {name: _rate(bag, topic) for topic, name in cameras.items()}
             model, task = asked.checkpoint.name, asked.task.name
-            results = stack.enter_context(Results(options.out, model=model, task=task, rates=rates))
+            results = stack.enter_context(Results(out, model=model, task=task, rates=rates))
             report = Report()
-        run = _Run()
+        run, count = Run(), _count(bag, cameras, options)
         trouble = ""
         played = stack.enter_context(
             closing((_live if options.live else _offline)(bag, cameras, asked, console))
@@ -113,28 +148,30 @@ def run(options: argparse.Namespace) -> int:
                     picture = _pixels(frame.image)
                     results.add(frame, result, picture)
                     report.add(frame, result, picture, change)
+                yield Progressed(run.outcomes.total(), count)
         except (BagError, EngineDownError) as error:  # what was done until then is worth having
             trouble = str(error)
     if comparison and not trouble:
         comparison.finish()
     trouble = trouble or run.trouble()
-    facts = {"bag": options.bag, "mode": "live" if options.live else "offline", **asked.facts()}
-    if report:
+    facts = {"bag": path, "mode": "live" if options.live else "offline", **asked.facts()}
+    if report and out:
         changes = comparison.changes if comparison else None
-        _write(
-            options.out,
-            facts,
-            run,
-            report.html(f"argus replay {options.bag.name}", facts, changes),
-            comparison,
-        )
-    _show(console, run, options.out)
-    return _verdict(console, options, run, comparison, trouble)
+        _write(out, facts, run, report.html(f"argus replay {path.name}", facts, changes), comparison)
+    yield Played(run, comparison, trouble)
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a bag is played."""
+
+    done: int  #: images
+    count: int  #: images in all, as far as the bag says
 
 
 def _check(options: argparse.Namespace) -> None:
     """Raises ValueError with what is wrong and what to do."""
-    wrong = ("limit",) if options.live else ("rate", "loop", "deadline", "page")
+    wrong = ("limit", "ray") if options.live else ("rate", "loop", "deadline", "page")
     if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
         raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
     for name in ("rate", "loop", "deadline", "limit"):
@@ -142,6 +179,10 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is {value:g}; it has to be above 0")
     if not 0 <= options.iou <= 1:
         raise ValueError(f"--iou is {options.iou:g}; it lies between 0 and 1")
+    if options.threads < 0:
+        raise ValueError(f"--threads is {options.threads}; it has to be above 0, or 0 for all cores but one")
+    if (len(options.bag) > 1 or options.ray) and (options.live or options.expect):
+        raise ValueError("--live and --expect go with one bag, in this process")
     if options.update and (options.live or not options.expect):
         raise ValueError("--update writes the file of --expect, from a run with --offline")
 
@@ -185,14 +226,21 @@ def _offline(
     """Every image in the order of the bag. Raises BagError and EngineDownError."""
     options = asked.options
     trackers = {name: Tracker() for name in cameras.values()} if options.track else {}
-    config = EngineConfig(options.checkpoint, device=options.device, preset=options.preset)
-    count = min(bag.count(cameras), options.limit or sys.maxsize)  # what a bag has beyond is run, too
+    config = EngineConfig(
+        options.checkpoint, device=options.device, preset=options.preset, threads=options.threads
+    )
+    count = _count(bag, cameras, options)
     with ExitStack() as stack:
         with console.status("loading the model"):
             engine = stack.enter_context(Offline(config, asked.checkpoint.tiling, hang_seconds=PATIENCE))
         progress = stack.enter_context(_progress(console))
         for frame in progress.track(islice(bag.frames(cameras), options.limit), count, description="images"):
             yield frame, ask(engine, frame, asked, trackers.get(frame.camera))
+
+
+def _count(bag: Bag, cameras: dict[str, str], options: argparse.Namespace) -> int:
+    """Images to play; what a bag has beyond its own count is played, too."""
+    return min(bag.count(cameras), options.limit or sys.maxsize) * (options.loop or 1)
 
 
 def ask(engine: Offline, frame: Frame, asked: Asked, tracker: Tracker | None) -> Result:
@@ -281,7 +329,7 @@ def _heard(answer: dict[str, Any] | None, timing: dict[str, Any] | None) -> Resu
 
 
 @dataclass
-class _Run:
+class Run:
     """What a run adds up to."""
 
     lines: list[Line] = field(default_factory=list)
@@ -335,7 +383,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _write(folder: Path, facts: dict[str, Any], run: _Run, page: str, comparison: Comparison | None) -> None:
+def _write(folder: Path, facts: dict[str, Any], run: Run, page: str, comparison: Comparison | None) -> None:
     (folder / "report.html").write_text(page, encoding="utf-8")
     changes = {"changes": [str(change) for change in comparison.changes]} if comparison else {}
     summary = (
@@ -344,7 +392,7 @@ def _write(folder: Path, facts: dict[str, Any], run: _Run, page: str, comparison
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _show(console: Console, run: _Run, out: Path | None) -> None:
+def _show(console: Console, run: Run, out: Path | None) -> None:
     figures = run.figures()
     table = Table(show_header=False)
     table.add_row("frames", str(figures["frames"]))
@@ -360,18 +408,17 @@ def _show(console: Console, run: _Run, out: Path | None) -> None:
             console.print(trouble)
 
 
-def _verdict(
-    console: Console, options: argparse.Namespace, run: _Run, comparison: Comparison | None, trouble: str
-) -> int:
+def _verdict(console: Console, options: argparse.Namespace, played: Played) -> int:
     """Say what came of the test; the exit status."""
+    comparison = played.comparison
     if comparison:
         for text in expectation.shown(comparison.changes):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print(f"expectation {options.expect}: {comparison.summary()}", markup=False, soft_wrap=True)
-    if trouble:
-        print(f"argus replay: {trouble}", file=sys.stderr)
+    if played.trouble:
+        print(f"argus replay: {played.trouble}", file=sys.stderr)
         return TROUBLE
     if options.update:
-        expectation.write(options.expect, run.lines)
-        console.print(f"expectation {options.expect}: written from {len(run.lines)} frames")
+        expectation.write(options.expect, played.run.lines)
+        console.print(f"expectation {options.expect}: written from {len(played.run.lines)} frames")
     return CHANGED if comparison and comparison.changes else 0

@@ -39,6 +39,7 @@ RULES = {
     r"^argus convert |--download ": "needs a checkpoint from a hub",
     r"^argus lit ": "needs mujoco, which set-up does not install",
     r"--lit |bench/whole_boxes\.py|--checkpoint out/": "needs what hours of the command before it make",
+    r"^argus replay .*/week": "needs several bags of the reader's own; test_bags.py has some",
     r"^argus simulate .*--cost": LONG,
     r"^argus (simulate|replay) ": QUICK,
     r"^argus train ": STARTS,
