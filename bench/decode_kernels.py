@@ -97,7 +97,7 @@ def steps(result: dict[str, Any]) -> str:
         f"triton {versions['triton']}; bfloat16, medians of steps in a CUDA graph; {result['date']}, commit "
         f"{result['commit']} ([command and all figures](../bench/results/{RESULTS.stem}.txt)):",
         "",
-        "| | tokens | plain ms | fused ms | with | each kernel with its best |",
+        "| | tokens | plain ms | fused ms | tuning | fused ms, each kernel with its best tuning |",
         "|---|---|---|---|---|---|",
     ]
     for model, counts in result["kernels"].items():
@@ -130,9 +130,9 @@ def table(name: str) -> str:
     """What a step of one token launches and reads."""
     shape, launches = step(name, 1, 1, Tuning())
     lines = [
-        f"**{name}**, {shape.layers} layers, a token that sees {MODELS[name][0]} places, bfloat16:",
+        f"**{name}**, {shape.layers} layers, a token that attends to {MODELS[name][0]} positions, bfloat16:",
         "",
-        "| kernel | times | blocks | read each time | read a step |",
+        "| kernel | launches per step | blocks | read per launch | read per step |",
         "|---|---|---|---|---|",
     ]
     total = times_all = 0
@@ -143,7 +143,7 @@ def table(name: str) -> str:
         lines.append(
             f"| {kernel} | {times} | {launch.blocks} | {read / 1e6:.2f} MB | {times * read / 1e6:.1f} MB |"
         )
-    lines.append(f"| together | {times_all} | | | {total / 1e6:.0f} MB |")
+    lines.append(f"| total | {times_all} | | | {total / 1e6:.0f} MB |")
     return "\n".join(lines)
 
 
