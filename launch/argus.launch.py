@@ -1,6 +1,6 @@
 """One camera: ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw
 
-The defaults of what is not given here are the node's own (config/argus.yaml lists them all).
+An argument that is not given has the node's default (config/argus.yaml lists all defaults).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-# Of the standard library alone: `ros2 launch` runs outside the environment that has the node's packages.
+# Standard library only: `ros2 launch` runs outside the environment that has the node's packages.
 from argus_ros.core.fastdds import PROFILE_VARIABLES, with_large_images
 
 CAMERA = "front"  # the node's default
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 ARGUMENTS = {
-    "camera": (CAMERA, "Name of the camera: what DetectionArray.camera says."),
-    "camera_topic": ("", "Its images, raw or compressed; empty: CAMERA/image_raw."),
+    "camera": (CAMERA, "Name of the camera, as in DetectionArray.camera."),
+    "camera_topic": ("", "Topic of its images, raw or compressed; empty: CAMERA/image_raw."),
     "model": ("", "A shipped checkpoint's name or the path of a folder; empty: the node's default."),
     "params_file": ("", "A parameter file; config/argus.yaml of this package shows every parameter."),
     "namespace": ("", "Namespace of the node and of relative camera topics."),
-    "name": ("argus", "Name of the node: its topics are NAME/detections and so on."),
+    "name": ("argus", "Name of the node; its topics are NAME/detections and so on."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
-    "use_sim_time": ("", "true takes the time from /clock, as when a bag is played; empty: false."),
-    "autostart": ("", "false leaves it to a lifecycle manager to configure and activate; empty: true."),
-    "respawn": ("false", "Start the node again should it end."),
+    "use_sim_time": ("", "true: use the time of /clock, for example of a bag; empty: false."),
+    "autostart": ("", "false: a lifecycle manager configures and activates the node; empty: true."),
+    "respawn": ("false", "Start the node again if it ends."),
 }
 
 

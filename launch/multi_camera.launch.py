@@ -1,6 +1,6 @@
 """Several cameras on one model: ros2 launch argus_ros multi_camera.launch.py cameras_file:=cameras.yaml
 
-The cameras are those of a parameter file like config/cameras.example.yaml, the rest is argus.launch.py's.
+The cameras come from a parameter file like config/cameras.example.yaml. All else is as in argus.launch.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from launch.substitutions import LaunchConfiguration
 ARGUMENTS = {
     "cameras_file": (
         None,
-        "A parameter file that names the cameras and says for each its topic, deadline, weight, rate cap and "
-        "region; copy config/cameras.example.yaml of this package.",
+        "A parameter file with the cameras and the topic, deadline, weight, rate cap and region of each; "
+        "copy config/cameras.example.yaml of this package.",
     ),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments of argus.launch.py are taken as well, but for those of its one camera."""
+    """Also takes the arguments of argus.launch.py, except those of its one camera."""
     return LaunchDescription(
         [
             *(

@@ -1,8 +1,8 @@
 """A recording instead of cameras: ros2 launch argus_ros replay.launch.py bag:=PATH camera_topic:=/image_raw
 
-Plays with `ros2 bag play`, or with this package's own player where that is not installed, once the node's
-model is loaded, and ends when the bag does. The command `argus replay --live` does the same without launch,
-writes a report and compares runs.
+Plays the bag once the node's model is loaded, and ends with it. The player is `ros2 bag play`, or this
+package's own player if that is not installed. The command `argus replay --live` does the same without launch,
+and also writes a report and compares runs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-PYTHON = "python3"  # the first of the path, which is the node's; that of `ros2 launch` may be another
+PYTHON = "python3"  # the first on the PATH, which the node uses; `ros2 launch` may run in another
 ARGUMENTS = {
     "bag": (None, "The rosbag2 bag to play."),
-    "rate": ("1.0", "Times recorded speed."),
-    "loop": ("false", "Play it again and again."),
-    "patience": ("120.0", "Seconds that the node gets to load its model before that counts as failed."),
+    "rate": ("1.0", "Speed, relative to the recorded one."),
+    "loop": ("false", "Repeat the bag."),
+    "patience": ("120.0", "Most seconds to wait for the model."),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments of argus.launch.py are taken as well, but for use_sim_time."""
+    """Also takes the arguments of argus.launch.py, except use_sim_time."""
     return LaunchDescription(
         [
             *(
@@ -52,7 +52,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def check(context: LaunchContext) -> None:
-    """At once, and not when the model is loaded."""
+    """Check the arguments at once, not after the model is loaded."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["bag"]).exists():
         raise FileNotFoundError(f"bag: there is no {given['bag']}")
