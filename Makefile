@@ -105,7 +105,7 @@ docs: setup # check the links and the readability of the documents
 	$(RUN) python -c "import textstat" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/docs.txt
 	$(RUN) python scripts/check_docs.py --reading
 
-site: setup # build the documents as a site, with strict checks: build/site/index.html
+site: setup # the site of documents, strictly: build/site/index.html
 	$(RUN) python -c "import material" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/site.txt
 	$(RUN) python scripts/gather_site.py build/site-source
 	NO_MKDOCS_2_WARNING=1 $(RUN) python -m mkdocs build --quiet
