@@ -44,6 +44,7 @@ LIBRARIES = {
 OPTIONAL = {
     "norfair": "parameter tracking",
     "prometheus_client": "parameter metrics_port",
+    "shtab": "argus completion",
     "starlette": "argus watch",
     "tf2_py": "parameters target_frame and ground_frame",
     "cv_bridge": "further image encodings",

@@ -11,7 +11,7 @@ import argparse
 import errno
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import argus_ros
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "average": "take the mean of checkpoints that were trained from one and the same",
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "convert": "make an Argus checkpoint out of an open model, to train on",
+    "completion": "print a script that completes argus in bash or zsh",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
     "doctor": "look at what this machine has of all that the node needs, and say what to do where it lacks",
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
@@ -43,15 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("argus", description=__doc__, formatter_class=_Formatter)
-    parser.add_argument("--version", action="version", version=f"argus_ros {argus_ros.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+def parser(commands: Collection[str]) -> argparse.ArgumentParser:
+    """Of the program, with the options of these commands; of the others it knows the names."""
+    program = argparse.ArgumentParser("argus", description=__doc__, formatter_class=_Formatter)
+    program.add_argument("--version", action="version", version=f"argus_ros {argus_ros.__version__}")
+    parsers = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=purpose, formatter_class=_Formatter)
-        if name in arguments[:1]:  # only the chosen command's libraries are loaded
+        command = parsers.add_parser(name, help=purpose, description=purpose, formatter_class=_Formatter)
+        if name in commands:
             importlib.import_module(f"argus_ros.tools.{name}").add_arguments(command)
-    options = parser.parse_args(arguments)
+    return program
+
+
+def _main(arguments: list[str]) -> int:
+    options = parser(arguments[:1]).parse_args(arguments)  # only the chosen command's libraries are loaded
     try:
         return importlib.import_module(f"argus_ros.tools.{options.command}").run(options)
     except ValueError as error:  # what a user can put right: a checkpoint, a class, a bag

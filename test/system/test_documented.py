@@ -46,6 +46,7 @@ RULES = {
     r"\bFOLDER\b|\bORG/NAME\b|\bVIDEO\b": "names a folder, a model or a film of the reader's own",
     r"docs/examples/relay_yolo\.py": "needs yolo_msgs; test_examples.py runs it where they are",
     r"^(\.venv/bin/)?argus (demo|live|watch)\b": "runs on, or needs a camera; it has a test of its own",
+    r"^(\.venv/bin/)?argus completion ": "writes into the reader's home; test_completion.py has it",
     r"^(\.venv/bin/)?argus ": LONG,
     r"^(\S+/ros-env )?(python3?|bash) bench/": LONG,
     r"^make ": "sets up a checkout: this test is run by what it made",
