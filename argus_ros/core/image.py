@@ -126,7 +126,7 @@ def decode(image: Image, region: Region | None = None, target: tuple[int, int] =
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How pixels lie in rows. Those with ``cells`` have to be converted before they can be scaled."""
 
     channels: int
@@ -138,35 +138,35 @@ class _Layout:
 
 
 _LAYOUTS = {
-    "rgb8": _Layout(3, None),
-    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
-    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
-    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
-    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
-    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
-    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
-    "rgb16": _Layout(3, None, 16),
-    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, 16),
-    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, 16),
-    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, 16),
-    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, 16),
-    "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, 16),
+    "rgb8": Layout(3, None),
+    "bgr8": Layout(3, cv2.COLOR_BGR2RGB),
+    "rgba8": Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": Layout(4, cv2.COLOR_BGRA2RGB),
+    "mono8": Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC3": Layout(3, cv2.COLOR_BGR2RGB),
+    "8UC4": Layout(4, cv2.COLOR_BGRA2RGB),
+    "rgb16": Layout(3, None, 16),
+    "bgr16": Layout(3, cv2.COLOR_BGR2RGB, 16),
+    "rgba16": Layout(4, cv2.COLOR_RGBA2RGB, 16),
+    "bgra16": Layout(4, cv2.COLOR_BGRA2RGB, 16),
+    "mono16": Layout(1, cv2.COLOR_GRAY2RGB, 16),
+    "16UC1": Layout(1, cv2.COLOR_GRAY2RGB, 16),
     # OpenCV names a Bayer pattern by the second row's second and third pixel.
-    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB, cells=True),
-    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB, cells=True),
-    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGR2RGB, cells=True),
-    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB, cells=True),
-    "bayer_rggb16": _Layout(1, cv2.COLOR_BayerBG2RGB, 16, cells=True),
-    "bayer_bggr16": _Layout(1, cv2.COLOR_BayerRG2RGB, 16, cells=True),
-    "bayer_gbrg16": _Layout(1, cv2.COLOR_BayerGR2RGB, 16, cells=True),
-    "bayer_grbg16": _Layout(1, cv2.COLOR_BayerGB2RGB, 16, cells=True),
-    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
-    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
-    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
-    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
-    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, cells=True, even=True, planes=True),
-    "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, cells=True, even=True, planes=True),
+    "bayer_rggb8": Layout(1, cv2.COLOR_BayerBG2RGB, cells=True),
+    "bayer_bggr8": Layout(1, cv2.COLOR_BayerRG2RGB, cells=True),
+    "bayer_gbrg8": Layout(1, cv2.COLOR_BayerGR2RGB, cells=True),
+    "bayer_grbg8": Layout(1, cv2.COLOR_BayerGB2RGB, cells=True),
+    "bayer_rggb16": Layout(1, cv2.COLOR_BayerBG2RGB, 16, cells=True),
+    "bayer_bggr16": Layout(1, cv2.COLOR_BayerRG2RGB, 16, cells=True),
+    "bayer_gbrg16": Layout(1, cv2.COLOR_BayerGR2RGB, 16, cells=True),
+    "bayer_grbg16": Layout(1, cv2.COLOR_BayerGB2RGB, 16, cells=True),
+    "yuv422": Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
+    "uyvy": Layout(2, cv2.COLOR_YUV2RGB_UYVY, cells=True, even=True),
+    "yuv422_yuy2": Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
+    "yuyv": Layout(2, cv2.COLOR_YUV2RGB_YUY2, cells=True, even=True),
+    "nv12": Layout(1, cv2.COLOR_YUV2RGB_NV12, cells=True, even=True, planes=True),
+    "nv21": Layout(1, cv2.COLOR_YUV2RGB_NV21, cells=True, even=True, planes=True),
 }
 
 #: Encodings of raw pictures that ``decode`` understands.
@@ -180,7 +180,7 @@ def _decode_raw(image: Image, region: Region) -> Pixels:
             f"unknown image encoding {image.encoding!r}; have the camera publish one of "
             f"{', '.join(ENCODINGS)}, or a JPEG or PNG CompressedImage"
         )
-    pixels = _view(image, layout)
+    pixels = view(image, layout)
     if layout.planes and layout.to_rgb is not None:
         return Pixels(_crop(cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb), region), None)
     if layout.cells:
@@ -188,7 +188,7 @@ def _decode_raw(image: Image, region: Region) -> Pixels:
     return Pixels(_eight_bits(_crop(pixels, region), layout, image.mono16), layout.to_rgb)
 
 
-def _join_cells(pixels: np.ndarray, layout: _Layout, region: Region) -> Pixels:
+def _join_cells(pixels: np.ndarray, layout: Layout, region: Region) -> Pixels:
     """RGB of a region, which its neighbours in the picture have a share in."""
     assert layout.to_rgb is not None
     height, width = pixels.shape[:2]
@@ -197,7 +197,7 @@ def _join_cells(pixels: np.ndarray, layout: _Layout, region: Region) -> Pixels:
     return Pixels(_crop(cv2.cvtColor(eight, layout.to_rgb), inner), None)
 
 
-def _view(image: Image, layout: _Layout) -> np.ndarray:
+def view(image: Image, layout: Layout) -> np.ndarray:
     """The message's data as (rows, width) or (rows, width, channels). Raises ImageError."""
     what = f"{image.width}x{image.height} {image.encoding}"
     row = image.width * layout.channels * layout.bits // 8
@@ -239,7 +239,7 @@ def _whole_cells(region: Region, width: int, height: int) -> tuple[Region, Regio
     return Region(left, top, right - left, bottom - top), inner
 
 
-def _eight_bits(pixels: np.ndarray, layout: _Layout, mono16: Mono16 = "full") -> np.ndarray:
+def _eight_bits(pixels: np.ndarray, layout: Layout, mono16: Mono16 = "full") -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
     if layout.channels > 1 or layout.cells or mono16 == "full":
@@ -263,7 +263,7 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _JPEG = b"\xff\xd8"
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) -> Pixels:
@@ -301,7 +301,7 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
     pixels = _crop(pixels, Region(*(v // factor for v in (region.x, region.y, region.width, region.height))))
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
-    return Pixels(_eight_bits(pixels, _Layout(channels, code), image.mono16), code)
+    return Pixels(_eight_bits(pixels, Layout(channels, code), image.mono16), code)
 
 
 def _work(data: np.ndarray) -> float:
@@ -330,7 +330,7 @@ def _check_chunks(data: np.ndarray) -> None:
     )
 
 
-def _mosaic(image: Image) -> _Layout | None:
+def _mosaic(image: Image) -> Layout | None:
     """How the colours lie in a grey picture that is a sensor's mosaic; None where it is none.
 
     image_transport writes the format as ``SOURCE; CODEC compressed TARGET``, TARGET being what SOURCE was
@@ -367,7 +367,7 @@ def _header(image: Image) -> tuple[int, int, int]:
     data = memoryview(image.data).cast("B")
     if data[:2] == _JPEG:
         size = _jpeg_header(data)
-    elif data[:8] == _PNG and len(data) >= 26:
+    elif data[:8] == PNG and len(data) >= 26:
         grey = data[25] == 0
         size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), 1 if grey else 3
     else:
@@ -403,48 +403,11 @@ def _jpeg_header(data: memoryview) -> tuple[int, int, int]:
     )
 
 
-# --- depth --------------------------------------------------------------------------------------
-
-_DEPTHS = {
-    "16UC1": _Layout(1, None, 16),  # millimetres
-    "mono16": _Layout(1, None, 16),
-    "32FC1": _Layout(1, None, 32),  # metres
-}
-_DEPTH_HEADER = 12  #: bytes before the PNG of image_transport's compressedDepth: a number, two floats
-
-
-def decode_depth(image: Image) -> np.ndarray:
-    """(height, width) of a depth image: uint16 in millimetres or float32 in metres, where raw as a view.
-
-    Compressed it is image_transport's compressedDepth, as a PNG. Raises ImageError.
-    """
-    encoding = image.encoding.partition(";")[0].strip()
-    layout = _DEPTHS.get(encoding)
-    if layout is None:
-        raise ImageError(
-            f"encoding {image.encoding!r} is no depth; it has to be 16UC1 (millimetres) or 32FC1 (metres)"
-        )
-    if not image.compressed:
-        image.size()  # which complains of an empty one
-        return _view(image, layout)
-    if "rvl" in image.encoding:
-        raise ImageError(
-            "compressedDepth in RVL is not read here; set the publisher's compressed_depth format to png"
-        )
-    data = memoryview(image.data).cast("B")
-    png = data[_DEPTH_HEADER:]
-    if png[:8] != _PNG:
-        raise ImageError(
-            f"the compressed depth (format {image.encoding!r}, {len(data)} bytes) is no PNG behind a header "
-            f"of {_DEPTH_HEADER} bytes, as image_transport's compressedDepth writes it"
-        )
-    _header(Image(png, image.encoding, compressed=True))
+def decode_png16(png: memoryview, encoding: str) -> np.ndarray:
+    """(height, width) uint16 of a PNG of one 16-bit channel. Raises ImageError."""
+    _header(Image(png, encoding, compressed=True))
     _check_chunks(np.frombuffer(png, np.uint8))
     values = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        raise ImageError(f"the PNG of the compressed depth ({len(data)} bytes) is corrupt, or not of 16 bits")
-    if layout.bits == 16:
-        return values
-    near, far = np.frombuffer(data[4:_DEPTH_HEADER], "<f4")  # inverse depth was made 16 bits by these
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(values > 0, near / (values - far), np.nan).astype(np.float32)
+        raise ImageError(f"the PNG of the compressed depth ({len(png)} bytes) is corrupt, or not of 16 bits")
+    return values

@@ -23,7 +23,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
-from argus_ros.core.image import Image, ImageError, decode_depth
+from argus_ros.core.depth import decode_depth
+from argus_ros.core.image import Image, ImageError
 from argus_ros.core.lens import Lens, LensError
 from argus_ros.core.pairing import Recent
 from argus_ros.core.space import DepthError, Place, locate

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argus_ros.core.image import ENCODINGS, Image, ImageError, Region, decode, decode_depth
+from argus_ros.core.image import ENCODINGS, Image, ImageError, Region, decode
 
 WIDTH, HEIGHT = 64, 48
 
@@ -347,76 +347,3 @@ def test_a_png_whose_chunk_claims_more_than_there_is() -> None:
     for data in (picture, picture[:40]):
         with pytest.raises(ImageError, match="corrupt or cut off"):
             decode(Image(bytes(data), "png", compressed=True))
-
-
-# --- depth --------------------------------------------------------------------------------------
-
-DEPTH = np.random.default_rng(5).integers(300, 9000, (HEIGHT, WIDTH)).astype(np.uint16)  # millimetres
-
-
-def raw_depth(values: np.ndarray, encoding: str, padding: int = 0, **more: object) -> Image:
-    size = values.dtype.itemsize * WIDTH
-    rows = np.zeros((HEIGHT, size + padding), np.uint8)
-    rows[:, :size] = values.view(np.uint8)
-    return Image(rows.tobytes(), encoding, WIDTH, HEIGHT, size + padding, **more)
-
-
-def compressed_depth(values: np.ndarray, encoding: str, near: float = 0.0, far: float = 0.0) -> Image:
-    """As image_transport writes it: a number, two floats for inverse depth, a PNG."""
-    header = np.array([0], "<i4").tobytes() + np.array([near, far], "<f4").tobytes()
-    png = cv2.imencode(".png", values)[1].tobytes()
-    return Image(header + png, f"{encoding}; compressedDepth png", compressed=True)
-
-
-@pytest.mark.parametrize("padding", [0, 20, 3])
-def test_raw_depth_is_a_view_of_the_message(padding: int) -> None:
-    found = decode_depth(raw_depth(DEPTH, "16UC1", padding))
-    np.testing.assert_array_equal(found, DEPTH)
-    assert found.base is not None
-    swapped = raw_depth(DEPTH.astype(">u2"), "mono16", padding, is_bigendian=True)
-    np.testing.assert_array_equal(decode_depth(swapped), DEPTH)
-    metres = (DEPTH / 1000).astype("<f4")
-    np.testing.assert_array_equal(decode_depth(raw_depth(metres, "32FC1", padding)), metres)
-    swapped = raw_depth(metres.astype(">f4"), "32FC1", padding, is_bigendian=True)
-    np.testing.assert_array_equal(decode_depth(swapped), metres)
-
-
-def test_compressed_depth_is_read_as_image_transport_writes_it() -> None:
-    np.testing.assert_array_equal(decode_depth(compressed_depth(DEPTH, "16UC1")), DEPTH)
-    # Its inverse coding of metres: 100 a metre at most, a third of that at 10 m.
-    metres = (DEPTH / 1000).astype(np.float32)
-    near, far = 10000.0, -900.0
-    coded = (near / metres + far).astype(np.uint16)
-    coded[0, 0] = 0
-    found = decode_depth(compressed_depth(coded, "32FC1", near, far))
-    assert np.isnan(found[0, 0])
-    np.testing.assert_allclose(found[1:], metres[1:], rtol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("image", "said"),
-    [
-        (raw_depth(DEPTH, "rgb8"), "'rgb8' is no depth; it has to be 16UC1"),
-        (replace(raw_depth(DEPTH, "16UC1"), step=10), "its step is 10"),
-        (replace(raw_depth(DEPTH, "32FC1")), "its step is 128"),
-        (replace(raw_depth(DEPTH, "16UC1"), data=b"123"), "carries 3"),
-        (replace(raw_depth(DEPTH, "16UC1"), width=0), "empty"),
-        (Image(b"0" * 40, "16UC1; compressedDepth rvl", compressed=True), "format to png"),
-        (Image(b"0" * 5, "16UC1; compressedDepth png", compressed=True), "no PNG behind a header"),
-        (Image(b"", "16UC1; compressedDepth png", compressed=True), "no PNG behind a header"),
-        (compressed_depth(DEPTH.astype(np.uint8), "16UC1"), "not of 16 bits"),
-        (compressed_depth(np.dstack([DEPTH] * 3), "16UC1"), "not of 16 bits"),
-    ],
-)
-def test_depth_that_cannot_be_read_says_why(image: Image, said: str) -> None:
-    with pytest.raises(ImageError, match=said):
-        decode_depth(image)
-
-
-@given(cut=st.integers(0, 4000), at=st.integers(12, 4000), value=st.integers(0, 255))
-def test_damaged_compressed_depth_is_an_error_or_a_picture(cut: int, at: int, value: int) -> None:
-    data = bytearray(compressed_depth(DEPTH, "16UC1").data)
-    data[min(at, len(data) - 1)] = value
-    with contextlib.suppress(ImageError):
-        found = decode_depth(Image(bytes(data[: len(data) - cut]), "16UC1; compressedDepth", compressed=True))
-        assert found.dtype == np.uint16

@@ -31,7 +31,8 @@ from safetensors.numpy import save
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import checksums, recipes
 from argus_ros.core.checkpoint import CheckpointError, Tiling
-from argus_ros.core.image import ENCODINGS, Image, ImageError, Region, decode_depth
+from argus_ros.core.depth import decode_depth
+from argus_ros.core.image import ENCODINGS, Image, ImageError, Region
 from argus_ros.core.lens import MODELS, Lens, LensError
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import (
@@ -104,7 +105,8 @@ def depth(data: bytes) -> None:
     encoding = ("16UC1", "32FC1", "mono16", "8UC1")[kind % 4]
     body = data[_DEPTH.size :]
     if kind & 4:
-        image = Image(body, f"{encoding}; compressedDepth png", compressed=True)
+        codec = "rvl" if kind & 8 else "png"
+        image = Image(body, f"{encoding}; compressedDepth {codec}", compressed=True)
     else:
         image = Image(body, encoding, width, height, step, bool(kind & 8))
     with contextlib.suppress(ImageError, DepthError):

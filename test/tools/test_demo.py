@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from argus_ros.core.image import Image, decode_depth
+from argus_ros.core.depth import decode_depth
+from argus_ros.core.image import Image
 from argus_ros.core.lens import Lens
 from argus_ros.core.matching import Truth
 from argus_ros.core.space import locate
