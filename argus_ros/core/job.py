@@ -28,6 +28,7 @@ class Report:
     width: int = 0  #: of the whole image; 0 where it was not looked at
     height: int = 0
     level: int = 0  #: of the budget, steps below the full one
+    engine_start: float = 0.0  #: seconds from arrival until the engine got it; 0 where it did not
 
 
 @dataclass(frozen=True)

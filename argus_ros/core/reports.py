@@ -90,6 +90,7 @@ class Reporter:
             width=job.size[0],
             height=job.size[1],
             level=self._levels - 1 - frame.level if frame.prepare_started else 0,
+            engine_start=frame.run_started - frame.arrived if frame.run_started else 0.0,
         )
 
     @staticmethod

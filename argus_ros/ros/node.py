@@ -45,6 +45,7 @@ from argus_ros.ros.parameters import Change, Spec
 from argus_ros.ros.results import FrameContext, Results
 from argus_ros.ros.settings import ParameterError, Settings, check_cameras, reason_of
 from argus_ros.ros.status import Status
+from argus_ros.ros.traces import TracesError
 from argus_ros.srv import Ask
 
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
@@ -138,6 +139,7 @@ class ArgusNode(LifecycleNode):
             ParameterError,
             TrackingError,
             MetricsError,
+            TracesError,
             IntakeError,
             checkpoint.CheckpointError,
         ) as error:

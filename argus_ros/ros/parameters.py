@@ -231,6 +231,13 @@ NODE = (
         Change.CONFIGURE,
     ),
     Spec(
+        "traces_endpoint",
+        "",
+        "Address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318, that gets a "
+        "trace of every frame. Empty: none. Needs opentelemetry.",
+        Change.CONFIGURE,
+    ),
+    Spec(
         "cameras",
         ("front",),
         "Names of the cameras. Each has its own parameters camera.NAME.*.",

@@ -29,6 +29,7 @@ from argus_ros.ros.locator import Placed
 from argus_ros.ros.metrics import Metrics
 from argus_ros.ros.outputs import Outputs, until_shutdown
 from argus_ros.ros.settings import Settings
+from argus_ros.ros.traces import Traces, traces_to
 
 if TYPE_CHECKING:
     from argus_ros.ros.node import ArgusNode
@@ -53,14 +54,17 @@ class Results:
         self._node = node
         self._trackers: dict[str, Tracker] = {}  # by camera; empty while tracking is off
         self._annotator: Annotator | None = None
+        self._traces: Traces | None = None
 
     def open(self, settings: Settings) -> None:
-        """Raises ParameterError, TrackingError and MetricsError for what the settings cannot have."""
+        """Raises ParameterError, TrackingError, MetricsError and TracesError where settings cannot be had."""
         if settings.tracking:
             self.track(camera.name for camera in settings.cameras)
         self.outputs.create()
         if settings.metrics_port:
             self.metrics = Metrics(settings.metrics_port, settings.metrics_address)
+        if settings.traces_endpoint:
+            self._traces = traces_to(settings.traces_endpoint, self._node.get_fully_qualified_name())
         self._annotator = Annotator(self._publish_annotated)
 
     def close(self) -> None:
@@ -71,6 +75,8 @@ class Results:
                 ends.callback(self._annotator.close)
             if self.metrics:
                 ends.callback(self.metrics.close)
+            if self._traces:
+                ends.callback(self._traces.close)
 
     def track(self, cameras: Iterable[str]) -> None:
         """Keep a tracker for each of these cameras, and no others."""
@@ -143,6 +149,8 @@ class Results:
         header, outcome = report.header.header, report.outcome
         if metrics := self.metrics:
             metrics.frame(report)
+        if traces := self._traces:
+            traces.frame(report, conversions.stamp_ns(header))
         self.outputs.send(
             conversions.to_timing(header, report.camera, outcome, report.times, report.level, report.answer)
         )

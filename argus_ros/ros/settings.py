@@ -83,6 +83,7 @@ class Settings:
     position_wait: float
     metrics_port: int
     metrics_address: str
+    traces_endpoint: str
     cameras: tuple[CameraSettings, ...]
 
     @classmethod
@@ -114,6 +115,7 @@ class Settings:
                     *("score_threshold", "tracking", "publish_late"),
                     *("max_clock_skew", "engine_hang_seconds", "spare_engine"),
                     *("target_frame", "ground_frame", "position_wait", "metrics_port", "metrics_address"),
+                    "traces_endpoint",
                 )
             },
         )

@@ -43,6 +43,7 @@ LIBRARIES = {
 #: Used where they are installed, and for what.
 OPTIONAL = {
     "norfair": "parameter tracking",
+    "opentelemetry": "parameter traces_endpoint",
     "prometheus_client": "parameter metrics_port",
     "shtab": "argus completion",
     "starlette": "argus watch",

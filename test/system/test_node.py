@@ -39,7 +39,9 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
 
 from argus_ros.core.types import Outcome
+from argus_ros.ros.conversions import stamp_ns
 from argus_ros.ros.parameter_warnings import OWN_OF_RCLPY
+from argus_ros.ros.traces import trace_id
 
 INTERFACE = Path(__file__).parents[2] / "docs" / "interface.md"
 PUBLISHER = Path(__file__).with_name("image_publisher.py")
@@ -202,6 +204,19 @@ def test_prometheus_reads_what_timing_says(robot: Robot, start: Callable[..., An
     # A second node finds the port taken, says so, and does not configure.
     other = start(metrics_port=port)
     assert "set metrics_port" in other.wait_for("metrics cannot be served", WAIT)
+
+
+def test_a_collector_gets_the_trace_of_what_was_published(robot: Robot, start: Callable[..., Any]) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    from collector import Collector
+
+    with Collector() as collector:
+        start(traces_endpoint=collector.address)
+        robot.show(robot.camera(), picture(), lambda: robot.heard("/argus/detections"))
+        identity = trace_id("front", stamp_ns(robot.heard("/argus/detections")[0].header)).to_bytes(16, "big")
+        root = collector.wait(lambda s: s.name == "frame" and s.trace_id == identity, WAIT)
+        stages = [span.name for span in collector.spans() if span.parent_span_id == root.span_id]
+    assert {"queue", "preprocess", "prefill", "decode", "publish"} <= set(stages)
 
 
 def test_objects_keep_their_names_while_tracking_is_on(robot: Robot) -> None:

@@ -1,0 +1,157 @@
+"""Every frame as a trace of OpenTelemetry, sent by OTLP over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from argus_ros.core.job import Report
+from argus_ros.core.types import Outcome
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+    from opentelemetry.trace import Span
+
+log = logging.getLogger(__name__)
+
+#: Stages that follow each other in the engine.
+ENGINE = ("transfer", "vision", "prefill", "decode")
+PATH = "/v1/traces"  #: where collectors listen, unless the address names another path
+PATIENCE = 2.0  #: seconds for the collector to take a batch
+MISSING = (
+    "traces_endpoint needs opentelemetry, which is not installed: "
+    "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+)
+
+
+class TracesError(ValueError):
+    """Why there are no traces, and what to do."""
+
+
+class Traces:
+    """Makes the spans of each frame when it has ended. One thread at a time.
+
+    ``processor`` gets the spans; ``node``, a full name, is the service's name.
+    """
+
+    def __init__(self, node: str, processor: SpanProcessor) -> None:
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+        class Ids(RandomIdGenerator):
+            trace_id = 0
+
+            def generate_trace_id(self) -> int:
+                return self.trace_id
+
+        self._ids = Ids()
+        resource = Resource.create({SERVICE_NAME: node})
+        self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("argus_ros")
+
+    def frame(self, report: Report, stamp: int) -> None:
+        """A frame has ended just now. ``stamp``: of its image, nanoseconds."""
+        end = time.time_ns()
+        self._ids.trace_id = trace_id(report.camera, stamp)
+        arrived = end - _ns(report.times.total)
+        root = self._span("frame", min(end - _ns(report.age), arrived))
+        root.set_attributes(_attributes(report, stamp))
+        for name, start, seconds in _stages(report):
+            self._span(name, arrived + _ns(start), root).end(arrived + _ns(start + seconds))
+        if report.age > report.times.total:
+            self._span("transport", end - _ns(report.age), root).end(arrived)
+        root.end(end)
+
+    def close(self) -> None:
+        """Send what is left, for ``PATIENCE`` seconds at most."""
+        self._provider.shutdown()
+
+    def _span(self, name: str, start: int, parent: Span | None = None) -> Span:
+        from opentelemetry.context import Context
+        from opentelemetry.trace import set_span_in_context
+
+        context = set_span_in_context(parent, Context()) if parent else Context()
+        return self._tracer.start_span(name, context, start_time=start)
+
+
+def traces_to(endpoint: str, node: str) -> Traces:
+    """Traces that go to a collector at ``http://HOST:PORT``. Raises TracesError.
+
+    ``OTEL_*`` in the environment set what is not said here: headers, certificates, a sampler.
+    """
+    address = urlsplit(endpoint)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise TracesError(
+            f"traces_endpoint is {endpoint!r}; it has to be an address such as http://127.0.0.1:4318"
+        )
+    if importlib.util.find_spec("opentelemetry") is None:
+        raise TracesError(MISSING)
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+    except ImportError:  # its parts are packages of their own
+        raise TracesError(MISSING) from None
+
+    class Exporter(OTLPSpanExporter):
+        """Says once that the collector takes nothing, and once that it does again."""
+
+        reached = True
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            result = super().export(spans)
+            reached = result is SpanExportResult.SUCCESS
+            if reached is not self.reached:
+                log.warning("traces %s %s", "reach" if reached else "are lost: they do not reach", whole)
+            self.reached = reached
+            return result
+
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # which would say so at each batch
+    whole = endpoint if address.path.strip("/") else endpoint.rstrip("/") + PATH
+    return Traces(node, BatchSpanProcessor(Exporter(whole, timeout=PATIENCE)))
+
+
+def trace_id(camera: str, stamp: int) -> int:
+    """Of the frame with this stamp (nanoseconds): others who know both can add spans to its trace."""
+    return int.from_bytes(hashlib.sha256(f"{camera} {stamp}".encode()).digest()[:16], "big")
+
+
+def _stages(report: Report) -> Iterator[tuple[str, float, float]]:
+    """(name, start, duration) of what a frame went through, seconds from its arrival."""
+    times = report.times
+    yield "queue", 0.0, times.wait
+    if times.prepare:
+        yield "preprocess", times.wait, times.prepare
+    if report.answer and report.engine_start:
+        start = report.engine_start
+        for name in ENGINE:
+            if seconds := getattr(times, name):
+                yield name, start, seconds
+                start += seconds
+    if times.publish:
+        yield "publish", times.total - times.publish, times.publish
+
+
+def _attributes(report: Report, stamp: int) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "argus.camera": report.camera,
+        "argus.stamp": f"{stamp // 1_000_000_000}.{stamp % 1_000_000_000:09}",
+        "argus.outcome": report.outcome.name.lower(),
+        "argus.reason": report.reason,
+        "argus.task": report.task.name,
+        "argus.budget_level": report.level,
+    }
+    if report.outcome is Outcome.PUBLISHED and report.answer:
+        described["argus.detections"] = len(report.answer.detections)
+        described["argus.generated_tokens"] = report.answer.generated_tokens
+    return described
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
