@@ -19,8 +19,8 @@ import argus_ros
 COMMANDS = {
     "average": "take the mean of checkpoints that were trained from one and the same",
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
-    "convert": "make an Argus checkpoint out of an open model, to train on",
     "completion": "print a script that completes argus in bash or zsh",
+    "convert": "make an Argus checkpoint out of an open model, to train on",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
     "doctor": "look at what this machine has of all that the node needs, and say what to do where it lacks",
     "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
