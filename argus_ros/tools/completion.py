@@ -60,6 +60,6 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Of a parser and of those of its commands."""
     for action in parser._actions:
         yield action
-        if isinstance(action, argparse._SubParsersAction):
+        if isinstance(action.choices, dict):  # the commands' parsers, by name
             for command in action.choices.values():
                 yield from _actions(command)
