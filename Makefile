@@ -106,7 +106,7 @@ docs: setup # check the links and the readability of the documents
 	$(RUN) python scripts/check_docs.py --reading
 
 site: setup # the site of documents, strictly: build/site/index.html
-	$(RUN) python -c "import material" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/site.txt
+	$(RUN) python -c "import material, mkdocstrings" 2>/dev/null || $(VENV)/bin/pip install -q -r requirements/site.txt
 	$(RUN) python scripts/gather_site.py build/site-source
 	NO_MKDOCS_2_WARNING=1 $(RUN) python -m mkdocs build --quiet
 

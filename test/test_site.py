@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ from argus_ros.tools.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
-MADE = {"docs/commands.md"}
+MADE = {"docs/commands.md", "docs/messages.md", "docs/python.md"}
 
 
 def pages(nav: Any) -> list[str]:
@@ -39,13 +41,23 @@ def test_the_site_is_gathered_with_every_command_and_builds_without_a_warning(tm
     commands = (source / "docs" / "commands.md").read_text()
     assert all(f"## {name}\n" in commands for name in COMMANDS)
     assert commands.count("usage: argus") == len(COMMANDS)
-    if find_spec("material") is None:
-        pytest.skip("mkdocs-material is not installed: make site")
+    messages = (source / "docs" / "messages.md").read_text()
+    assert all(f"## argus_ros/{kind}\n" in messages for kind in ("msg/DetectionArray", "srv/Ask"))
+    described = re.findall(r"^::: (\S+)$", (source / "docs" / "python.md").read_text(), re.MULTILINE)
+    assert len(described) > 20
+    for name in described:
+        module, _, thing = name.rpartition(".")
+        assert getattr(importlib.import_module(module), thing).__doc__, name
+    if find_spec("material") is None or find_spec("mkdocstrings") is None:
+        pytest.skip("mkdocs-material and mkdocstrings are not installed: make site")
     settings = tmp_path / "mkdocs.yml"
-    settings.write_text(
-        yaml.safe_dump(SETTINGS | {"docs_dir": str(source), "site_dir": str(tmp_path / "site")})
-    )
+    here = {"docs_dir": str(source), "site_dir": str(tmp_path / "site")}
+    (mkdocstrings,) = (plugin["mkdocstrings"] for plugin in SETTINGS["plugins"] if isinstance(plugin, dict))
+    mkdocstrings["handlers"]["python"]["paths"] = [str(ROOT)]
+    settings.write_text(yaml.safe_dump(SETTINGS | here))
     words = [sys.executable, "-m", "mkdocs", "build", "--config-file", settings]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "docs" / "interface" / "index.html").stat().st_size > 10_000
+    python = (tmp_path / "site" / "docs" / "python" / "index.html").read_text()
+    assert all(f'id="{name}"' in python for name in described)
