@@ -39,7 +39,8 @@ OPTIONAL = {
     "skimage",
     "sklearn",
 }
-OPTIONAL |= {"opentelemetry", "prometheus_client", "shtab", "starlette", "tf2_msgs", "tf2_py", "uvicorn", "websockets"}
+OPTIONAL |= {"prometheus_client", "starlette", "tf2_msgs", "tf2_py", "uvicorn", "websockets"}
+OPTIONAL |= {"opentelemetry", "shtab"}
 #: The model's side comes from pip: rosdep has no keys for the versions it needs.
 FROM_PIP = {"matplotlib", "msgspec", "norfair", "PIL", "pycocotools", "rich", "rosbags", "safetensors"}
 FROM_PIP |= {"huggingface_hub", "mcap", "tokenizers", "torch", "transformers", "zstandard"}
