@@ -48,7 +48,6 @@ OPTIONAL = {
     "shtab": "argus completion",
     "starlette": "argus watch",
     "tf2_py": "parameters target_frame and ground_frame",
-    "cv_bridge": "further image encodings",
     "vision_msgs": "topics ~/detections_2d and ~/detections_3d/vision",
     "av": "annotated videos",
 }
