@@ -68,7 +68,7 @@ def playing(
             return stack.enter_context(process(module, *words, environment=environment, console=console))
 
         heard = listen(start("listener", NODE), console)
-        node = start("node", "--ros-args", *arguments)
+        node = start("program", "--ros-args", *arguments)
         with console.status("starting the node and loading the model"):
             _wait_for_engine(heard, node)
         options = ("--clock", *player_options)
