@@ -64,7 +64,8 @@ def logged_transition(transition: Transition) -> Transition:
             return transition(node, state)
         except Exception as error:
             reason = f"{transition.__name__} failed: {type(error).__name__}: {error}"
-            node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
+            if node.context.ok():  # else a signal ended it in the middle of the transition
+                node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
             with suppress(Exception):  # what failed may fail again
                 node.close()  # before it is said, because stopping the engine reports an event too
             node.engine_health.changed(EngineState.FAILED, reason)
