@@ -98,6 +98,7 @@ def photographs_card() -> str:
         f"{result['min_side']:g} pixels (of 384), detections with a score of {result['score']:g} or more "
         f"(the node's default), IoU 0.5, on {result['date']}:",
         table(list(summary), [[f"{value:.2f}" for value in summary.values()]]),
+        unnamed(result["unnamed"]),
         counted("class", result["per_class"]),
         counted("side in pixels", result["per_size"]),
         counted("source", result["per_group"]),
@@ -106,6 +107,15 @@ def photographs_card() -> str:
         + ".",
     ]
     return "\n\n".join(parts)
+
+
+def unnamed(result: dict[str, Any]) -> str:
+    f1, precision, recall = (f"{result[key]:.2f}" for key in ("f1", "precision", "recall"))
+    return (
+        "Here each photograph was asked for the classes that it is completely labelled for, by name. Without "
+        f"`classes` F1 is {f1} (precision {precision}, recall {recall}); there are then "
+        f"{result['others_per_picture']:.2f} detections per photograph of other classes, right or wrong."
+    )
 
 
 def counted(name: str, rows: dict[str, dict[str, Any]]) -> str:
