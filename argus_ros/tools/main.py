@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
-# As in the engine's worker: products of a few rows, beside which numpy's own threads would only spin.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import argparse
 import errno
 import importlib
 import sys
 from collections.abc import Collection, Sequence
 
-import argus_ros
+import argus_ros.core.process  # as in the engine's worker, before what loads numpy
 
 #: Commands and what they do; each is a module of this package with ``add_arguments`` and ``run``.
 COMMANDS = {
@@ -37,7 +32,6 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's process, before numpy is loaded
     try:
         return _main(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:  # whatever was going on, the loading of libraries included

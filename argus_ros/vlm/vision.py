@@ -6,6 +6,7 @@ residuals, the exact GELU, no last norm, a deeper projection.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -134,12 +135,20 @@ class VisionTower:
             h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
             x = x + F.linear(h, *layer.out)
             h = layer.norm2(x)
-            x = x + F.linear(F.gelu(F.linear(h, *layer.up), approximate=parts.gelu), *layer.down)
+            x = x + F.linear(gelu(F.linear(h, *layer.up), parts.gelu), *layer.down)
         if parts.first is not None:
             x = x[:, 1:]
         if parts.norm is not None:
             x = parts.norm(x)
         return parts.project(x.reshape(count * s.tokens, -1))
+
+
+def gelu(x: Tensor, kind: str) -> Tensor:
+    """``F.gelu``; on the CPU its approximation by tanh, (1 + tanh u) / 2, as sigmoid 2u: half as long."""
+    if kind != "tanh" or x.device.type != "cpu":
+        return F.gelu(x, approximate=kind)
+    twice = (8 / math.pi) ** 0.5
+    return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
 
 
 def position_ids(side: int) -> Tensor:

@@ -7,13 +7,9 @@ end of the connection is closed, also in the middle of an inference, and with it
 
 from __future__ import annotations
 
-import os
-
-# numpy multiplies a few rows at a time here, which further threads of its own would only spin beside.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import argparse
 import ctypes
+import os
 import queue
 import signal
 import socket
@@ -22,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import argus_ros.core.process  # noqa: F401  before what loads numpy
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import hub
 from argus_ros.core.protocol import (

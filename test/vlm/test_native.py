@@ -18,6 +18,7 @@ from argus_ros.vlm.generation import Limits
 from argus_ros.vlm.host import HostSteps
 from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.tokens import Tokens
+from argus_ros.vlm.vision import gelu
 
 CPU = torch.device("cpu")
 #: With device_loop, and so with steps of static shapes, as on a GPU; the kernels have a test of their own.
@@ -27,6 +28,13 @@ ON_CPU = ALL.without(["device_loop"])
 
 def model(path: Path, recipes: Recipes = ON_CPU) -> NativeModel:
     return NativeModel(checkpoints.read(path), recipes, CPU, torch.float32)
+
+
+def test_gelu_is_torchs() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 10001), torch.tensor([1e4, -1e4, 3e12, -3e12, 0.0, torch.nan])])
+    for kind in ("tanh", "none"):
+        expected = torch.nn.functional.gelu(x, approximate=kind)
+        torch.testing.assert_close(gelu(x, kind), expected, atol=1e-6, rtol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("recipes", [ALL, ON_CPU], ids=["device", "numpy"])
