@@ -3,10 +3,9 @@
 The newest frame of each camera wins, deadlines hold, and every frame offered ends in exactly one report.
 (For recordings there is ``offline.Offline``.)
 
-Two threads work here. One prepares frames; the engine client's own takes the answers, hands the engine
-the next frame that lies prepared, and only then publishes, so that the engine does not wait for a publisher.
-A third prepares too while the first has been at one picture for long and other cameras wait.
-Whether an answer is in time is decided right before its publication.
+Two threads work here. One prepares frames (``preparers.py``); the engine client's own takes the answers,
+hands the engine the next prepared frame (``runs.py``), and only then publishes, so that the engine does not
+wait for a publisher. Whether an answer is in time is decided right before its publication.
 """
 
 from __future__ import annotations
@@ -22,31 +21,25 @@ from typing import Any
 from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.clock import StampClock
-from argus_ros.core.engine_client import UP, EngineClient, EngineDownError, EngineState
+from argus_ros.core.engine_client import UP, EngineClient, EngineState
 from argus_ros.core.frame import CameraPolicy, Ended, Frame, Level, PolicyError, State
-from argus_ros.core.image import Image, ImageError, Region
-from argus_ros.core.job import Job, Report, engine_request, moved
+from argus_ros.core.image import Image, Region
+from argus_ros.core.job import Job, Report, moved
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.load import Load
-from argus_ros.core.preparation import fill
-from argus_ros.core.protocol import Answered, EngineConfig, FrameRequest
+from argus_ros.core.preparers import Preparers, prepare
+from argus_ros.core.protocol import Answered, EngineConfig
 from argus_ros.core.questions import AskError, Newest, Questions
 from argus_ros.core.reports import Reporter
+from argus_ros.core.runs import PUBLISH_MARGIN, Runs
 from argus_ros.core.scheduler import PAUSED, FrameScheduler
-from argus_ros.core.still import Look, StillGate, thumbnail
+from argus_ros.core.still import StillGate
 from argus_ros.core.types import Outcome, Status, Task
 
 log = logging.getLogger(__name__)
 
 #: Most frames in one pass of an engine that has recipe ``camera_batch``.
 MAX_BATCH = 4
-#: Seconds the first frame of a budget level may take, while nothing is known of the engine's speed.
-FIRST_PATIENCE = 60.0
-#: Seconds that a picture may be prepared for before other cameras' are prepared beside it: at least this,
-#: and this many times what is predicted.
-SLOW_SECONDS, SLOW_FACTOR = 0.1, 3.0
-#: Seconds before a frame's deadline at which generation stops, so that the answer can be published.
-PUBLISH_MARGIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,6 @@ class Pipeline:
         ahead = 1 if wanted.overlap else 0
         most = MAX_BATCH if wanted.overlap and wanted.camera_batch else 1  # if the engine has it: see _ready
         self.tiling = tiling
-        self.hang_factor, self.hang_seconds = hang_factor, hang_seconds
         self.engine = EngineClient(
             replace(config, slots=max(ahead, most) + 2 + most + 1),
             on_answer=self._answered,
@@ -104,9 +96,7 @@ class Pipeline:
         )
         self.reporter = Reporter(on_result, on_report, len(levels), publish_late)
         self._on_event, self._on_warning = on_event, on_warning
-        lock = threading.RLock()
-        self._changed = threading.Condition(lock)  # guards what follows
-        self._hold_up = threading.Condition(lock)  # a camera waits while another's picture is prepared
+        self._lock = threading.RLock()  # guards what follows
         self._cameras = dict(cameras)
         self._questions = Questions()
         self.scheduler = FrameScheduler(
@@ -117,16 +107,18 @@ class Pipeline:
         )
         self._clock = StampClock(max_clock_skew)
         self._gate = StillGate(still_seconds) if wanted.still_gate else None
-        self._preparing: list[Frame] = []  # oldest first
         self._prepared: dict[str, Frame] = {}  # newest of each camera, for the gate
-        self._running: dict[int, Frame] = {}  # given to the engine, by request id
+        self._runs = Runs(self.engine, self.scheduler, hang_factor, hang_seconds)
         self._answers: deque[Frame] = deque()  # to be published, in this order
-        self._tried: set[tuple[str, int]] = set()  # work and budget level that the engine has answered
-        self._stopping = False
         self._enabled = True
         self._up = False  # whether the engine takes frames
-        self._thread = threading.Thread(target=self._work, name="preparation", daemon=True)
-        self._helper = threading.Thread(target=self._help, name="preparation 2", daemon=True)
+        self._preparers = Preparers(
+            self._lock,
+            choose=self._choose,
+            work=self._work,
+            predict=lambda frame: self.scheduler.latency.predict("prepare", frame.level),
+            wakeup=self._next_wakeup,
+        )
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -141,24 +133,19 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the engine's process and the threads; frames are taken once the model is loaded."""
-        self._thread.start()
-        self._helper.start()
+        self._preparers.start()
         self.engine.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """End everything within ``timeout`` seconds; what is on its way is reported as ENGINE_DOWN."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-            self._hold_up.notify_all()
+        with self._lock:
+            self._preparers.stop()
         end = time.monotonic() + timeout
         self.engine.stop(timeout)
-        for thread in (self._thread, self._helper):
-            if thread.ident is not None:
-                thread.join(max(end - time.monotonic(), 0.0))
-        with self._changed:
+        self._preparers.join(end)
+        with self._lock:
             self.scheduler.engine_down("the pipeline was stopped")
-            for frame in self._preparing:  # still decoding, and not to be waited for
+            for frame in self._preparers.frames:  # still decoding, and not to be waited for
                 self.scheduler.drop(frame, Outcome.ENGINE_DOWN, "the pipeline was stopped", end)
             ended = self._take_ended()
         self.reporter.report(ended)
@@ -167,7 +154,7 @@ class Pipeline:
 
     def set_camera(self, name: str, camera: Camera) -> None:
         """Add a camera or change one; frames already begun keep what they began with. Raises PolicyError."""
-        with self._changed:
+        with self._lock:
             self.scheduler.set_policy(name, camera.policy)
             self._cameras[name] = camera
             self._forget(name)
@@ -175,7 +162,7 @@ class Pipeline:
     def set_cameras(self, cameras: Mapping[str, Camera]) -> None:
         """Have these cameras and no others: all of the changes or, with PolicyError, none."""
         warnings = []
-        with self._changed:
+        with self._lock:
             changed = {name: camera for name, camera in cameras.items() if camera != self._cameras.get(name)}
             for name, camera in changed.items():
                 known = self._cameras.get(name)
@@ -189,13 +176,13 @@ class Pipeline:
             self._on_warning(warning)
 
     def remove_camera(self, name: str) -> None:
-        with self._changed:
+        with self._lock:
             self.scheduler.remove_camera(name)
             self._clock.forget(name)
             self._forget(name)
             self._questions.forget(name)
             del self._cameras[name]
-            self._changed.notify_all()
+            self._preparers.wake()
 
     def offer(
         self,
@@ -216,7 +203,7 @@ class Pipeline:
         Raises KeyError for an unknown camera.
         """
         now = time.monotonic() if arrival is None else arrival
-        with self._changed:
+        with self._lock:
             job = Job(header, image, self._cameras[camera].task, self._cameras[camera].region)
             stamped = self._clock.arrive(camera, stamp, ros_now, now, shared=shared)
             for cleared in stamped.clear:
@@ -225,12 +212,12 @@ class Pipeline:
                 self._questions.forget(cleared)
             self._questions.note(camera, Newest(header, image, stamped.capture_time, now))
             frame = self.scheduler.offer(camera, stamped.capture_time, now, job)
-            nobody = self._stopping or self._thread.ident is None
-            if nobody or frame.state is State.ENDED:  # for example above its rate cap: no thread has work
+            # A frame may end at once, for example above its rate cap; then no thread has work.
+            if not self._preparers.running or frame.state is State.ENDED:
                 ended = self._take_ended()
             else:
                 ended = []
-                self._wake(camera)
+                self._preparers.wake(camera)
         if stamped.warning:
             self._on_warning(stamped.warning)
         if ended:
@@ -245,7 +232,7 @@ class Pipeline:
         is clear from the start.
         """
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             known = self._cameras.get(camera)
             if known is None:
                 raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
@@ -260,30 +247,29 @@ class Pipeline:
             question, job = self._questions.begin(camera, newest, task, known.region, on_end)
             self.scheduler.set_policy(question, policy)
             self.scheduler.offer(question, now, now, job)
-            self._wake(question)
-            nobody = self._stopping or self._thread.ident is None
-            ended = self._take_ended() if nobody else []
+            self._preparers.wake(question)
+            ended = [] if self._preparers.running else self._take_ended()
         self.reporter.report(ended)
 
     def clear(self, reason: str) -> None:
         """Drop all frames held and all images kept."""
-        with self._changed:
+        with self._lock:
             self.scheduler.clear(reason)
             self._questions.clear()
             for camera in self._cameras:
                 self._forget(camera)
-            self._changed.notify_all()
+            self._preparers.wake()
 
     def set_enabled(self, enabled: bool) -> None:
         """Process frames, or end them as DISABLED; nothing is published once this has returned.
 
         Cameras, the engine's process and its model stay as they are.
         """
-        with self._changed:
+        with self._lock:
             self._enabled = enabled
             self.scheduler.set_enabled(enabled)
             ended = self._take_ended()
-            self._changed.notify_all()
+            self._preparers.wake()
         self.reporter.report(ended)  # waits for a publication that has begun
 
     def counts(self) -> dict[str, Counter[Outcome]]:
@@ -291,89 +277,37 @@ class Pipeline:
         return self.reporter.counts()
 
     def load(self) -> Load:
-        with self._changed:
+        with self._lock:
             return self.scheduler.load()
 
     def shortest_deadline(self) -> float:
         """Seconds that the cheapest frame is predicted to take; 0 while that is unknown."""
-        with self._changed:
+        with self._lock:
             return self.scheduler.shortest_deadline()
 
-    # --- the preparation's thread ---------------------------------------------------------------
+    # --- the preparation's threads --------------------------------------------------------------
 
-    def _work(self) -> None:
-        while not self._stopping:
-            with self._changed:
-                frame, ended = self._next()
-                if not frame and not ended and not self._stopping:
-                    self._changed.wait(self._until(self._next_wakeup()))
-            self._go_on(frame, ended)
-
-    def _help(self) -> None:
-        """The same while one picture takes long to prepare, so that it holds up its own camera alone."""
-        while not self._stopping:
-            with self._changed:
-                now = time.monotonic()
-                slow_at = self._slow_at()
-                frame, ended = self._next() if slow_at is not None and now >= slow_at else (None, [])
-                if not frame and not ended and not self._stopping:
-                    slow = slow_at is not None and now >= slow_at
-                    self._hold_up.wait(self._until(self._next_wakeup() if slow else slow_at))
-            self._go_on(frame, ended)
-
-    def _go_on(self, frame: Frame | None, ended: Sequence[Ended]) -> None:
+    def _work(self, frame: Frame | None, ended: Sequence[Ended]) -> None:
         self.reporter.report(ended)
         if frame:
             self._prepare(frame)
             self._publish()
 
-    def _next(self) -> tuple[Frame | None, list[Ended]]:
+    def _choose(self, now: float) -> tuple[Frame | None, list[Ended]]:
         """Send work to the engine; the frame to prepare now, and frames that ended. The lock is held."""
-        now = time.monotonic()
-        slow_at = self._slow_at()
-        if slow_at is not None and now >= slow_at:
-            self._preparing[0].slow = True
-        self._run_next(now)
+        self._runs.start(now)
         frame = self.scheduler.next_prepare(now)
         ended = self._take_ended()  # frees the slot of a frame that this one replaces
-        ended += self._overdue(now)
+        ended += self._runs.overdue(now)
         if frame:
             self._begin(frame)
         return frame, ended
 
-    def _slow_at(self) -> float | None:
-        """When the picture being prepared starts to count as slow. The lock is held."""
-        if not self._preparing:
-            return None
-        predicted = self.scheduler.latency.predict("prepare", self._preparing[0].level)
-        return self._preparing[0].prepare_started + max(SLOW_SECONDS, SLOW_FACTOR * predicted)
-
-    def _until(self, when: float | None) -> float | None:
-        return None if when is None else max(when - time.monotonic(), 0.0) + 0.001
-
-    def _wake(self, camera: str = "") -> None:
-        """Wake the threads: there is work, for ``camera`` if that is given. The lock is held."""
-        self._changed.notify_all()
-        if self._preparing and (self._preparing[0].slow or (camera and self._preparing[0].camera != camera)):
-            self._hold_up.notify()
-
     def _next_wakeup(self) -> float | None:
         """When to check again if nothing else happens. The lock is held."""
-        times = [frame.deadline for frame in self._running_questions()]
-        if self._preparing and not self._preparing[0].slow and (slow_at := self._slow_at()):
-            times.append(slow_at)
+        times = [frame.deadline for frame in self._runs.questions()]
         scheduled = self.scheduler.next_wakeup()
         return min(times if scheduled is None else [*times, scheduled], default=None)
-
-    def _overdue(self, now: float) -> list[Ended]:
-        """Questions past their deadline that the engine still runs: they are reported now."""
-        reason = "its deadline passed while the engine was at it"
-        late = [frame for frame in self._running_questions() if frame.deadline < now]
-        return [Ended(frame, Outcome.WITHHELD, reason) for frame in late]
-
-    def _running_questions(self) -> list[Frame]:
-        """Questions with the engine that have not been reported yet. The lock is held."""
-        return [f for f in self._running.values() if f.payload.question and not f.payload.reported]
 
     def _begin(self, frame: Frame) -> None:
         """Start a frame; later changes of its camera do not affect it. The lock is held."""
@@ -382,34 +316,17 @@ class Pipeline:
             camera = self._cameras[frame.camera]
             job.task, job.region = camera.task, camera.region
         job.slot = self.engine.acquire()
-        self._preparing.append(frame)
 
     def _prepare(self, frame: Frame) -> None:
         job: Job = frame.payload
-        assert job.image is not None
-        assert job.slot is not None
         most = self.scheduler.levels[frame.level].max_tiles
         tiling = self.tiling.within(most) if most else self.tiling
-        error = ""
-        try:
-            job.size = job.image.size()
-            slot = self.engine.slot(job.slot)
-            job.prepared = fill(slot, job.image, job.region, tiling, self.engine.cuts)
-            if self._gate and not job.question:
-                question = (job.task, job.prepared.region, job.size)
-                pixels = job.prepared.pixels(slot, tiling.tile)
-                view = thumbnail(pixels if pixels.ndim == 3 else pixels[-1])
-                job.look = Look(view, question, frame.level, frame.capture_time)
-        except ImageError as refused:
-            error = str(refused)
-        except Exception as mistake:  # an error in one frame must not end the thread
-            log.exception("a frame of camera %s could not be prepared", frame.camera)
-            error = f"{type(mistake).__name__}: {mistake}"
-        job.image = None
+        compared = self._gate is not None and not job.question
+        error = prepare(frame, self.engine, tiling, compared)
         now = time.monotonic()
         job.prepare_seconds = now - frame.prepare_started
-        with self._changed:
-            self._preparing.remove(frame)
+        with self._lock:
+            self._preparers.frames.remove(frame)
             if error:
                 self.scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
             else:
@@ -423,7 +340,7 @@ class Pipeline:
         frame = self._prepared.get(camera)
         if not (self._gate and frame and frame.state is State.PREPARED):
             return
-        if any(running.camera == camera for running in self._running.values()):  # that is to come first
+        if self._runs.has(camera):  # that is to come first
             return
         job: Job = frame.payload
         assert job.look is not None
@@ -439,42 +356,12 @@ class Pipeline:
         if self._gate:
             self._gate.forget(camera)
 
-    def _run_next(self, now: float) -> None:
-        """Send prepared frames to the engine, if it is free. The lock is held."""
-        frames = self.scheduler.next_run(now)
-        if not frames:
-            return
-        requests = tuple(self._request(frame) for frame in frames)
-        work, level = frames[0].work, frames[0].level
-        predicted = self.scheduler.latency.predict(work, level, len(frames))
-        known = (work, level) in self._tried
-        patience = max(self.hang_seconds, self.hang_factor * predicted) if known else FIRST_PATIENCE
-        try:
-            self.engine.submit(requests, patience)
-        except EngineDownError as error:
-            for frame in frames:
-                self.scheduler.drop(frame, Outcome.ENGINE_DOWN, str(error), now)
-        else:
-            self._running.update({frame.id: frame for frame in frames})
-
-    def _request(self, frame: Frame) -> FrameRequest:
-        job: Job = frame.payload
-        assert job.slot is not None
-        assert job.prepared is not None
-        return replace(
-            engine_request(frame.id, job.slot, job.prepared, job.task),
-            camera="" if job.question else frame.camera,
-            taken=frame.capture_time,
-            max_detections=self.scheduler.levels[frame.level].max_detections,
-            deadline=None if frame.probe else frame.deadline - PUBLISH_MARGIN,
-        )
-
     # --- the engine client's thread -------------------------------------------------------------
 
     def _answered(self, answered: Answered) -> None:
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
-            frame = self._running.pop(answered.id)
+            frame = self._runs.end(answered.id)
             job: Job = frame.payload
             if answered.error:
                 self.scheduler.drop(frame, Outcome.ENGINE_DOWN, answered.error, now)
@@ -486,20 +373,20 @@ class Pipeline:
                 )  # else by the limit of tokens
                 self.scheduler.answered(frame, now, truncated=at_deadline)
                 self._answers.append(frame)
-                self._tried.add((frame.work, frame.level))
+                self._runs.answered(frame)
                 if self._gate and job.look and not frame.drop_outcome:
                     self._gate.remember(frame.camera, job.look, job.answer)
             self._release(job)
             self._reuse(frame.camera, now)
-            self._run_next(now)
+            self._runs.start(now)
             ended = self._take_ended()
-            self._wake()
+            self._preparers.wake()
         self._publish()
         self.reporter.report(ended)
 
     def _engine_event(self, state: EngineState, text: str) -> None:
         complaints: list[str] = []
-        with self._changed:
+        with self._lock:
             if state in UP:
                 if not self._up:
                     complaints = self._ready()
@@ -507,7 +394,7 @@ class Pipeline:
             else:
                 self._up = False
                 self.scheduler.engine_down(f"the engine is {state.value}" + (f": {text}" if text else ""))
-            self._changed.notify_all()
+            self._preparers.wake()
         self._on_event(state, text)
         for complaint in complaints:
             self._on_warning(complaint)
@@ -516,7 +403,7 @@ class Pipeline:
         """Apply the engine's description; why deadlines cannot be met. The lock is held."""
         info, scheduler = self.engine.info, self.scheduler
         assert info is not None
-        if info.frame_seconds and not self._tried:
+        if info.frame_seconds and not self._runs.known:
             scheduler.latency = LatencyModel({("run", 0, 1): info.frame_seconds})
         if "camera_batch" in info.recipes and scheduler.ahead:
             scheduler.ahead = scheduler.max_batch = MAX_BATCH
@@ -538,7 +425,7 @@ class Pipeline:
             if end.frame.payload.question:
                 self.scheduler.remove_camera(end.frame.camera)
                 self._questions.end(end.frame.camera)
-            if end.frame.id not in self._running:  # else it is free once the engine lets go of it
+            if end.frame not in self._runs:  # else it is free once the engine lets go of it
                 self._release(end.frame.payload)
         return ended
 
@@ -551,7 +438,7 @@ class Pipeline:
         """Publish answers in order; whether one is in time is decided right before its publication."""
         with self.reporter.lock:
             while True:
-                with self._changed:
+                with self._lock:
                     if not self._answers:
                         return
                     now = time.monotonic()

@@ -27,9 +27,10 @@ from argus_ros.core.frame import CameraPolicy, Level, PolicyError
 from argus_ros.core.image import Image, ImageError, Region
 from argus_ros.core.job import Report
 from argus_ros.core.offline import Offline
-from argus_ros.core.pipeline import PUBLISH_MARGIN, Camera, Pipeline
+from argus_ros.core.pipeline import Camera, Pipeline
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.questions import AskError
+from argus_ros.core.runs import PUBLISH_MARGIN
 from argus_ros.core.types import Detection, Outcome, Status, Task
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
