@@ -212,6 +212,30 @@ def moved(parent: str, child: str, x: float, z: float, q: tuple[float, ...], sta
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 
 
+def delays_of_positions(robot: Robot) -> list[float]:
+    """Seconds from detections to their positions, of nine answers that find no transform."""
+    robot.forget_all()
+    arrived: dict[tuple[type, int], float] = {}
+
+    def note(message: Any) -> None:
+        arrived[type(message), stamp_ns(message.header)] = time.monotonic()
+
+    for kind, topic in (DetectionArray, "/argus/detections"), (Detection3DArray, "/argus/detections_3d"):
+        robot.node.create_subscription(kind, topic, note, 100)
+
+    delays: dict[int, float] = {}
+
+    def enough(message: Detection3DArray) -> bool:
+        stamp = stamp_ns(message.header)
+        flat, placed = (arrived.get((kind, stamp)) for kind in (DetectionArray, Detection3DArray))
+        if flat and placed and "no transform" in message.trouble:
+            delays[stamp] = placed - flat
+        return len(delays) >= 9
+
+    robot.wait("/argus/detections_3d", enough)
+    return list(delays.values())
+
+
 @WITHOUT_TF
 def test_positions_in_another_frame_and_on_the_ground(robot: Robot, start: Callable[..., Any]) -> None:
     from tf2_msgs.msg import TFMessage
@@ -247,26 +271,8 @@ def test_positions_in_another_frame_and_on_the_ground(robot: Robot, start: Calla
             assert one.pose.position.z == pytest.approx(one.size.y / 2, abs=0.15 * one.size.y + 0.05)
     # The detections themselves go on while TF stands still: they never wait for it.
     robot.node.destroy_timer(timer)
-    robot.forget_all()
-    arrived: dict[tuple[type, int], float] = {}
-
-    def note(message: Any) -> None:
-        arrived[type(message), stamp_ns(message.header)] = time.monotonic()
-
-    for kind, topic in (DetectionArray, "/argus/detections"), (Detection3DArray, "/argus/detections_3d"):
-        robot.node.create_subscription(kind, topic, note, 100)
-
-    delays: dict[int, float] = {}  # from detections to their places
-
-    def enough(message: Detection3DArray) -> bool:
-        stamp = stamp_ns(message.header)
-        flat, placed = (arrived.get((kind, stamp)) for kind in (DetectionArray, Detection3DArray))
-        if flat and placed and "no transform" in message.trouble:
-            delays[stamp] = placed - flat
-        return len(delays) >= 9
-
-    robot.wait("/argus/detections_3d", enough)
-    assert median(delays.values()) > position_wait / 2, delays
+    delays = delays_of_positions(robot)
+    assert median(delays) > position_wait / 2, delays
     # A frame of which nobody tells, and a tree that is a loop, are sentences too.
     now = robot.node.get_clock().now().to_msg()
     loop = [moved("a", "odom", 0.0, 0.0, OPTICAL, now), moved("odom", "a", 0.0, 0.0, OPTICAL, now)]
