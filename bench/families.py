@@ -1,5 +1,6 @@
 """What the recipes gain for models in transformers' own modules, as a table: `python3 bench/families.py`.
 
+All times are of the CPU, of one thread, so that other work on the machine does not count.
 Each family's image processor has its published sizes; the model is as small as those of the tests, so that
 what is compared is the host's part. Beside PIL stands torchvision, where it is installed; of a wheel whose
 compiled operators do not load, as PyPI's beside a torch for the CPU, its transforms are used, which are plain
@@ -26,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:1] = [str(ROOT), str(ROOT / "test")]
 
 
+#: The recipes without those that are about how pixels reach the model: as floats, through a convolution.
+BEFORE = "realtime-uint8_transfer-lean_modules"
+
+
 @contextmanager
 def operators_declared() -> Iterator[None]:
     """Let torchvision load without its compiled operators, of which image processors use none."""
@@ -48,14 +53,14 @@ def operators_declared() -> Iterator[None]:
 
 
 def milliseconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Medians, the ways in turn within each round."""
+    """Medians of CPU time, the ways in turn within each round."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-2, rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
+            started = time.thread_time()
             way()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(time.thread_time() - started)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
@@ -95,18 +100,38 @@ def tiling(frame: Any, rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
         yield name, milliseconds(ways, rounds)
 
 
-def frames(folder: Path, frame: Any, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Milliseconds of a frame until the model can begin and to the first token, stock and with recipes."""
-    from argus_ros.tools.bench import interleave
-    from argus_ros.tools.workload import Setting, runners
+def frames(folder: Path, frame: Any, rounds: int) -> dict[str, dict[str, float]]:
+    """CPU milliseconds of a frame until the model can begin and to the first token, by preset."""
+    import PIL.Image
+    import torch
 
-    setting = Setting(folder, 2, options.device, "float32", options.threads)
-    samples = interleave(runners(setting, ["stock", "realtime"]), [frame], options.rounds)
+    from argus_ros.core.protocol import EngineConfig
+    from argus_ros.core.types import Task
+    from argus_ros.vlm.generic import GenericEngine
+
+    engines = {
+        preset: GenericEngine(
+            EngineConfig(str(folder), "transformers", device="cpu", dtype="float32", preset=preset, threads=1)
+        )
+        for preset in ("stock", BEFORE, "realtime")
+    }
+    seconds: dict[str, list[tuple[float, float]]] = {preset: [] for preset in engines}
+    for turn in range(-2, rounds):
+        for preset, engine in engines.items():
+            question = engine.format.questions(Task("caption"))[0]
+            started = time.thread_time()
+            with torch.inference_mode():
+                given = engine.to_device(engine.inputs(question, PIL.Image.fromarray(frame)))
+                ready = time.thread_time()
+                engine.model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=1)
+            if turn >= 0:
+                seconds[preset].append((ready - started, time.thread_time() - started))
     return {
-        name: {
-            part: 1e3 * statistics.median(getattr(s, part) for s in each) for part in ("preprocess", "ttft")
+        preset: {
+            part: 1e3 * statistics.median(values)
+            for part, values in zip(("preprocess", "ttft"), zip(*each, strict=True), strict=True)
         }
-        for name, each in samples.items()
+        for preset, each in seconds.items()
     }
 
 
@@ -122,8 +147,8 @@ def row(name: str, alone: dict[str, float], whole: dict[str, dict[str, float]] |
     ]
     for part in ("preprocess", "ttft") if whole else ():
         assert whole
-        stock, ours = whole["stock"][part], whole["realtime"][part]
-        cells += [f"{stock:.1f}", f"{ours:.1f}", f"{stock / ours:.2f}"]
+        stock, before, ours = (whole[preset][part] for preset in ("stock", BEFORE, "realtime"))
+        cells += [f"{stock:.1f}", f"{ours:.1f}", f"{stock / ours:.2f}", f"{before / ours:.2f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -131,8 +156,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", default="1280x720", metavar="WxH")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", help="a family's name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     options = parser.parse_args()
@@ -151,11 +174,12 @@ def main() -> int:
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        torch.set_num_threads(options.threads)
-        cv2.setNumThreads(options.threads)
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
         frame, figures = photograph((width, height)), {}
         heads = ["PIL ms", "torchvision ms", "ours ms", "x PIL", "x torchvision"]
-        heads += ["host stock ms", "ours ms", "x", "TTFT stock ms", "ours ms", "x"]
+        for part in ("host", "TTFT"):
+            heads += [f"{part} stock ms", "ours ms", "x", "x by levels and products"]
         print(f"| {options.size} | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
         for name, write in layouts.PUBLISHED.items():
             if options.only not in (None, name):
@@ -166,7 +190,7 @@ def main() -> int:
                 picture, made = PIL.Image.fromarray(frame), image_processors(found)
                 ways = {way: partial(p, picture, return_tensors="pt") for way, p in made.items()}
                 alone = milliseconds(ways, options.rounds)
-                whole = frames(folder, frame, options)
+                whole = frames(folder, frame, options.rounds)
             figures[name] = {"processor_ms": alone, "frame_ms": whole}
             print(row(name, alone, whole), flush=True)
         for name, alone in tiling(frame, options.rounds):

@@ -62,8 +62,8 @@ def test_the_model_needs_nothing_of_its_training() -> None:
     assert not arrows
 
 
-#: Names with an underscore that belong to Python or to rclpy, and have no other name.
-FOREIGN = {"_exit", "_ArgumentGroup", "_parameter_overrides"}
+#: Names with an underscore that belong to Python, rclpy or transformers, and have no other name.
+FOREIGN = {"_exit", "_ArgumentGroup", "_can_compile_fullgraph", "_parameter_overrides"}
 #: Calls that take the name of an attribute as a string.
 BY_NAME = {"getattr", "setattr", "delattr", "hasattr", "put", "around"}
 

@@ -30,6 +30,7 @@ from argus_ros.vlm import answers, chat, engines, formats, prompts
 from argus_ros.vlm.formats.reading import Question, Sizes
 from argus_ros.vlm.generation import Stopwatch
 from argus_ros.vlm.generic_loading import load_model, processor_of
+from argus_ros.vlm.generic_pixels import PIXELS, Levels, multiply_patches
 from argus_ros.vlm.generic_steps import Steps, Stop
 from argus_ros.vlm.generic_tokens import Words
 from argus_ros.vlm.machine import device_of, dtype_of, is_full
@@ -63,7 +64,7 @@ class GenericEngine:
         self.model = load_model(checkpoint, dtype).to(device).eval()
         self.processor = processor_of(checkpoint)
         self.stock, self.recipes = self.processor, Recipes()
-        self._use(recipes.preset(config.preset))
+        self._use(recipes.preset(config.preset), config.preset)
         self.prompts: dict[tuple[str, tuple[int, int]], dict[str, Any] | None] = {}
         self.format = formats.of(checkpoint.format)
         self.words = Words(self.processor.tokenizer, self.model, checkpoint)
@@ -86,7 +87,7 @@ class GenericEngine:
             recipes=self.recipes.names,
         )
 
-    def _use(self, wanted: Recipes) -> None:
+    def _use(self, wanted: Recipes, named: str) -> None:
         """Turn on the recipes that work with transformers' own modules."""
         fast = wanted.direct_resize
         if fast:
@@ -94,7 +95,29 @@ class GenericEngine:
                 self.processor = fast_processor(self.stock)
             except TypeError:  # there is no fast processor for this one
                 fast = False
-        self.recipes = Recipes(direct_resize=fast, prompt_cache=wanted.prompt_cache)
+        self.levels: Levels | None = None
+        if wanted.uint8_transfer and wanted.prompt_cache:
+            try:
+                self.levels = Levels(self.processor.image_processor, self._device)
+            except ValueError as error:
+                self._without_levels(error)
+        static = "+compiled_step" in named  # what it gains was measured on no GPU
+        if static and not getattr(self.model, "_can_compile_fullgraph", False):
+            log.warning("compiled_step is off: transformers has no static cache for this model")
+            static = False
+        self.recipes = Recipes(
+            direct_resize=fast,
+            uint8_transfer=self.levels is not None,
+            pinned_async=wanted.pinned_async and self._device.type == "cuda",
+            prompt_cache=wanted.prompt_cache,
+            lean_modules=wanted.lean_modules and multiply_patches(self.model),
+            compiled_step=static,
+        )
+
+    def _without_levels(self, error: ValueError) -> None:
+        kind = type(self.processor.image_processor).__name__
+        log.warning("uint8_transfer is off for %s: %s", kind, error)
+        self.levels = None
 
     def warm_up(self) -> None:
         """Time a grey picture; the first run also pays for what is initialised on first use."""
@@ -183,7 +206,11 @@ class GenericEngine:
         kept = self.prompts[key]
         if kept is None:
             return self.ask_processor(self.processor, question, picture)
-        own = self.processor.image_processor(picture, return_tensors="pt")
+        own = (
+            self.levels.of(picture)
+            if self.levels
+            else self.processor.image_processor(picture, return_tensors="pt")
+        )
         return kept | {name: value for name, value in own.items() if name in kept}
 
     def _text_of(self, whole: dict[str, Any], picture: PIL.Image.Image) -> dict[str, Any] | None:
@@ -197,6 +224,13 @@ class GenericEngine:
             a, b = own[name], whole[name]
             if not (isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)):
                 return None
+        if self.levels:
+            try:
+                self.levels.check(picture, own.get(PIXELS))
+            except ValueError as error:
+                self._without_levels(error)
+                self.recipes = self.recipes.without(["uint8_transfer"])
+                self.info = replace(self.info, recipes=self.recipes.names)
         return whole | dict.fromkeys(shared) if shared else None
 
     def ask_processor(self, processor: Any, question: Question, picture: PIL.Image.Image) -> dict[str, Any]:
@@ -250,6 +284,7 @@ class GenericEngine:
             num_beams=1,
             early_stopping=False,
             max_new_tokens=most,
+            cache_implementation="static" if self.recipes.compiled_step else None,
             logits_processor=LogitsProcessorList([steps]),
             stopping_criteria=StoppingCriteriaList([Stop(steps, request.deadline)]),
         )
@@ -268,12 +303,19 @@ class GenericEngine:
         )
 
     def to_device(self, given: dict[str, Any]) -> dict[str, Tensor]:
-        """The tensors on the device, floats in the model's precision."""
-        return {
-            name: value.to(self._device, self.model.dtype if value.is_floating_point() else None)
-            for name, value in given.items()
-            if isinstance(value, Tensor)
-        }
+        """The tensors on the device, floats in the model's precision and levels as normalised pixels."""
+        moved = {}
+        for name, value in given.items():
+            if not isinstance(value, Tensor):
+                continue
+            if self.recipes.pinned_async:
+                there = value.pin_memory().to(self._device, non_blocking=True)
+            else:
+                there = value.to(self._device)
+            if name == PIXELS and self.levels and there.dtype == torch.uint8:
+                there = self.levels.pixels(there)
+            moved[name] = there.to(self.model.dtype) if there.is_floating_point() else there
+        return moved
 
     def _seen(self, given: Any) -> tuple[int, int]:
         """Width and height of the resized picture, where the processor gives them; else zeros."""

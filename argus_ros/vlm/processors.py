@@ -116,7 +116,8 @@ def _fast_class(stock: Any) -> type:
             return type(stock.__name__, (mixin, stock), {"__module__": stock.__module__, "stock": stock})
     if names & set(STEPS) and issubclass(stock, PilBackend):
         members = {"__module__": stock.__module__, "stock": stock}
-        return type(stock.__name__, (_FastSteps, stock, _Steps), members)
+        first = _FastPatches if names & set(_FastPatches.NAMES) else _FastSteps
+        return type(stock.__name__, (first, stock, _Steps), members)
     known = ", ".join((*_FastIdefics3.NAMES, *_FastInternVL.NAMES, *STEPS))
     raise TypeError(f"no fast stand-in for {stock.__name__}; there is one for {known} of transformers 5")
 
@@ -223,6 +224,24 @@ class _FastSteps:
         if settings.get("do_rescale") and settings.get("do_normalize"):
             working.factor, settings["do_rescale"] = settings["rescale_factor"], False
         return super(_FastSteps, working)._preprocess(*images, **settings)  # type: ignore[misc]
+
+
+class _FastPatches(_FastSteps):
+    """Of Qwen-VL, whose pictures are cut into patches: in the type that they have."""
+
+    NAMES = ("Qwen2VLImageProcessor",)
+
+    def patchify(
+        self, image: np.ndarray, patch_size: int, merge_size: int, temporal_patch_size: int
+    ) -> tuple[np.ndarray, int, int]:
+        """(3, height, width) to (patches, 3 x temporal x patch x patch), and rows and columns of patches."""
+        channels, rows, columns = image.shape[0], image.shape[1] // patch_size, image.shape[2] // patch_size
+        down, across = rows // merge_size, columns // merge_size
+        cut = image.reshape(channels, down, merge_size, patch_size, across, merge_size, patch_size)
+        shape = (down, across, merge_size, merge_size, channels, temporal_patch_size, patch_size, patch_size)
+        patches: np.ndarray = np.empty(shape, image.dtype)
+        patches[...] = cut.transpose(1, 4, 2, 5, 0, 3, 6)[:, :, :, :, :, None]
+        return patches.reshape(rows * columns, -1), rows, columns
 
 
 class _Steps(PilBackend):

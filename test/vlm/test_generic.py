@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import layouts
 import numpy as np
@@ -18,12 +19,13 @@ from argus_ros.core.image import Image
 from argus_ros.core.offline import Offline
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
-from argus_ros.core.types import Status, Task
+from argus_ros.core.types import Answer, Status, Task
 from argus_ros.tools.workload import photograph
 from argus_ros.vlm import engines, generic
 from argus_ros.vlm.engine import Engine
 from argus_ros.vlm.formats.reading import caption_or_question
 from argus_ros.vlm.generic import GenericEngine
+from argus_ros.vlm.generic_pixels import multiply_patches
 from argus_ros.vlm.prompts import TaskError
 
 SIZE = (90, 60)
@@ -112,7 +114,8 @@ def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine)
 
 def test_text_is_made_once_a_size_and_pictures_by_the_fast_processor(engine: GenericEngine) -> None:
     """What the model takes is what the whole processor makes; of a stock preset, the stock one."""
-    assert engine.info.recipes == ("direct_resize", "prompt_cache")
+    lean = ("lean_modules",) if "Qwen" in engine.checkpoint.name else ()
+    assert engine.info.recipes == ("direct_resize", "uint8_transfer", "prompt_cache", *lean)
     question = engine.format.questions(Task("caption"))[0]
     engine.prompts.clear()
     for turn, size in enumerate([SIZE, (60, 90), SIZE, (60, 90), (200, 120)]):
@@ -121,12 +124,79 @@ def test_text_is_made_once_a_size_and_pictures_by_the_fast_processor(engine: Gen
         whole = engine.ask_processor(engine.processor, question, picture)
         stock = engine.ask_processor(engine.stock, question, picture)
         assert set(made) == set(whole) == set(stock)
-        for name, value in whole.items():
-            assert torch.equal(made[name], value)
+        assert (made["pixel_values"].dtype == torch.uint8) == (turn in (2, 3))  # others are compared first
+        for name, value in engine.to_device(whole).items():
+            torch.testing.assert_close(engine.to_device(made)[name], value, rtol=0, atol=1e-5)
             if not value.is_floating_point():
                 assert torch.equal(stock[name], value)
     assert len(engine.prompts) == 3
     assert None not in engine.prompts.values(), "the text is made anew for every frame"
+
+
+def test_recipes_leave_the_tokens_as_they_are(engine: GenericEngine) -> None:
+    """Pixels as levels, patches as a product, the static cache, against the stock preset."""
+    path = str(engine.checkpoint.path)
+    stock, recipes = (
+        engines.load(EngineConfig(path, "transformers", device="cpu", dtype="float32", preset=preset))
+        for preset in ("stock", "realtime-direct_resize+compiled_step")
+    )
+    assert {"uint8_transfer", "prompt_cache"} <= set(recipes.info.recipes)
+    known = engine.checkpoint.name not in ("PaliGemma", "Kosmos-2", "Idefics2")
+    assert ("compiled_step" in recipes.info.recipes) == known
+    for seed, name in enumerate(("caption", "caption", engine.info.tasks[0])):
+        request, image = asked(task_of(engine, name), max_new_tokens=16), photograph(SIZE, seed)
+        ((_, a),), ((_, b),) = (list(each.stream([request], [image])) for each in (stock, recipes))
+        assert isinstance(a, Answer)
+        assert isinstance(b, Answer)
+        assert (a.text, a.generated_tokens, a.status) == (b.text, b.generated_tokens, b.status)
+        assert [(d.label, d.x_min, d.y_max) for d in a.detections] == [
+            (d.label, d.x_min, d.y_max) for d in b.detections
+        ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"do_normalize": False}, "does not rescale and normalise"), ({"do_convert_rgb": None}, "")],
+)
+def test_uint8_transfer_is_off_where_a_processor_does_not_normalise(
+    settings: dict[str, Any], why: str, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = layouts.GENERIC["LLaVA-1.5"](root / f"plain{len(why)}")
+    layouts.edit(path / "preprocessor_config.json", lambda content: content.update(settings))
+    engine = load(path)
+    assert ("uint8_transfer" in engine.info.recipes) == (not why)
+    said = f"uint8_transfer is off for CLIPImageProcessorPil: it {why}"
+    assert (said in caplog.text) == bool(why)
+    ((_, answer),) = engine.stream([asked(Task("caption"), max_new_tokens=3)], [photograph(SIZE)])
+    assert answer.generated_tokens == 3
+
+
+def test_levels_that_do_not_become_the_processors_pixels_are_found_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a processor that does more than its settings say."""
+    engine = load(layouts.GENERIC["LLaVA-1.5"](root / "more"))
+    assert "uint8_transfer" in engine.info.recipes
+    kind = type(engine.processor.image_processor)
+    normalize = kind.normalize
+    monkeypatch.setattr(kind, "normalize", lambda *a, **k: normalize(*a, **k) * 1.01)
+    for seed in range(2):
+        ((_, answer),) = engine.stream([asked(Task("caption"), max_new_tokens=3)], [photograph(SIZE, seed)])
+        assert answer.generated_tokens == 3
+    assert "uint8_transfer" not in engine.info.recipes
+    assert caplog.text.count("does more to pixels than to rescale and normalise them") == 1
+
+
+def test_a_product_of_patches_is_their_convolution() -> None:
+    torch.manual_seed(0)
+    for bias in (False, True):
+        model = torch.nn.Sequential(torch.nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4), bias=bias))
+        patches, film = torch.randn(5, 3, 2, 4, 4), torch.randn(1, 3, 4, 8, 12)
+        wanted = [model(x) for x in (patches, film)]
+        assert multiply_patches(model)
+        for x, y in zip((patches, film), wanted, strict=True):
+            torch.testing.assert_close(model(x), y)
+    assert not multiply_patches(torch.nn.Sequential(torch.nn.Conv3d(3, 8, 3, 1), torch.nn.Linear(3, 3)))
 
 
 def test_preset_stock_has_the_stock_processor(root: Path) -> None:
