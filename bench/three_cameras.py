@@ -153,7 +153,7 @@ class Bare:
 
     def _prepare(self, image: Image, model: Checkpoint) -> tuple[Prepared, np.ndarray]:
         slot = self.client.slot(self._slot)
-        prepared = fill(slot, image, None, model.tiling, self.client.cuts)
+        prepared = fill(slot, image, None, model.tiling, self.client.takes_frames)
         return prepared, prepared.pixels(slot, self._tile).copy()
 
 

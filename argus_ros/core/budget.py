@@ -8,20 +8,20 @@ from argus_ros.core import recipes
 from argus_ros.core.checkpoint import Checkpoint
 from argus_ros.core.frame import Level
 
-#: Objects that the lowest levels stop after; they come largest first, so these are the ones that matter.
+#: The lowest levels stop after this many objects. Objects come largest first.
 FEW = (2, 4)
 
 
 def ladder(checkpoint: Checkpoint, preset: str) -> tuple[Level, ...]:
-    """Levels for a checkpoint; the full one alone where the recipe is off.
+    """The budget levels of a checkpoint, cheapest first; only the full level where the recipe is off.
 
-    The lowest look at one tile and stop after few objects; then come all objects, then more tiles. Raises
-    ValueError for an unknown preset.
+    The lowest levels use one tile and stop after a few objects. Higher levels allow all objects, then more
+    tiles. Raises ValueError for an unknown preset.
     """
     if not recipes.preset(preset).token_budget:
         return (Level(),)
     tiling, vocabulary = checkpoint.tiling, checkpoint.vocabulary
-    side = math.isqrt(tiling.most - 2) + 1 if tiling.most > 1 else 1
+    side = math.isqrt(tiling.max_tiles - 2) + 1 if tiling.max_tiles > 1 else 1
     few = [n for n in FEW if vocabulary and n < vocabulary.max_objects]
     tiles = [n * n + 1 if n > 1 else 1 for n in range(1, side)]
     return (

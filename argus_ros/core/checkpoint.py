@@ -1,8 +1,8 @@
-"""What a checkpoint says of itself, read from its JSON files without loading torch.
+"""Reads a checkpoint's description from its JSON files, without loading torch.
 
-A checkpoint is an ordinary transformers folder (``config.json``, ``model.safetensors``,
-``tokenizer.json``, ``processor_config.json``). What only an Argus checkpoint has stands under
-the key ``argus`` of ``config.json``.
+A checkpoint is an ordinary transformers folder (``config.json``, ``model.safetensors``, ``tokenizer.json``,
+``processor_config.json``). Settings that only an Argus checkpoint has are under the key ``argus`` of
+``config.json``.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = [
 
 #: Checkpoints that come with the package, by name.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
-#: The one of these that the node and the commands on a user's own images take unless told otherwise.
+#: The default checkpoint of the node and of the commands that take a user's own images.
 DEFAULT = "argus-nano-real"
-#: Most location bins, and most objects of an answer.
+#: The largest number of location bins, and of objects in an answer.
 MOST_BINS, MOST_OBJECTS = 1 << 14, 1 << 12
 
 
-#: Pictures of models that run in transformers' own modules: its processor takes them as they are.
+#: For models that run in transformers' own modules: their processor takes pictures without tiling.
 WHOLE = Tiling(1, whole=True)
-#: How open models write boxes (``vlm/formats``), and the tasks that each can do.
+#: The formats in which open models write boxes (``vlm/formats``), and the tasks that each supports.
 FORMATS = {
     "text": ("caption", "ask"),
     "internvl": ("detect", "ground", "caption", "ask"),
@@ -61,42 +61,42 @@ FORMAT_OF = {
     "lfm2_vl": "lfm2_5_vl",
     "kosmos-2": "kosmos2",
 }
-#: Formats that go through a chat, which is all that a server takes; whose boxes are in pixels of what the
-#: model sees; whose signs are special tokens, which servers leave out unless asked.
+#: Formats with a chat template, which a server needs; formats with boxes in pixels of the model's input;
+#: formats whose markers are special tokens, which servers omit by default.
 IN_CHAT = ("text", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "lfm2_5_vl")
 IN_PIXELS = ("qwen2_5_vl",)
 SPECIAL_SIGNS = ("internvl", "qwen2_vl")
-#: Formats that can be asked for all that there is, without any class.
+#: Formats that can detect every object, without a list of classes.
 UNASKED = ("florence2",)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ``argus`` section of ``config.json``: what the checkpoint was trained to say."""
+    """The ``argus`` section of ``config.json``: the answers that the checkpoint was trained to give."""
 
     tasks: tuple[str, ...]
-    bins: int  #: location bins per axis; bin ``i`` stands for the edge ``i / (bins - 1)`` of the image
+    bins: int  #: location bins per axis; bin ``i`` is the edge ``i / (bins - 1)`` of the image
     classes: tuple[str, ...] = ()  #: closed vocabulary; empty means any phrase is accepted
-    colours: tuple[str, ...] = ()  #: words a description may put before a class
+    colours: tuple[str, ...] = ()  #: colour words that a description may put before a class
     max_objects: int = 8
-    temperature: float = 1.0  #: fitted on held-out scenes; scores are probabilities after it
+    temperature: float = 1.0  #: of the scores, fitted on held-out scenes
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder and what its JSON files say."""
+    """A checkpoint folder and the contents of its JSON files."""
 
     name: str
     path: Path
-    family: Family | None  #: None: not one that runs natively
+    family: Family | None  #: None: it does not run natively
     config: dict[str, Any]
     tiling: Tiling
-    vocabulary: Vocabulary | None  #: None: no Argus checkpoint
-    format: str = "text"  #: how an open model writes boxes, see ``FORMATS``
+    vocabulary: Vocabulary | None  #: None: it is not an Argus checkpoint
+    format: str = "text"  #: of an open model's answers, see ``FORMATS``
 
     @property
     def native(self) -> Family:
-        """The family of a checkpoint that runs natively. Raises CheckpointError for another."""
+        """The family of a checkpoint that runs natively. Raises CheckpointError where it does not."""
         if self.family is None:
             raise CheckpointError(unsupported(Section(self.config, str(self.path / "config.json"))))
         return self.family
@@ -112,9 +112,9 @@ def shipped() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """Folder of a shipped checkpoint's name, of a path, or of a hub id in the local cache.
+    """The folder of a checkpoint, given its shipped name, a path, or a hub id in the local cache.
 
-    Nothing is fetched. Raises CheckpointError.
+    Downloads nothing. Raises CheckpointError.
     """
     try:
         for candidate in (SHIPPED / str(name), Path(name).expanduser()):
@@ -122,10 +122,10 @@ def find(name: str | Path) -> Path:
             if config.is_file() or config.is_symlink():  # a broken link is reported when it is opened
                 return candidate.resolve()
         given = Path(name).expanduser()
-        there, instead = given.exists(), _instead(str(name), given)
-    except (OSError, RuntimeError, ValueError) as error:  # forbidden, too long, of no user, with a NUL in it
-        why = error.strerror if isinstance(error, OSError) else error  # without the path, again
-        raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be looked at: {why}") from None
+        there, instead = given.exists(), _not_a_checkpoint(str(name), given)
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, too long, unknown user, NUL byte
+        why = error.strerror if isinstance(error, OSError) else error  # strerror omits the path
+        raise CheckpointError(f"checkpoint {str(name)[:80]!r} cannot be opened: {why}") from None
     hub = HUB_ID.fullmatch(str(name))
     if hub and not there:
         snapshot = cached(hub["repo"], hub["revision"] or "main")
@@ -147,48 +147,46 @@ def find(name: str | Path) -> Path:
     )
 
 
-#: What other programs keep models in, by the ends of the files' names.
-_FOREIGN = {
-    ".gguf": "holds weights of llama.cpp, which nothing here reads",
-    ".onnx": "holds an ONNX model, which nothing here runs",
-    ".engine": "holds a TensorRT engine, which nothing here runs",
-    ".pt": "holds a PyTorch pickle, such as YOLO's: it is never opened, as it could run any code",
+#: Model formats of other programs, by file extension.
+_OTHER_FORMATS = {
+    ".gguf": "holds weights of llama.cpp, which argus_ros cannot read",
+    ".onnx": "holds an ONNX model, which argus_ros cannot run",
+    ".engine": "holds a TensorRT engine, which argus_ros cannot run",
+    ".pt": "holds a PyTorch pickle, such as YOLO's: argus_ros never opens these, as they can run any code",
 }
 
 
-def foreign(folder: Path) -> str:
-    """What a folder without a checkpoint's weights holds in their place; empty where that is not known."""
+def other_format(folder: Path) -> str:
+    """What a folder without weights contains instead; "" where that is unknown."""
     if (folder / "adapter_config.json").is_file():
-        return (
-            "is an adapter, no model: merge it into its base (peft's merge_and_unload, then save_pretrained)"
-        )
+        return "is an adapter: merge it into its base (peft's merge_and_unload, then save_pretrained)"
     endings = {path.suffix for path in folder.iterdir()}
-    return next((said for ending, said in _FOREIGN.items() if ending in endings), "")
+    return next((said for ending, said in _OTHER_FORMATS.items() if ending in endings), "")
 
 
-def _instead(name: str, path: Path) -> str:
-    """What was given in place of a checkpoint; empty where that is not known. Raises OSError."""
+def _not_a_checkpoint(name: str, path: Path) -> str:
+    """What ``path`` is, where it is not a checkpoint; "" where that is unknown. Raises OSError."""
     if "://" in name:
-        return "is an address, and nothing is fetched here (argus models --download ORG/NAME does)"
+        return "is a URL, which is not downloaded here (use argus models --download ORG/NAME)"
     if path.is_file():
-        return _FOREIGN.get(path.suffix, "is a file, and a checkpoint is a folder")
-    return foreign(path) if path.is_dir() else ""
+        return _OTHER_FORMATS.get(path.suffix, "is a file, and a checkpoint is a folder")
+    return other_format(path) if path.is_dir() else ""
 
 
-#: As model hubs name checkpoints; behind @ a branch, a tag or a commit.
+#: Checkpoint names of model hubs; the part after @ is a branch, a tag or a commit.
 HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it has fetched."""
+    """The folder in which huggingface_hub keeps its downloads."""
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     home = Path(os.environ.get("HF_HOME", home))
-    # Unlike pathlib's, this leaves ~ as it is for a user without a home.
+    # Unlike pathlib, this leaves ~ unchanged for a user without a home folder.
     return Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))
 
 
 def cached(repo: str, revision: str = "main") -> Path | None:
-    """The folder of a revision (branch, tag or whole commit) of a hub's repository, where it was fetched."""
+    """The folder of a downloaded revision (branch, tag or full commit) of a hub repository, or None."""
     folder = hub_cache() / f"models--{repo.replace('/', '--')}"
     reference = folder / "refs" / revision
     try:
@@ -200,7 +198,7 @@ def cached(repo: str, revision: str = "main") -> Path | None:
 
 
 def read(name: str | Path, backend: str = "native", answer_format: str = "auto") -> Checkpoint:
-    """Read a checkpoint's JSON files. Raises CheckpointError with what is wrong and where."""
+    """Read a checkpoint's JSON files. Raises CheckpointError that names the file and the fault."""
     if backend == "openai":
         return served(str(name), answer_format)
     path = find(name)
@@ -224,14 +222,14 @@ def read(name: str | Path, backend: str = "native", answer_format: str = "auto")
 
 
 def served(address: str, answer_format: str = "auto") -> Checkpoint:
-    """What is known of a model behind a server, ``http://HOST:PORT/v1`` or with ``#MODEL`` behind it.
+    """The description of a model behind a server, ``http://HOST:PORT/v1``, with ``#MODEL`` behind it or not.
 
-    Raises CheckpointError, which does not quote a password.
+    Raises CheckpointError, which never quotes a password.
     """
     if "@" in address.partition("#")[0]:
         raise CheckpointError(
-            "the address of a server has a user or a password in it, which would stand in logs: "
-            "leave out what is before the @; a key goes into the environment variable OPENAI_API_KEY"
+            "the server's address contains a user name or a password, which would be written to logs: "
+            "remove the part before the @, and put a key into the environment variable OPENAI_API_KEY"
         )
     if not re.match(r"https?://[^/#\s]+", address):
         raise CheckpointError(
@@ -241,22 +239,22 @@ def served(address: str, answer_format: str = "auto") -> Checkpoint:
     format = _format(Section({}, address), answer_format)
     if format not in IN_CHAT:
         raise CheckpointError(
-            f"answer_format {format} has no chat, as a server needs it; it can be {', '.join(IN_CHAT)}"
+            f"answer_format {format} has no chat template, as a server needs; use {', '.join(IN_CHAT)}"
         )
     name = address.partition("#")[2] or address.partition("://")[2]
     return Checkpoint(name, Path(), None, {}, WHOLE, None, format)
 
 
 def read_for(config: EngineConfig) -> Checkpoint:
-    """The checkpoint of an engine; fetches its description where that is allowed. Raises CheckpointError."""
-    from argus_ros.core import hub  # which needs this module
+    """The checkpoint of an engine; downloads its JSON files if allowed. Raises CheckpointError."""
+    from argus_ros.core import hub  # hub imports this module
 
     hub.allow(config, weights=False)
     return read(config.checkpoint, config.backend, config.answer_format)
 
 
 def _format(config: Section, asked: str) -> str:
-    """The answer format: as asked for, as the folder says, or as the architecture has it."""
+    """The answer format: the requested one, else the folder's, else the architecture's."""
     if asked == "auto" and "argus_format" in config:
         asked = config.word("argus_format")
         if asked not in FORMATS:
@@ -269,43 +267,43 @@ def _format(config: Section, asked: str) -> str:
 
 
 def refuse(config: Section) -> None:
-    """Raise CheckpointError for a folder whose weights would be read wrongly, or that wants its code run."""
+    """Raise CheckpointError for quantised weights and for a checkpoint that needs its own code."""
     for section in (config, config.section("text_config"), config.section("vision_config")):
         if "quantization_config" in section:
             method = section.section("quantization_config").word("quant_method", "unknown")
             raise CheckpointError(
                 f"{section.where}: quantization_config says that the weights are quantised ({method}), which "
-                "nothing here can read; use the checkpoint that was not quantised"
+                "argus_ros cannot read; use the checkpoint without quantisation"
             )
     if "auto_map" in config:
         raise CheckpointError(
-            f"{config.where} has 'auto_map': it needs remote code, which is never run; "
+            f"{config.where} has 'auto_map': it needs remote code, which argus_ros never runs; "
             "use a checkpoint in transformers' own format"
         )
 
 
-#: Layouts of their own that have a sibling in transformers' format.
+#: Original layouts that have an equivalent in transformers' format.
 SIBLINGS = {
-    "internvl_chat": "this is the original layout: use the sibling whose name ends in -hf, "
+    "internvl_chat": "this is the original layout: use the checkpoint whose name ends in -hf, "
     "such as OpenGVLab/InternVL3-1B-hf",
 }
 
 
 def unsupported(config: Section) -> str:
-    """What to say of a folder whose architecture does not run natively."""
+    """The error message for a folder whose architecture does not run natively."""
     model_type = config.word("model_type")
     known = ", ".join(sorted(t for family in families.FAMILIES for t in family.model_types))
     named = f"model_type {model_type!r} is not supported natively" if model_type else "lacks model_type"
     remarks = [SIBLINGS[model_type]] if model_type in SIBLINGS else []
     if "auto_map" in config:
-        remarks.append("it wants code of its own to run, which is never done")
+        remarks.append("it needs remote code, which argus_ros never runs")
     elif model_type and model_type not in SIBLINGS:
         remarks.append("backend transformers may run it")
-    return "; ".join((f"{config.where}: {named}; what is, is {known}", *remarks))
+    return "; ".join((f"{config.where}: {named}; supported are {known}", *remarks))
 
 
 def image_processor(path: Path) -> Section:
-    """Settings of the image processor: a section of its own file in transformers 5, a file before."""
+    """The image processor's settings: a section of processor_config.json in transformers 5, a file before."""
     if (path / "processor_config.json").is_file():
         settings = read_json(path / "processor_config.json")
         if "image_processor" in settings:

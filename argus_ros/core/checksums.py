@@ -1,4 +1,4 @@
-"""Whether a checkpoint's files are those that its SHA256SUMS lists, as ``sha256sum`` writes it."""
+"""Checks a checkpoint's files against its SHA256SUMS, in the format of ``sha256sum``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from argus_ros.core.section import CheckpointError
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-#: Ends of names of the files that a model is made of; each has to be listed.
+#: File extensions of a model's files; SHA256SUMS has to list each of these files.
 _READ = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 
 def verify(folder: Path) -> bool:
     """Compare every file with SHA256SUMS; False where the folder has none.
 
-    Raises CheckpointError for a file that differs, is missing, or is part of the model and not listed.
+    Raises CheckpointError for a file that differs or is missing, and for a model file that is not listed.
     """
     path = folder / NAME
     try:
@@ -36,21 +36,21 @@ def verify(folder: Path) -> bool:
                 )
         more = sorted(f.name for f in folder.iterdir() if f.suffix in _READ and f.name not in listed)
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder}: its {NAME} cannot be held against its files: {error}") from None
+        raise CheckpointError(f"{folder}: its {NAME} cannot be checked: {error}") from None
     if more:
-        raise CheckpointError(f"{folder / more[0]} is not listed in {NAME}; list it, or take it away")
+        raise CheckpointError(f"{folder / more[0]} is not listed in {NAME}; add or remove it")
     return True
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """SHA-256, in small letters, by the name of a file."""
+    """SHA-256 in lower case, by file name."""
     found = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if not match or Path(match[2]).name != match[2] or "\0" in match[2]:
             raise CheckpointError(
-                f"line {number} of {path} is no 'SHA-256, two spaces, name of a file in this folder'; "
-                "write it in the folder with: sha256sum *.json *.safetensors > SHA256SUMS"
+                f"line {number} of {path} is not 'SHA-256, two spaces, name of a file in this folder'; "
+                "create it in the folder with: sha256sum *.json *.safetensors > SHA256SUMS"
             )
         found[match[2]] = match[1].lower()
     return found

@@ -1,4 +1,4 @@
-"""From the stamp of an image to the moment its age counts from."""
+"""Converts an image's stamp to its capture time on the steady clock."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ JUMP = 0.5
 
 @dataclass(frozen=True)
 class Arrival:
-    """What an image's stamp was taken for."""
+    """The capture time of an image, and what follows from its stamp."""
 
     capture_time: float  #: steady seconds at which the image's age was zero
-    clear: tuple[str, ...] = ()  #: cameras whose held frames belong to a time that is gone
-    warning: str = ""  #: to be logged; said once
+    clear: tuple[str, ...] = ()  #: cameras whose frames are to be dropped, as time went back
+    warning: str = ""  #: to log; given once
 
 
 class StampClock:
-    """Tells when each image was taken, on the steady clock.
+    """Finds the capture time of each image on the steady clock.
 
-    While an image's stamp and the node's ROS clock agree within ``max_clock_skew`` seconds, that is the
-    stamp; else it is the arrival, with one warning per camera. A stamp in the future counts as the
-    arrival. When the ROS clock goes back, what every camera holds is to be cleared; when only
-    one camera's stamps do (a looped bag without its clock), that camera's. A stamp of zero, which drivers
-    leave there, says nothing of time; nor do stamps that go back where several publishers share a topic.
+    The capture time is the stamp, while the stamp and the node's ROS clock agree within ``max_clock_skew``
+    seconds. Else it is the arrival, with one warning per camera; also for a stamp in the future. When the ROS
+    clock goes back, the frames of every camera are to be dropped; when only one camera's stamps do (a looped
+    bag without its clock), that camera's frames. A stamp of zero (set by some drivers) is ignored, as are
+    stamps that go back where several publishers share a topic.
     """
 
     def __init__(self, max_clock_skew: float = 5.0) -> None:
@@ -36,27 +36,27 @@ class StampClock:
     def arrive(self, camera: str, stamp: int, ros_now: int, now: float, *, shared: bool = False) -> Arrival:
         """Take an image stamped ``stamp``, arriving at ``ros_now`` (ROS nanoseconds), ``now`` (steady).
 
-        ``shared``: others publish on its topic, too, with stamps of their own.
+        ``shared``: the topic has other publishers, with stamps of their own.
         """
         clear, warning = self._rewound(camera, stamp, ros_now, shared)
         age = (ros_now - stamp) * 1e-9
         if abs(age) <= self.max_clock_skew:
             return Arrival(now - max(age, 0.0), clear, warning)
-        if ros_now and camera not in self._warned:  # at 0, a simulated time has not begun
+        if ros_now and camera not in self._warned:  # 0: simulated time has not begun
             self._warned.add(camera)
             skewed = f"camera {camera}: {self._skew(stamp, age)}"
             warning = f"{warning}; {skewed}" if warning else skewed
         return Arrival(now, clear, warning)
 
     def forget(self, camera: str) -> None:
-        """A camera is gone; one of the same name starts afresh."""
+        """Remove a camera; a later one of the same name starts with no history."""
         self._stamps.pop(camera, None)
         self._warned.discard(camera)
 
     @staticmethod
     def _skew(stamp: int, age: float) -> str:
         if not stamp:
-            return "its header.stamp is zero, so ages count from arrival; have the camera driver set it"
+            return "its header.stamp is zero, so ages count from arrival; set it in the camera driver"
         side = "behind" if age > 0 else "ahead of"
         return (
             f"its stamps are {abs(age):.1f} s {side} this node's clock, so ages count from arrival; "

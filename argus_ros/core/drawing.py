@@ -1,4 +1,4 @@
-"""Detections drawn into a picture, for people to look at."""
+"""Draws detections into a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 def draw(picture: np.ndarray, detections: Iterable[Any], text: str = "") -> None:
     """Draw boxes with labels, and ``text`` at the bottom, into ``picture`` (height, width, 3) uint8 RGB.
 
-    Detections may be the program's own or messages: their fields have the same names.
+    Detections may be ``Detection`` objects or messages, whose fields have the same names.
     """
     for found in detections:
         track = f"#{found.track_id} " if found.track_id else ""
@@ -51,7 +51,7 @@ def colour_of(label: str) -> tuple[int, int, int]:
 def _write(
     picture: np.ndarray, text: str, at: tuple[int, int], scale: float, colour: tuple[int, int, int]
 ) -> None:
-    """Text on a ground of ``colour`` with its lower left corner at ``at``, moved into the picture."""
+    """Write text on a box of ``colour`` with its lower left corner at ``at``, moved into the picture."""
     thick = max(round(scale), 1)
     (width, height), below = cv2.getTextSize(text, _FONT, 0.6 * scale, thick)
     x = max(min(at[0], picture.shape[1] - width), 0)

@@ -1,9 +1,9 @@
-"""Starts the engine's process, sends it requests, supervises it, and restarts it.
+"""Starts, supervises and restarts the engine's process, and sends it requests.
 
-The engine (torch, and the device with its driver) lives in a process of its own, so that it can die or
-hang without taking the node along. One thread supervises that process and calls back; all methods
-return at once, ``stop`` within its timeout. The process is not trusted: its messages are checked, and
-an invalid message ends it. docs/reliability.md has its states.
+The engine (torch and the device's driver) has a process of its own, so that it can crash or hang without
+stopping the node. One thread supervises that process and calls the callbacks. All methods return at once, and
+``stop`` within its timeout. The process is not trusted: its messages are checked, and it is restarted after
+an invalid one. docs/reliability.md describes its states.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from argus_ros.core.protocol import (
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether the engine hangs.
-LOOK_INTERVAL = 0.25
-#: Seconds before a restart: the first, doubling while no frame is answered, and the longest.
+#: Seconds between two checks for a hung engine.
+CHECK_INTERVAL = 0.25
+#: Seconds before a restart: the first delay, which doubles while no frame is answered, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
-#: Seconds before another spare process is tried, after one could not be started.
+#: Seconds before another try, after a spare process could not be started.
 SPARE_DELAY = 30.0
-#: Inferences in a row that may fail before the process is replaced.
+#: Failed inferences in a row after which the process is replaced.
 FAILURES_TOLERATED = 3
 
 
 def delay_after(failures: int) -> float:
-    """Seconds before a restart, after this many processes in a row gave no answer."""
+    """Seconds before a restart, after ``failures`` processes in a row gave no answer."""
     return min(FIRST_DELAY * 2 ** min(failures, 10), LONGEST_DELAY)
 
 
@@ -61,16 +61,16 @@ class EngineState(enum.Enum):
     STARTING = "starting"  #: the model loads for the first time
     RUNNING = "running"
     DEGRADED = "degraded"  #: takes frames, but the last inference failed
-    RECOVERING = "recovering"  #: it died, hung or kept failing; waits, or loads again
-    FAILED = "failed"  #: it cannot work as configured, so it is not started again
+    RECOVERING = "recovering"  #: it crashed, hung or kept failing; waits, or loads again
+    FAILED = "failed"  #: it cannot work as configured, and is not restarted
 
 
-#: Those in which frames are taken.
+#: States in which frames are accepted.
 UP = (EngineState.RUNNING, EngineState.DEGRADED)
 
 
 class EngineDownError(RuntimeError):
-    """The engine takes no frames now; says why."""
+    """The engine accepts no frames now; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,15 @@ class _Pending:
 
 
 class EngineClient:
-    """An engine's process and the shared memory with it.
+    """The engine's process and the memory shared with it.
 
-    ``on_answer`` gets one ``Answered`` for each request submitted, with an error where the engine died
-    or hung on it; ``on_event`` each change of state and each step of loading, with a sentence;
-    ``on_log`` each line that the process writes. All are called from the client's own thread (``on_log``
-    from another) and must not block. ``hang_seconds`` is how long an answer may be overdue,
-    ``load_seconds`` how long a step of loading may take, before the process counts as hung. ``command``
-    is for an engine that lives in another Python, such as a virtual environment with its own torch.
-    With ``spare`` a second process that has loaded the model waits to take the place of one that is lost,
-    where the memory is there; it takes as much again.
+    ``on_answer`` gets one ``Answered`` for each request submitted, with an error where the engine crashed or
+    hung; ``on_event`` gets each change of state and each step of loading, with a sentence; ``on_log`` gets
+    each line that the process writes. All are called from the client's own thread (``on_log`` from another
+    one) and must not block. ``hang_seconds`` is how long an answer may be overdue, and ``load_seconds`` how
+    long a step of loading may take, before the process counts as hung. ``command`` starts an engine in
+    another Python, such as a virtual environment with its own torch. With ``spare``, a second process loads
+    the model and replaces one that is lost. It needs as much memory again, and is not started without it.
     """
 
     def __init__(
@@ -108,22 +107,22 @@ class EngineClient:
         self.config = config
         self.hang_seconds = hang_seconds
         self.load_seconds = load_seconds
-        self.restarts = 0  #: times the process was started again
-        self.failures = 0  #: inferences that failed
-        self.last_error = ""  #: why the engine died, hung or failed last, or an inference did
-        self.next_try = 0.0  #: when it is started again, on the steady clock, while it waits for that
-        self.info: ModelInfo | None = None  #: what runs; set from the first time the engine is ready
+        self.restarts = 0  #: number of restarts of the process
+        self.failures = 0  #: number of failed inferences
+        self.last_error = ""  #: the last failure of the engine or of an inference
+        self.next_try = 0.0  #: time of the next restart on the steady clock, while it waits for that
+        self.info: ModelInfo | None = None  #: of the running model; set once the engine is ready
         self._wants_spare = spare
         self._spare: EngineProcess | None = None
-        self._spare_at = 0.0  # when to start one
+        self._spare_at = 0.0  # time of its next start
         self.on_answer, self._on_event, self._on_log = on_answer, on_event, on_log
         self._command = command
-        self._changed = threading.Condition()  # guards what follows
+        self._changed = threading.Condition()  # guards the attributes below
         self._state = EngineState.STOPPED
         self._worker: EngineProcess | None = None
         self._pending: dict[int, _Pending] = {}  # oldest first
-        self._answers = 0  # good ones, ever
-        self._failing = 0  # inferences in a row that failed
+        self._answers = 0  # successful answers in total
+        self._failing = 0  # failed inferences in a row
         self._arena: Arena | None = None
         self._free: list[int] = []
         self._thread: threading.Thread | None = None
@@ -139,13 +138,13 @@ class EngineClient:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the engine, while there is one."""
+        """Process id of the engine, None without a process."""
         worker = self._worker
         return worker.process.pid if worker else None
 
     @property
     def spare_pid(self) -> int | None:
-        """Process id of the spare process, while there is one."""
+        """Process id of the spare process, None without one."""
         spare = self._spare
         return spare.process.pid if spare else None
 
@@ -156,7 +155,7 @@ class EngineClient:
 
     @property
     def spare(self) -> str:
-        """How the spare process is: ``off``, ``none``, ``loading`` or ``ready``."""
+        """State of the spare process: ``off``, ``none``, ``loading`` or ``ready``."""
         spare = self._spare
         if spare is None:
             return "none" if self._wants_spare else "off"
@@ -165,12 +164,12 @@ class EngineClient:
     def start(self) -> None:
         """Start the process; the model loads in the background."""
         if self._thread is not None:
-            raise RuntimeError("an EngineClient is started once; make a new one")
+            raise RuntimeError("this EngineClient has been started before; create a new one")
         self._thread = threading.Thread(target=self._supervise, name="engine client", daemon=True)
         self._thread.start()
 
     def wait_ready(self, timeout: float | None = None) -> ModelInfo:
-        """Block until the model is loaded. Raises EngineDownError when it fails or takes too long."""
+        """Block until the model is loaded. Raises EngineDownError when that fails or ``timeout`` passes."""
         ends = (*UP, EngineState.FAILED)
         with self._changed:
             self._changed.wait_for(lambda: self._state in ends or self._stop_within is not None, timeout)
@@ -179,7 +178,7 @@ class EngineClient:
             raise EngineDownError(self.last_error or f"the engine is still {self._state.value}")
 
     def stop(self, timeout: float = 2.0) -> None:
-        """End the process, also in the middle of an inference, within ``timeout`` seconds."""
+        """End the process within ``timeout`` seconds, also in the middle of an inference."""
         with self._changed:
             self._stop_within = timeout
             self._changed.notify_all()
@@ -190,7 +189,7 @@ class EngineClient:
     # --- frames ---------------------------------------------------------------------------------
 
     def acquire(self) -> int | None:
-        """A free slot of the shared memory, the caller's until ``release``; None while there is none."""
+        """A free slot of the shared memory, which the caller has to ``release``; None where none is free."""
         with self._changed:
             return self._free.pop() if self._free else None
 
@@ -205,8 +204,8 @@ class EngineClient:
         return self._arena.slot(slot)
 
     @property
-    def cuts(self) -> bool:
-        """Whether the engine takes whole frames, and cuts the tiles itself or needs none."""
+    def takes_frames(self) -> bool:
+        """Whether the engine takes whole frames: it takes_frames the tiles itself, or needs none."""
         return self.info is not None and self.info.whole_frames
 
     def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
@@ -218,13 +217,13 @@ class EngineClient:
             now = time.monotonic()
             for request in requests:
                 self._pending[request.id] = _Pending(request, now, allowance)
-            if self._worker:  # else it has just died, and they are about to be answered so
+            if self._worker:  # else it just ended: each gets an error
                 self._worker.send(Run(tuple(requests)))
 
     # --- the client's thread --------------------------------------------------------------------
 
     def _supervise(self) -> None:
-        """Start the process again and again, until it is stopped or cannot work."""
+        """Restart the process until it is stopped or cannot work."""
         failures = 0
         self._enter(EngineState.STARTING, "starting the engine's process")
         with contextlib.ExitStack() as stack:
@@ -236,12 +235,12 @@ class EngineClient:
                     if arena_fd < 0:
                         arena_fd = Arena.create_file()
                         stack.callback(os.close, arena_fd)
-                    error = self._attend(arena_fd)
-                except _Failure as failure:
+                    error = self._run_worker(arena_fd)
+                except _EngineFailed as failure:
                     self._down(EngineState.FAILED, str(failure))
                     return
-                except (OSError, RuntimeError, MemoryError) as short:  # of descriptors, threads or memory
-                    error = f"the engine's process cannot be started: {short}"
+                except (OSError, RuntimeError, MemoryError) as shortage:  # of descriptors, threads or memory
+                    error = f"the engine's process cannot be started: {shortage}"
                 if error is None:
                     break
                 failures = 0 if self._answers > answers else failures + 1
@@ -255,9 +254,11 @@ class EngineClient:
                     self._enter(EngineState.RECOVERING, "starting the engine's process")
             self._down(EngineState.STOPPED, "")
 
-    def _attend(self, arena_fd: int) -> str | None:
-        """One life of the process: why it ended, or None when it was stopped. Raises _Failure, and OSError,
-        RuntimeError or MemoryError where the system lacks descriptors, threads or memory.
+    def _run_worker(self, arena_fd: int) -> str | None:
+        """Run one process until it ends; returns why it ended, or None when it was stopped.
+
+        Raises _EngineFailed, and OSError, RuntimeError or MemoryError where the system lacks descriptors,
+        threads or memory.
         """
         worker, self._spare = self._spare or self._start_worker(arena_fd), None
         self._worker, self._failing = worker, 0
@@ -268,7 +269,7 @@ class EngineClient:
             heard = time.monotonic()
             while True:
                 spares: list[int] = [self._spare.channel.fileno(), self._spare.ended] if self._spare else []
-                ready = wait([worker.channel.fileno(), worker.ended, self._wake, *spares], LOOK_INTERVAL)
+                ready = wait([worker.channel.fileno(), worker.ended, self._wake, *spares], CHECK_INTERVAL)
                 now = time.monotonic()
                 if self._stop_within is not None:
                     worker.end(self._stop_within)
@@ -278,25 +279,25 @@ class EngineClient:
                     try:
                         self._handle(worker.channel.receive(), arena_fd)
                     except (EOFError, OSError):
-                        return worker.last_words()
+                        return worker.exit_message()
                     except ProtocolError as error:
                         return f"the engine's process broke the protocol: {error}; it was killed"
-                    except _Lost as lost:
+                    except _WorkerLost as lost:
                         return str(lost)
                 elif worker.ended in ready:
-                    return worker.last_words()
-                elif worker.deaf:
-                    return "the engine's process takes no messages; it was killed"
+                    return worker.exit_message()
+                elif worker.blocked:
+                    return "the engine's process does not read its messages; it was killed"
                 elif (overdue := self._overdue(now, heard)) is not None:
                     return f"the engine's process hung: {overdue}; it was killed"
-                if self._wants_spare:  # also while answers come without a pause
-                    self._tend_spare(ready, now, arena_fd, worker)
+                if self._wants_spare:  # also under continuous load
+                    self._manage_spare(ready, now, arena_fd, worker)
         finally:
             self._worker = None
             worker.kill()
 
     def _handle(self, message: object, arena_fd: int) -> None:
-        """Take a message. Raises ProtocolError for one that cannot be now, _Lost and _Failure."""
+        """Process a message. Raises ProtocolError for an unexpected one, _WorkerLost and _EngineFailed."""
         match message:
             case Answered():
                 self._take(message)
@@ -304,15 +305,15 @@ class EngineClient:
                 self._enter(self._state, text)
             case Ready(info) if self._state not in UP:
                 self._ready(info, arena_fd)
-            case Failed(reason, passing):
-                # A configuration that has worked once may work again.
-                raise _Lost(reason) if passing or self.info else _Failure(reason)
+            case Failed(reason, transient):
+                # A configuration that has worked before may work again.
+                raise _WorkerLost(reason) if transient or self.info else _EngineFailed(reason)
             case _:
-                raise ProtocolError(f"{type(message).__name__} while it is {self._state.value}")
+                raise ProtocolError(f"{type(message).__name__} while the engine is {self._state.value}")
 
     def _ready(self, info: ModelInfo, arena_fd: int) -> None:
         if impossible := why_impossible(info):
-            raise ProtocolError(f"a model that cannot be: {impossible}")
+            raise ProtocolError(f"an impossible model: {impossible}")
         self._map(info, arena_fd)
         self._enter(EngineState.RUNNING, f"{info.name} on {info.device}")
 
@@ -320,10 +321,10 @@ class EngineClient:
         with self._changed:
             pending = self._pending.get(answered.id)
         if pending is None:
-            raise ProtocolError(f"an answer to request {answered.id}, which was not asked")
+            raise ProtocolError(f"an answer to unknown request {answered.id}")
         request, failed = pending.request, answered.error and not answered.refused
         if not answered.error and (why := why_unusable(answered.answer, request.width, request.height)):
-            raise ProtocolError(f"an answer that cannot be: {why}")
+            raise ProtocolError(f"an invalid answer: {why}")
         if failed:
             self._failing += 1
             self.failures += 1
@@ -338,39 +339,41 @@ class EngineClient:
             del self._pending[answered.id]
         self._call(self.on_answer, answered)
         if self._failing >= FAILURES_TOLERATED:
-            raise _Lost(f"{self._failing} inferences in a row failed: {answered.error}")
+            raise _WorkerLost(f"{self._failing} inferences in a row failed: {answered.error}")
 
     def _map(self, info: ModelInfo, arena_fd: int) -> None:
-        """Slots outlive a restart, with the frames in them, because they keep their place."""
+        """Map the arena. Slots and their frames survive a restart, as their layout stays the same."""
         with self._changed:
             if self._arena is None:
                 self._arena = Arena(arena_fd, self.config.slots, info.slot_bytes)
                 self._free = list(range(self.config.slots))
             elif self.info and self.info.slot_bytes != info.slot_bytes:
-                raise _Failure(
-                    f"checkpoint {info.name} changed its tiles under the engine; configure it again"
+                raise _EngineFailed(
+                    f"checkpoint {info.name} changed its tiles since the start; configure the node again"
                 )
             self.info = info
 
     # --- the spare process ----------------------------------------------------------------------
 
     def _start_worker(self, arena_fd: int) -> EngineProcess:
-        """Start a process and have it load. Raises _Failure and what ``_attend`` does."""
+        """Start a process and send the configuration. Raises _EngineFailed and what ``_run_worker`` does."""
         try:
             worker = EngineProcess(self._command, arena_fd, self._on_log)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise _Failure(f"the engine's process cannot be started: {error}") from None
+            raise _EngineFailed(f"the engine's process cannot be started: {error}") from None
         worker.send(Start(self.config))
         return worker
 
-    def _tend_spare(self, ready: Sequence[object], now: float, arena_fd: int, worker: EngineProcess) -> None:
-        """Start the spare process when the engine runs, and see to it."""
+    def _manage_spare(
+        self, ready: Sequence[object], now: float, arena_fd: int, worker: EngineProcess
+    ) -> None:
+        """Start the spare process while the engine runs, and process its messages."""
         spare = self._spare
         if spare is None:
             if self._state in UP and now >= self._spare_at:
                 self._spare_at = now + SPARE_DELAY
                 if memory_for_another(worker.process.pid):
-                    with contextlib.suppress(OSError, RuntimeError, MemoryError, _Failure):
+                    with contextlib.suppress(OSError, RuntimeError, MemoryError, _EngineFailed):
                         self._spare = self._start_worker(arena_fd)
             return
         try:
@@ -387,7 +390,7 @@ class EngineClient:
             elif spare.ended in ready:
                 raise EOFError
         except (EOFError, OSError, ProtocolError) as error:
-            self._on_log(f"the spare process was lost: {str(error) or spare.last_words()}")
+            self._on_log(f"the spare process was lost: {str(error) or spare.exit_message()}")
             self._drop_spare()
             self._spare_at = now + SPARE_DELAY
 
@@ -400,14 +403,14 @@ class EngineClient:
         with self._changed:
             if self._state not in UP:
                 late = now - heard > self.load_seconds
-                return f"nothing heard for {self.load_seconds:g} s while loading" if late else None
+                return f"no message for {self.load_seconds:g} s while loading" if late else None
             oldest = next(iter(self._pending.values()), None)
             if oldest is None or now - max(oldest.since, heard) <= oldest.allowance:
                 return None
             return f"no answer within {oldest.allowance:g} s"
 
     def _down(self, state: EngineState, error: str) -> None:
-        """There is no process: report the state first, then answer the outstanding requests."""
+        """The process has ended: report the state first, then answer the outstanding requests."""
         self.last_error = error or self.last_error
         self._enter(state, error)
         with self._changed:
@@ -429,9 +432,9 @@ class EngineClient:
             log.exception("a callback of the engine's client failed")
 
 
-class _Failure(Exception):
+class _EngineFailed(Exception):
     """The engine cannot work as configured."""
 
 
-class _Lost(Exception):
-    """This process has to be replaced."""
+class _WorkerLost(Exception):
+    """The process has to be replaced."""

@@ -1,4 +1,4 @@
-"""One process of the engine: starts it, sends to it, reads its log, and ends it."""
+"""One process of the engine: its start, messages, log and end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from argus_ros.core.protocol import Channel, ModelInfo, Shutdown, ToClient
 
-#: Part of the engine's own memory that must be available before a second process like it is started.
+#: A spare process is started if this many times the engine's own memory is available.
 SPARE_MEMORY = 1.5
 
 _ROOT = str(Path(__file__).parents[2])
@@ -28,8 +28,8 @@ class EngineProcess:
     """
 
     def __init__(self, command: Sequence[str], arena_fd: int, on_log: Callable[[str], None]) -> None:
-        self.deaf = False  #: it takes no messages, though they are few
-        self.info: ModelInfo | None = None  #: of a spare one, once it has loaded
+        self.blocked = False  #: it does not read its messages
+        self.info: ModelInfo | None = None  #: set on a spare process that has loaded
         self._said: deque[str] = deque(maxlen=20)
         with contextlib.ExitStack() as undo:  # where a later step fails
             ours, theirs = Channel.pair()
@@ -58,7 +58,7 @@ class EngineProcess:
             text=True,
             errors="replace",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends the engine in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which then stops the engine
         )
 
     def _read(self, on_log: Callable[[str], None]) -> None:
@@ -72,12 +72,12 @@ class EngineProcess:
         try:
             self.channel.send(message)
         except BlockingIOError:
-            self.deaf = True
-        except OSError:  # it is ending, which the other direction reports
+            self.blocked = True
+        except OSError:  # the process is ending; the reading side reports it
             pass
 
-    def last_words(self) -> str:
-        """How the process ended; makes sure that it did."""
+    def exit_message(self) -> str:
+        """Wait for the process, and describe how it ended."""
         by_itself = wait([self.ended], 0.2)
         self.kill()
         self._reader.join(0.2)
@@ -86,12 +86,12 @@ class EngineProcess:
         code = self.process.returncode
         how = f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
-            how += ", perhaps for want of memory"
+            how += ", perhaps out of memory"
         said = next((line for line in reversed(self._said) if line.strip()), "")
         return f"the engine's process died ({how})" + (f": {said}" if said else "")
 
     def end(self, within: float) -> None:
-        """Ask the process to end, then terminate it, then kill it, all ``within`` seconds."""
+        """Ask the process to end, then terminate it, then kill it, within ``within`` seconds in total."""
         self.send(Shutdown())
         if not wait([self.ended], within / 4):
             self.process.terminate()
@@ -108,13 +108,13 @@ class EngineProcess:
         self.ended = -1
 
     def _kill_all(self) -> None:
-        """The process, and whatever it started itself."""
+        """Kill the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def memory_for_another(pid: int) -> bool:
-    """Whether the memory of this machine holds a second process like this one."""
+    """Whether this machine has enough free memory for a second process like this one."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -124,5 +124,5 @@ def memory_for_another(pid: int) -> bool:
 
 
 def _python_path() -> list[str]:
-    """This very package first, wherever the parent found it."""
+    """PYTHONPATH with this package first, wherever the parent found it."""
     return [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]

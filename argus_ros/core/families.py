@@ -1,7 +1,6 @@
-"""The families of models that run natively: what differs between them, one record each.
+"""The families of models that run natively, with one record of their differences each.
 
-What needs torch is found by the record's ``tower``: sizes in ``vlm/architecture.py``, modules in
-``vlm/vision.py``.
+``tower`` names the parts that need torch: sizes in ``vlm/architecture.py``, modules in ``vlm/vision.py``.
 """
 
 from __future__ import annotations
@@ -13,28 +12,28 @@ from typing import Any
 
 from argus_ros.core.section import Section
 
-#: Most tiles along one side of a grid.
+#: Maximum number of tiles along one side of a grid.
 MOST_TILES = 64
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a picture becomes square tiles."""
+    """How a picture is cut into square tiles."""
 
     tile: int  #: side of a tile in pixels
     longest_edge: int = 0  #: picture is scaled to this before it is cut; 0 or ``tile`` means one tile
     tokens_per_tile: int = 0
-    grid: tuple[int, int] = (0, 0)  #: InternVL: fewest and most tiles of a grid in the picture's shape
-    whole: bool = False  #: pictures are not cut: the model's own processor takes them as they are
+    grid: tuple[int, int] = (0, 0)  #: InternVL: minimum and maximum number of tiles in a grid
+    whole: bool = False  #: pictures are not cut; the model's own processor resizes them
 
     @property
-    def most(self) -> int:
-        """Tiles of any picture at most, with the one of all of it."""
+    def max_tiles(self) -> int:
+        """Maximum number of tiles of a picture, with the global tile."""
         grid = self.grid[1] or (-(-self.longest_edge // self.tile)) ** 2
         return grid + 1 if grid > 1 else 1
 
-    def within(self, tiles: int) -> Tiling:
-        """The tiling of which no picture takes more than so many tiles."""
+    def limited(self, tiles: int) -> Tiling:
+        """The same tiling with at most ``tiles`` tiles for any picture."""
         if self.grid[1]:
             most = min(max(tiles - 1, 1), self.grid[1])
             return replace(self, grid=(min(self.grid[0], most), most))
@@ -44,21 +43,21 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Family:
-    """What is particular to the checkpoints of one family."""
+    """The differences of one family's checkpoints."""
 
     name: str
     model_types: tuple[str, ...]  #: of config.json
     tower: str  #: ``siglip`` or ``internvit``
-    placeholder: str  #: stands for a picture in a prompt and, after expansion, for one visual token
-    picture: Callable[[int, int], str]  #: rows, columns: a picture in a prompt, one placeholder a tile
+    placeholder: str  #: token for a picture in a prompt and, after expansion, for one visual token
+    picture: Callable[[int, int], str]  #: prompt text of a picture of (rows, columns) tiles
     tiling: Callable[[Section, Section, Section], Tiling]  #: of config, vision_config and image processor
     unshuffle: Callable[[Section], int]  #: of config: patches per side that become one visual token
-    patch: int  #: transformers' default where vision_config names none
+    patch: int  #: transformers' default patch size
     image: int
-    chat: str  #: template where the folder has none
-    nested: bool  #: whether transformers' model takes the tiles of a picture as one sample
-    connector: str  #: transformers' module that ends the eyes
-    asked: dict[str, Any] = field(default_factory=dict)  #: what its processor asks of its image processor
+    chat: str  #: default chat template
+    nested: bool  #: transformers' model takes the tiles of a picture as one sample
+    connector: str  #: name of transformers' module after the vision encoder
+    asked: dict[str, Any] = field(default_factory=dict)  #: its processor's arguments for its image processor
 
 
 def _tokens(family: Family, config: Section, vision: Section) -> int:
@@ -67,7 +66,7 @@ def _tokens(family: Family, config: Section, vision: Section) -> int:
 
 
 def _cut(config: Section, vision: Section, processor: Section) -> Tiling:
-    """Tiles of ``max_image_size``, cut from ``size`` when splitting is on."""
+    """Tiles of side ``max_image_size``, cut from ``size`` when splitting is on."""
     own = vision.side("image_size", IDEFICS3.image)
     tile = processor.section("max_image_size").count("longest_edge", own)
     if tile != own:
@@ -80,9 +79,7 @@ def _cut(config: Section, vision: Section, processor: Section) -> Tiling:
 
 
 def _grid(config: Section, vision: Section, processor: Section) -> Tiling:
-    """A grid of ``min_patches`` to ``max_patches`` tiles, whatever ``crop_to_patches`` says there,
-    because its processor asks its image processor for it.
-    """
+    """A grid of ``min_patches`` to ``max_patches`` tiles; the processor overrides ``crop_to_patches``."""
     most = processor.count("max_patches", 12, 1, MOST_TILES)
     least = processor.count("min_patches", 1, 1, most)
     tile, size = vision.side("image_size", INTERNVL.image), processor.section("size")
@@ -92,7 +89,7 @@ def _grid(config: Section, vision: Section, processor: Section) -> Tiling:
 
 
 def _rows_and_columns(rows: int, columns: int) -> str:
-    """Every tile has a name, by its row and column."""
+    """Every tile has a name with its row and column."""
     fake, tiles = "<fake_token_around_image>", ""
     for row in range(1, rows + 1):
         tiles += "".join(f"{fake}<row_{row}_col_{i}><image>" for i in range(1, columns + 1)) + "\n"
@@ -152,5 +149,5 @@ FAMILIES = (IDEFICS3, INTERNVL)
 
 
 def of(model_type: str) -> Family | None:
-    """The family that a ``model_type`` belongs to, if it runs natively."""
+    """The family of a ``model_type``; None where it does not run natively."""
     return next((family for family in FAMILIES if model_type in family.model_types), None)

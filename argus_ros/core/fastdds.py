@@ -1,4 +1,4 @@
-"""The Fast DDS profiles that let camera images through, and whether this machine has the memory for them."""
+"""Fast DDS profiles with shared memory for camera images, and checks of this machine's shared memory."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from argus_ros.core.resources import share
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 #: The folder of ``share/`` that each of these versions installs.
 _FOLDERS = ("fastdds", "fastrtps")
-#: Whoever sets one of these has chosen transports already.
+#: Variables that select transports. Where one is set, the user has chosen already.
 _CHOSEN = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
 #: The profiles of this package, the one for large images first.
 PROFILES = ("fastdds_large_images.xml", "fastdds_small_memory.xml")
 SHARED_MEMORY = Path("/dev/shm")
-#: Processes that share the memory where nobody says how many: a driver, the node and a listener.
+#: Default number of processes that share the memory: a driver, the node and a listener.
 PROCESSES = 3
 
 
 def with_large_images(
     environment: Mapping[str, str] | None = None, processes: int = PROCESSES
 ) -> dict[str, str]:
-    """A copy of ``environment`` (default: this process's) that names a profile, unless it names another.
+    """A copy of ``environment`` (default: this process's) that names a profile, unless it names one already.
 
-    It is the largest whose shared memory there is for so many processes: each takes a segment, whole and
-    at once. Fast DDS reads the profile when a process creates its first participant, and the segment is the
-    sender's: give this to whoever publishes images as well as to whoever receives them.
+    It is the largest profile that fits the shared memory for ``processes`` processes: each allocates a whole
+    segment at once. Fast DDS reads the profile when a process creates its first participant, and senders own
+    the segments: set this environment for publishers of images as well as for subscribers.
     """
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in _CHOSEN):
@@ -45,7 +45,7 @@ def with_large_images(
 
 
 def _read_here(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables of the installed Fast DDS, which complains about the other one; both where none is found."""
+    """The variables that the installed Fast DDS reads (it warns about others); both where none is found."""
     shares = [Path(prefix, "share") for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
     variables = tuple(
         variable
@@ -56,14 +56,14 @@ def _read_here(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def left_behind(folder: Path = SHARED_MEMORY) -> str:
-    """What processes that were killed left of Fast DDS's shared memory, and how to free it; "" if nothing.
+    """A message about shared memory that killed Fast DDS processes left, and how to free it; "" if none.
 
-    Each segment has a file beside it (``_el``) that its owner holds locked; a lock that is free has no owner.
+    Each segment has a lock file (``_el``) that its owner holds locked. A lock that is free has no owner.
     """
     count = size = 0
     try:
         locks = [path for path in folder.iterdir() if path.name.endswith("_el")]
-    except OSError:  # no such folder, or no descriptor left to look into it
+    except OSError:  # no such folder, or no free file descriptor
         return ""
     for lock in locks:
         segment = lock.with_name(lock.name.removesuffix("_el"))
@@ -72,7 +72,7 @@ def left_behind(folder: Path = SHARED_MEMORY) -> str:
             "port"
         ):  # Fast DDS 2, and 3; ports are small
             continue
-        with suppress(OSError):  # locked, another user's, or it has just gone
+        with suppress(OSError):  # locked, another user's, or just removed
             if time.time() - lock.stat().st_mtime < 5.0:
                 continue  # its owner may be about to lock it
             with lock.open() as file:
@@ -83,23 +83,23 @@ def left_behind(folder: Path = SHARED_MEMORY) -> str:
         return ""
     segments = "a segment" if count == 1 else f"{count} segments"
     return (
-        f"Fast DDS's shared memory holds {segments} ({size / 1e6:.0f} MB) of processes that were killed; "
-        "`fastdds shm clean` frees what nobody uses"
+        f"Fast DDS's shared memory holds {segments} ({size / 1e6:.0f} MB) of killed processes; "
+        "`fastdds shm clean` frees it"
     )
 
 
 def other_users(domain: int, folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
-    """Users beside this process's own whose ports of a ROS domain lie in Fast DDS's shared memory, by name.
+    """Names of other users with Fast DDS ports of a ROS domain in the shared memory.
 
-    A port and a segment can be opened by the user alone who made them, so that processes of two users
-    discover one another and hear nothing. Ports of a process that was killed stay, and count.
+    Only the user who created a port or a segment can open it: processes of two users discover one another and
+    receive nothing. Ports of a process that was killed stay, and count.
     """
     owners = set()
-    with suppress(OSError):  # no such folder, or no descriptor left to look into it
+    with suppress(OSError):  # no such folder, or no free file descriptor
         for path in folder.iterdir():
             port = re.fullmatch(r"fast(?:rtps|dds)_port(\d+)", path.name)
-            if port and (int(port[1]) - 7400) // 250 == domain:  # as RTPS counts them
-                with suppress(OSError):  # it has just gone
+            if port and (int(port[1]) - 7400) // 250 == domain:  # RTPS numbers them so
+                with suppress(OSError):  # just removed
                     owners.add(path.stat().st_uid)
     return tuple(map(user_name, sorted(owners - {os.geteuid()})))
 
@@ -107,14 +107,14 @@ def other_users(domain: int, folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
 def user_name(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
-    except KeyError:  # of a container's host, for one
+    except KeyError:  # for example a user of a container's host
         return f"uid {number}"
 
 
 def short_of_memory(environment: Mapping[str, str] | None = None) -> str:
-    """What to do where the profile's segment does not fit into /dev/shm; empty where it does.
+    """An error message where the profile's segment does not fit into /dev/shm; "" where it does.
 
-    To be asked before this process creates its participant, which takes the segment.
+    Call this before the process creates its participant, which allocates the segment.
     """
     given = os.environ if environment is None else environment
     if "fastrtps" not in given.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
@@ -131,7 +131,7 @@ def short_of_memory(environment: Mapping[str, str] | None = None) -> str:
 
 
 def _segment(profile: Path) -> int:
-    """Bytes of shared memory that a profile takes; 0 where it takes none or cannot be read."""
+    """Bytes of shared memory of a profile; 0 where it has none or cannot be read."""
     try:
         sizes = re.findall(r"<segment_size>\s*(\d+)\s*</segment_size>", profile.read_text())
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Frames, the cameras they come from and the levels they run at: the records that the scheduler keeps."""
+"""Records of the scheduler: frames, cameras and budget levels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from argus_ros.core.types import Outcome
 
 
 class PolicyError(ValueError):
-    """A camera's policy that cannot work; says what would."""
+    """A camera's policy is invalid; the message says which values are valid."""
 
 
 @dataclass(frozen=True)
 class CameraPolicy:
-    """What one camera is promised. Raises PolicyError where a value makes no sense."""
+    """Deadline and share of one camera. Raises PolicyError for an invalid value."""
 
-    deadline: float = 0.2  #: most seconds of age at publication
+    deadline: float = 0.2  #: maximum age at publication, seconds
     weight: float = 1.0  #: share of engine time under overload, relative to the other cameras
-    rate_cap: float = 0.0  #: most frames per second to take up, on average; 0: all
-    work: str = "run"  #: what the engine does for its frames; what costs alike is learnt together
-    probed: bool = True  #: whether a frame that will be late is run now and then as a probe
+    rate_cap: float = 0.0  #: maximum frames per second accepted, on average; 0: no limit
+    work: str = "run"  #: kind of work of its frames; latencies are learnt per kind
+    probed: bool = True  #: whether a late frame is run now and then as a probe
 
     def __post_init__(self) -> None:
         for name in ("deadline", "weight"):
@@ -35,12 +35,12 @@ class CameraPolicy:
 
 @dataclass(frozen=True)
 class Level:
-    """One rung of the budget ladder: what a frame may cost. The ladder goes from cheap to dear."""
+    """One level of the budget ladder: the maximum work for a frame."""
 
     name: str = "full"
-    max_tiles: int = 0  #: 0: as many as the picture asks for
-    visual_tokens: int = 0  #: 0: as many as its tiles give
-    max_detections: int = 0  #: 0: as many as the checkpoint allows
+    max_tiles: int = 0  #: 0: no limit
+    visual_tokens: int = 0  #: 0: no limit
+    max_detections: int = 0  #: 0: the checkpoint's limit
 
 
 class State(enum.Enum):
@@ -58,11 +58,11 @@ class Frame:
 
     id: int
     camera: str
-    capture_time: float  #: when the image's age was zero
+    capture_time: float  #: on the steady clock; ages count from here
     arrived: float
     deadline: float  #: latest time of publication
     payload: Any = None
-    work: str = "run"  #: as in its camera's policy
+    work: str = "run"  #: of its camera's policy
     state: State = State.WAITING
     level: int = 0  #: index into the ladder, once selected for preparation
     probe: bool = False  #: predicted to be late, run to see whether the engine has recovered
@@ -71,9 +71,9 @@ class Frame:
     run_started: float = 0.0
     virtual_cost: float = 0.0  #: seconds by which its camera's virtual time was advanced for it
     priority: float = 0.0  #: the lowest goes first: the deadline, or the virtual deadline under overload
-    #: Outcome and reason with which it ends as soon as the worker or the engine is done with it.
+    #: Outcome and reason for the frame to end with as soon as the worker or the engine is done with it.
     drop_outcome: tuple[Outcome, str] | None = None
-    slow: bool = False  #: takes long to prepare: others are prepared beside it
+    slow: bool = False  #: preparation takes long: others are prepared at the same time
 
 
 @dataclass(frozen=True)
@@ -87,34 +87,34 @@ class Ended:
 
 @dataclass(eq=False, slots=True)
 class CameraState:
-    """What the scheduler knows of one camera."""
+    """The scheduler's state of one camera."""
 
     name: str
     policy: CameraPolicy
     waiting: Frame | None = None
     preparing: Frame | None = None
     prepared: Frame | None = None
-    virtual_time: float = 0.0  #: engine seconds it has used while others wanted the engine, over its weight
-    priority: float = 0.0  #: of its waiting frame, as last looked at
+    virtual_time: float = 0.0  #: engine seconds used under competition, divided by the weight
+    priority: float = 0.0  #: of its waiting frame, at the last selection
     level: int = 0  #: of its last frame
     period: float = 0.0  #: smoothed seconds between its frames
-    offered: float = -math.inf  #: time of its last frame
-    allowed: float = -math.inf  #: when the rate cap lets the next one in
+    offered: float = -math.inf  #: arrival of its last frame
+    allowed: float = -math.inf  #: when the rate cap admits the next frame
     probe_at: float = -math.inf
 
-    def quiet_after(self) -> float:
-        """Seconds without a frame after which it asks for nothing."""
+    def idle_after(self) -> float:
+        """Seconds without a frame after which the camera counts as idle."""
         return max(1.0, 3.0 * self.period)
 
     def rate(self, now: float) -> float:
-        """Frames per second it asks for; 0 when it has gone quiet."""
-        if not self.period or now - self.offered > self.quiet_after():
+        """Frames per second that the camera offers, up to its cap; 0 when idle."""
+        if not self.period or now - self.offered > self.idle_after():
             return 0.0
         rate = 1.0 / self.period
         return min(rate, self.policy.rate_cap) if self.policy.rate_cap else rate
 
     def change(self, policy: CameraPolicy) -> None:
-        """Take a new policy, also for the frame that waits."""
+        """Apply a new policy, also to the waiting frame."""
         self.policy = policy
         self.allowed = -math.inf
         if self.waiting:
@@ -125,19 +125,19 @@ class CameraState:
         gap = now - self.offered
         self.offered = now
         if gap < math.inf:
-            gap = min(gap, self.quiet_after())
+            gap = min(gap, self.idle_after())
             self.period = gap if not self.period else self.period + 0.1 * (gap - self.period)
 
     def admits(self, now: float) -> bool:
-        """Whether the rate cap lets a frame in, which then uses up the permission."""
+        """Whether the rate cap admits a frame; if so, the frame counts towards the cap."""
         if now < self.allowed - 1e-9:
             return False
-        if self.policy.rate_cap:  # from the permission, not from now: the average is what is capped
+        if self.policy.rate_cap:  # not from now: the cap is on the average rate
             self.allowed = max(self.allowed + 1.0 / self.policy.rate_cap, now)
         return True
 
     def release(self, frame: Frame) -> None:
-        """Let go of a frame that waits, is being prepared or is prepared."""
+        """Remove a frame that is waiting, being prepared or prepared."""
         if self.waiting is frame:
             self.waiting = None
         elif self.preparing is frame:

@@ -1,14 +1,13 @@
-"""Camera pictures as they arrive, and how to get at their pixels.
+"""Camera images, raw or compressed, and the decoding of their pixels.
 
-An ``Image`` is a view of a ``sensor_msgs`` message: making one copies and checks nothing, so that
-a callback can store it and forget it. ``decode`` does the work, for the one frame in several that
-is chosen. It leaves the channel order as it is and says how to turn it to RGB, because scaling
-first and converting the small result is cheaper.
+An ``Image`` is a view of a ``sensor_msgs`` message. Creating one neither copies nor checks anything, so that
+a callback returns at once. ``decode`` does the work, only for the frames that are run. It keeps the channel
+order and names the conversion to RGB, because it is cheaper to scale first and to convert the small result.
 
-16 bit to 8: colour and Bayer pictures keep the top 8 bits of the sensor's depth (10, 12, 14 or 16
-bits, whichever holds the brightest pixel). Pictures of one such channel, ``mono16`` and ``16UC1``, come
-from night vision, thermal and depth cameras alike, which use a small part of their range: they are
-stretched from their least to their greatest value, unless ``Image.mono16`` says otherwise.
+From 16 bits to 8: colour and Bayer images keep the top 8 bits of the sensor's depth (10, 12, 14 or 16 bits,
+from the brightest pixel). Images with one such channel, ``mono16`` and ``16UC1``, come from night vision,
+thermal and depth cameras, which use a small part of the range. They are stretched from their minimum to their
+maximum, unless ``Image.mono16`` is set to something else.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-#: Larger compressed pictures are refused before memory is spent on them.
+#: Larger compressed images are refused before any memory is allocated for them.
 MAX_PIXELS = 1 << 26
 
-#: What becomes black and white in a picture of one 16-bit channel: its least and greatest value
-#: (``stretch``), 0 and the most that the sensor's depth holds (``full``), or these two values.
+#: The values that become black and white in an image of one 16-bit channel: its minimum and maximum
+#: (``stretch``), 0 and the maximum of the sensor's depth (``full``), or the two values given.
 Mono16 = Literal["stretch", "full"] | tuple[int, int]
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used: what is wrong with it and what to do."""
+    """An image cannot be used; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle in pixels of the source image; a width or height of 0 reaches to its edge."""
+    """A rectangle in pixels of the source image; a width or height of 0 means up to the image's edge."""
 
     x: int = 0
     y: int = 0
@@ -41,7 +40,7 @@ class Region:
     height: int = 0
 
     def within(self, width: int, height: int) -> Region:
-        """The part that lies in an image of this size. Raises ImageError where there is none."""
+        """The part inside an image of this size. Raises ImageError where there is none."""
         left, top = max(self.x, 0), max(self.y, 0)
         right = min(self.x + self.width, width) if self.width else width
         bottom = min(self.y + self.height, height) if self.height else height
@@ -55,21 +54,21 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture in its message's own memory, raw or compressed."""
+    """An image in the memory of its message, raw or compressed."""
 
-    data: Any  #: what has the buffer protocol: bytes, array, ndarray
+    data: Any  #: an object with the buffer protocol: bytes, array, ndarray
     encoding: str  #: ``sensor_msgs/Image.encoding`` or ``sensor_msgs/CompressedImage.format``
-    width: int = 0  #: pixels; 0 in a compressed picture, whose data say it
+    width: int = 0  #: pixels; 0 for a compressed image, where the header has it
     height: int = 0
     step: int = 0  #: bytes from one row to the next
     is_bigendian: bool = False
     compressed: bool = False
     mono16: Mono16 = "stretch"
-    budget: float = 0.0  #: most megapixels' worth of decoding, see ``_work``; 0: no limit
+    budget: float = 0.0  #: limit on the decoding work in megapixels, see ``_work``; 0: none
 
     @classmethod
     def of(cls, message: Any, mono16: Mono16 = "stretch", budget: float = 0.0) -> Image:
-        """View of anything with the fields of a sensor_msgs Image or CompressedImage."""
+        """View of an object with the fields of a sensor_msgs Image or CompressedImage."""
         if hasattr(message, "format"):
             return cls(message.data, message.format, compressed=True, mono16=mono16, budget=budget)
         return cls(
@@ -83,7 +82,7 @@ class Image:
         )
 
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, from the header of a compressed picture. Raises ImageError."""
+        """Width and height in pixels; of a compressed image from its header. Raises ImageError."""
         if self.compressed:
             return _header(self)[:2]
         if self.width <= 0 or self.height <= 0:
@@ -104,11 +103,11 @@ class Pixels:
 
 
 def decode(image: Image, region: Region | None = None, target: tuple[int, int] = (0, 0)) -> Pixels:
-    """Pixels of ``region`` (or of all the picture).
+    """Pixels of ``region`` (None: the whole image).
 
-    ``target`` (width, height) is the size that the caller will scale the region to: a JPEG much
-    larger is decoded at a half, a quarter or an eighth, as long as ``SPARE`` times the target is
-    left. Raises ImageError.
+    ``target`` (width, height) is the size to which the caller will scale the region. A much larger JPEG is
+    decoded at a half, a quarter or an eighth, as long as ``SPARE`` times the target remains. Raises
+    ImageError.
     """
     width, height = image.size()
     region = (region or Region()).within(width, height)
@@ -132,9 +131,9 @@ class Layout:
     channels: int
     to_rgb: int | None
     bits: int = 8
-    cells: bool = False  # colour is shared by cells of 2x1 or 2x2 pixels
-    even: bool = False  # there are no half cells
-    planes: bool = False  # luma rows, then half as many of interleaved chroma
+    cells: bool = False  # cells of 2x1 or 2x2 pixels share their colour
+    even: bool = False  # width and height have to be even
+    planes: bool = False  # rows of luma, then half as many rows of interleaved chroma
 
 
 _LAYOUTS = {
@@ -169,7 +168,7 @@ _LAYOUTS = {
     "nv21": Layout(1, cv2.COLOR_YUV2RGB_NV21, cells=True, even=True, planes=True),
 }
 
-#: Encodings of raw pictures that ``decode`` understands.
+#: Encodings of raw images that ``decode`` supports.
 ENCODINGS = tuple(_LAYOUTS)
 
 
@@ -204,19 +203,19 @@ def view(image: Image, layout: Layout) -> np.ndarray:
     rows = image.height * 3 // 2 if layout.planes else image.height
     memory = memoryview(image.data)
     if not memory.c_contiguous:
-        raise ImageError(f"the memory of this {what} image has gaps; hand over np.ascontiguousarray of it")
+        raise ImageError(f"this {what} image is not contiguous in memory; pass np.ascontiguousarray of it")
     size = memory.nbytes
     if image.step < row:
         raise ImageError(
             f"a row of this {what} image needs {row} bytes but its step is {image.step}; "
-            "the camera driver has to set step to the bytes of a row"
+            "set step to the bytes of a row in the camera driver"
         )
     if layout.even and (image.width % 2 or (layout.planes and image.height % 2)):
-        raise ImageError(f"a {what} image cannot exist: its chroma needs even sizes; check the camera driver")
+        raise ImageError(f"a {what} image needs an even width and height; check the camera driver")
     if size < image.step * rows:
         raise ImageError(
             f"a {what} image with rows of {image.step} bytes needs {image.step * rows} bytes but carries "
-            f"{size}; check the camera driver, or what cuts its messages short"
+            f"{size}; check the camera driver, or the node that truncates its messages"
         )
     pixels = np.frombuffer(image.data, np.uint8, image.step * rows).reshape(rows, image.step)[:, :row]
     if layout.bits == 16:
@@ -231,7 +230,7 @@ def _crop(pixels: np.ndarray, region: Region) -> np.ndarray:
 
 
 def _whole_cells(region: Region, width: int, height: int) -> tuple[Region, Region]:
-    """The region grown to whole 2x2 cells and a cell more on each side, and where it lies in that."""
+    """The region extended to whole 2x2 cells plus one cell on each side, and its own place in that."""
     left, top = max(region.x // 2 * 2 - 2, 0), max(region.y // 2 * 2 - 2, 0)
     right = min(-(-(region.x + region.width) // 2) * 2 + 2, width)
     bottom = min(-(-(region.y + region.height) // 2) * 2 + 2, height)
@@ -253,7 +252,7 @@ def _eight_bits(pixels: np.ndarray, layout: Layout, mono16: Mono16 = "full") -> 
 
 # --- compressed ---------------------------------------------------------------------------------
 
-#: A reduced JPEG keeps at least this many times the target's pixels per axis.
+#: A reduced JPEG has at least this many times the target's pixels per axis.
 SPARE = 2
 
 _REDUCED = {
@@ -280,15 +279,15 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
     if not jpeg:
         _check_chunks(data)
     mosaic = _mosaic(image) if colours == 1 else None
-    # Some cameras pad after the end marker, so that it need not be last.
+    # Some cameras pad after the end marker, so that it may not be last.
     if jpeg and data.tobytes().rfind(b"\xff\xd9") < 0:
         raise ImageError(
-            f"the JPEG picture is cut off after {data.size} bytes; check the camera driver and the network"
+            f"the JPEG picture is truncated after {data.size} bytes; check the camera driver and the network"
         )
-    # Each pixel of a mosaic has one colour: a smaller one would have none.
+    # Each pixel of a mosaic has one colour: reducing it would mix them.
     factor = _reduction(region, width, height, target) if jpeg and not mosaic else 1
     how = _REDUCED[factor] if not mosaic else cv2.IMREAD_GRAYSCALE
-    # An orientation in the header is ignored, as by image_transport: boxes are in pixels as stored.
+    # An orientation in the header is ignored, as image_transport does: boxes are in stored pixels.
     how = how | cv2.IMREAD_IGNORE_ORIENTATION if jpeg else cv2.IMREAD_UNCHANGED
     pixels = cv2.imdecode(data, how)
     if pixels is None or pixels.shape[:2] != (height // factor, width // factor):
@@ -305,18 +304,18 @@ def _decode_compressed(image: Image, region: Region, target: tuple[int, int]) ->
 
 
 def _work(data: np.ndarray) -> float:
-    """How long a pixel takes to decode, in pixels of a baseline JPEG, as far as the file announces it.
+    """Decoding work per pixel, relative to a baseline JPEG, as far as the file's header tells.
 
-    Each further scan of a progressive JPEG goes over the picture again; a PNG inflates all of its bytes.
+    Each further scan of a progressive JPEG processes all pixels again; a PNG inflates all of its bytes.
     """
     if bytes(data[:2]) == _JPEG:
-        return 1.0 + (data.tobytes().count(b"\xff\xda") - 1) / 4  # a marker: in a scan a zero follows 0xff
+        return 1.0 + (data.tobytes().count(b"\xff\xda") - 1) / 4  # a marker: within a scan, 0 follows 0xff
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(int(data[25]), 4)
     return channels * max(int(data[24]), 8) / 8
 
 
 def _check_chunks(data: np.ndarray) -> None:
-    """Raise ImageError unless a PNG's chunks lie within it: OpenCV makes room for what they announce."""
+    """Raise ImageError unless a PNG's chunks fit the file: OpenCV allocates the lengths that they state."""
     at = 8
     while at + 12 <= data.size:
         length, kind = int.from_bytes(data[at : at + 4].tobytes(), "big"), data[at + 4 : at + 8].tobytes()
@@ -326,16 +325,16 @@ def _check_chunks(data: np.ndarray) -> None:
         if kind == b"IEND" and at <= data.size:
             return
     raise ImageError(
-        f"the PNG picture ({data.size} bytes) is corrupt or cut off; check the camera driver and the network"
+        f"the PNG picture ({data.size} bytes) is corrupt or truncated; check the camera driver and network"
     )
 
 
 def _mosaic(image: Image) -> Layout | None:
     """How the colours lie in a grey picture that is a sensor's mosaic; None where it is none.
 
-    image_transport writes the format as ``SOURCE; CODEC compressed TARGET``, TARGET being what SOURCE was
-    made into first. With Bayer pictures there is none for PNG, nor for JPEG in ROS 1; in ROS 2 JPEGs of
-    them are grey (TARGET is ``mono8``). Raises ImageError for a pattern that is not known.
+    image_transport writes the format as ``SOURCE; CODEC compressed TARGET``. TARGET is the encoding after
+    conversion. With Bayer images it is empty for PNG, and for JPEG in ROS 1; in ROS 2 JPEGs of them are grey
+    (TARGET is ``mono8``). Raises ImageError for an unknown pattern.
     """
     source, _, how = image.encoding.partition(";")
     if not source.strip().startswith("bayer_") or how.partition("compressed")[2].strip():
@@ -348,7 +347,7 @@ def _mosaic(image: Image) -> Layout | None:
 
 
 def _reduction(region: Region, width: int, height: int, target: tuple[int, int]) -> int:
-    """Largest reduction that leaves enough pixels and falls on whole ones."""
+    """The largest reduction that leaves enough pixels and falls on whole ones."""
     if not all(target):
         return 1
     edges = (region.x, region.y, region.width, region.height, width, height)
@@ -363,7 +362,7 @@ def _reduction(region: Region, width: int, height: int, target: tuple[int, int])
 
 
 def _header(image: Image) -> tuple[int, int, int]:
-    """Width, height and number of colours of a compressed picture. Raises ImageError."""
+    """Width, height and number of colours of a compressed image. Raises ImageError."""
     data = memoryview(image.data).cast("B")
     if data[:2] == _JPEG:
         size = _jpeg_header(data)
@@ -378,15 +377,15 @@ def _header(image: Image) -> tuple[int, int, int]:
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise ImageError(
             f"the compressed picture claims {size[0]}x{size[1]} pixels; its header is corrupt, "
-            f"or it is larger than the {MAX_PIXELS / 1e6:.0f} megapixels that are accepted"
+            f"or it is larger than the {MAX_PIXELS / 1e6:.0f} megapixels allowed"
         )
     return size
 
 
 def _jpeg_header(data: memoryview) -> tuple[int, int, int]:
-    """As ``_header``, from the start-of-frame segment, wherever it comes. Raises ImageError.
+    """The same as ``_header``, from the start-of-frame segment of a JPEG. Raises ImageError.
 
-    Thumbnails, colour profiles and makers' notes may stand before it, in segments of up to 64 KiB each.
+    Thumbnails, colour profiles and makers' notes may precede it, in segments of up to 64 KiB each.
     """
     at = 2
     while at + 10 <= len(data) and data[at] == 0xFF:

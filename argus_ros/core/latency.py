@@ -1,8 +1,8 @@
-"""How long a stage will take, learnt while running.
+"""Predicts the duration of a stage from the durations observed so far.
 
-``seconds = shape(level, batch) * pace``: each pair of budget level and batch size keeps a window of what
-it took, divided by the stage's pace; the pace says how fast the stage is now. A device that throttles,
-or a scene that fills with objects, slows every level alike, so one level's news serves them all.
+``seconds = shape(level, batch) * pace``: each pair of budget level and batch size has a window of observed
+durations, divided by the stage's pace; the pace is how fast the stage is now. A device that throttles, or a
+scene with more objects, slows every level alike, so an observation of one level updates all of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Prior = Mapping[tuple[str, int, int], float]
 
 
 class LatencyModel:
-    """Online quantiles of the seconds a stage takes, per budget level and batch size.
+    """Online quantiles of a stage's duration, per budget level and batch size.
 
-    ``prior`` holds what was measured before, by an engine's warm-up say; it has the weight of one
-    observation, and if this machine turns out slower or faster throughout, the pace takes that up.
-    Without it a stage nothing is known of is predicted at zero, so that its first frame runs.
+    ``prior`` holds durations measured before, for example in an engine's warm-up. It counts as one
+    observation, and the pace corrects it where this machine is slower or faster. Without a prior and
+    observations the prediction is 0, so that the first frame runs.
     """
 
     def __init__(self, prior: Prior | None = None, *, quantile: float = 0.98, window: int = 100) -> None:
@@ -33,7 +33,7 @@ class LatencyModel:
     def observe(self, stage: str, level: int, batch: int, seconds: float, *, at_least: bool = False) -> None:
         """Learn that ``batch`` frames took ``seconds`` together.
 
-        ``at_least``: the work was cut short, so the figure counts only where it exceeds the prediction.
+        ``at_least``: the work was interrupted, so the figure only counts where it exceeds the prediction.
         """
         seconds = max(seconds, 1e-6)
         if at_least and seconds <= self.predict(stage, level, batch):
@@ -43,7 +43,7 @@ class LatencyModel:
         self._stages[stage].observe((level, batch), seconds)
 
     def predict(self, stage: str, level: int, batch: int = 1) -> float:
-        """Seconds that are rarely exceeded (the quantile): for deadlines."""
+        """The quantile of the duration in seconds; use it for deadlines."""
         known = self._stages.get(stage)
         if known is None:
             return 0.0
@@ -51,12 +51,12 @@ class LatencyModel:
         return window.high * known.pace * factor
 
     def least(self, stage: str, level: int, batch: int = 1) -> float:
-        """The fewest seconds it ever took."""
+        """The shortest duration observed, seconds."""
         known = self._stages.get(stage)
         return known.least(level, batch) if known else 0.0
 
     def typical(self, stage: str, level: int, batch: int = 1) -> float:
-        """Mean seconds: for loads."""
+        """The mean duration in seconds; use it for loads."""
         known = self._stages.get(stage)
         if known is None:
             return 0.0
@@ -68,15 +68,15 @@ class _Stage:
     """The windows of one stage, and its pace."""
 
     SMOOTHING = 0.05  #: weight of one observation in the pace
-    SURPRISE = 2.0  #: this far outside all that the window holds is a surprise; two in a row set the pace
+    SURPRISE = 2.0  #: this factor outside the window is an outlier; two in a row set the pace
 
     def __init__(self, quantile: float, size: int) -> None:
         self.pace = 1.0
         self._windows: dict[tuple[int, int], _Window] = {}
-        self._least: dict[tuple[int, int], float] = {}  # seconds, of each window's key
+        self._least: dict[tuple[int, int], float] = {}  # shortest seconds per key of the windows
         self._nearest: dict[tuple[int, int], tuple[_Window, float]] = {}
         self._quantile, self._size = quantile, size
-        self._pending: tuple[int, _Window, float] | None = None  # the last observation, if it surprised
+        self._pending: tuple[int, _Window, float] | None = None  # the last observation, if it was an outlier
 
     def observe(self, key: tuple[int, int], seconds: float) -> None:
         self._least[key] = min(seconds, self._least.get(key, seconds))
@@ -93,9 +93,9 @@ class _Stage:
         if surprise and pending and pending[0] == surprise:
             self.pace = seconds / window.mean
             return
-        if pending:  # it stood alone: no change of pace, but a part of what its window can expect
+        if pending:  # a single outlier: no change of pace, but a value of its window
             pending[1].add(pending[2])
-        if surprise:  # kept within bounds: an accident must not carry the mean away
+        if surprise:  # bounded, so that one outlier does not dominate the mean
             bounded = max(window.smallest / self.SURPRISE, min(shape, window.largest * self.SURPRISE))
             self._pending = (surprise, window, bounded)
         else:
@@ -103,24 +103,25 @@ class _Stage:
             window.add(shape)
 
     def find(self, level: int, batch: int) -> tuple[_Window, float]:
-        """The window that tells most of a level and batch size, and the factor to apply to it.
+        """The window nearest to a level and batch size, and the factor to apply to it.
 
-        An unseen batch takes as long as its members one by one; an unseen level as long as the nearest
-        one below (so that it is tried), or above where none below was seen.
+        A batch size without observations takes as long as its members one by one; a level without
+        observations as long as the nearest one below (so that it is tried), or above where there is none
+        below.
         """
         key = (level, batch)
         found = self._nearest.get(key)
         if found is None:
-            seen = self._seen(level, batch)
-            found = (self._windows[seen], max(1.0, batch / seen[1]))
+            nearest = self._nearest_observed(level, batch)
+            found = (self._windows[nearest], max(1.0, batch / nearest[1]))
             self._nearest[key] = found
         return found
 
     def least(self, level: int, batch: int) -> float:
-        return self._least[self._seen(level, batch)]
+        return self._least[self._nearest_observed(level, batch)]
 
-    def _seen(self, level: int, batch: int) -> tuple[int, int]:
-        """The level and batch size, or what tells most of it."""
+    def _nearest_observed(self, level: int, batch: int) -> tuple[int, int]:
+        """The observed level and batch size nearest to these."""
         return min(
             self._windows,
             key=lambda k: (abs(k[0] - level), k[0] > level, k[1] > batch, abs(k[1] - batch)),
@@ -128,7 +129,7 @@ class _Stage:
 
 
 class _Window:
-    """The last observations of one key, as they came and in order."""
+    """The last observations of one key, in order of time and of size."""
 
     def __init__(self, quantile: float, size: int) -> None:
         self._recent: deque[float] = deque()

@@ -1,4 +1,4 @@
-"""How much work the cameras ask for: whether it fits the engine, and which budget level it allows."""
+"""Measures the load: whether the cameras' frames fit the engine, and which budget level is possible."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 from argus_ros.core.frame import CameraState
 
 REFRESH_INTERVAL = 0.1  #: seconds between two measurements of the load
-CLIMB_INTERVAL = 1.0  #: least seconds between two steps up the budget ladder
-#: Cameras are served by deadline up to the first load, and under overload again below the second.
+CLIMB_INTERVAL = 1.0  #: minimum seconds between two steps up the budget ladder
+#: EDF changes to shares by weight above the first load, and back below the second.
 LOAD_FITS, LOAD_FITS_AGAIN = 0.9, 0.8
 
 
 @dataclass(frozen=True)
 class Load:
-    """How the scheduler sees things, for diagnostics."""
+    """The scheduler's load, for diagnostics."""
 
-    load: float = 0.0  #: engine time asked for per second, at the levels in use
+    load: float = 0.0  #: engine seconds needed per second, at the levels in use
     overloaded: bool = False  #: shares by weight instead of earliest deadline first
     level: int = 0  #: highest budget level the load allows
-    cameras: dict[str, float] = field(default_factory=dict)  #: frames per second each camera asks for
+    cameras: dict[str, float] = field(default_factory=dict)  #: frames per second that each camera offers
 
 
 class LoadWatch:
-    """Measures the load now and then, with hysteresis."""
+    """Measures the load at intervals, with hysteresis."""
 
     def __init__(self) -> None:
         self.load = Load()
@@ -38,7 +38,7 @@ class LoadWatch:
         levels: int,
         seconds: Callable[[int], float],
     ) -> None:
-        """Measure anew if that is due; ``seconds``: engine time of a frame at one of the ``levels``."""
+        """Measure again once the interval has passed; ``seconds``: engine time of a frame at a level."""
         if now < self._refresh_at:
             return
         self._refresh_at = now + REFRESH_INTERVAL
@@ -49,7 +49,7 @@ class LoadWatch:
         self.load = Load(load, overloaded, level, rates)
 
     def _level(self, now: float, demand: float, levels: int, seconds: Callable[[int], float]) -> int:
-        """The highest level for ``demand`` frames per second: down at once, up step by step."""
+        """The highest level for ``demand`` frames per second: down at once, up one step at a time."""
         level = self.load.level
         if level > 0 and demand * seconds(level) > 1.0:
             while level > 0 and demand * seconds(level) > 1.0:

@@ -1,4 +1,4 @@
-"""Which detections are right: boxes matched to the truth by overlap, and what that adds up to."""
+"""Matches detections to ground truth by overlap, and counts hits and errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Box = tuple[float, float, float, float]  #: x_min, y_min, x_max, y_max
 
 @dataclass(frozen=True)
 class Truth:
-    """One object that is there, box in the same pixels as the detections."""
+    """One ground-truth object, with its box in the same pixels as the detections."""
 
     label: str
     box: Box
     description: str = ""
-    ignored: bool = False  #: neither to be found nor wrong when it is
+    ignored: bool = False  #: neither a miss nor a false alarm, found or not
 
 
 @dataclass
@@ -73,9 +73,9 @@ def iou(a: Sequence[Box] | np.ndarray, b: Sequence[Box] | np.ndarray) -> np.ndar
 def match(
     detections: Sequence[Detection], truths: Sequence[Truth], threshold: float = 0.5
 ) -> list[tuple[int, int, float]]:
-    """Pairs (detection, truth, IoU) of one label and enough IoU; the surest detections choose first.
+    """Pairs (detection, truth, IoU) of the same label with enough IoU, in descending order of score.
 
-    A detection takes an ignored truth only where no other is left for it.
+    A detection matches an ignored truth only where no other is left.
     """
     overlap = iou([box_of(d) for d in detections], [t.box for t in truths])
     pairs = []

@@ -1,4 +1,4 @@
-"""The engine for recordings: one image at a time, every image, no deadline."""
+"""Runs the engine on recordings: every image, one at a time, without a deadline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.engine_client import EngineClient, EngineDownError
 from argus_ros.core.image import Image, Region
-from argus_ros.core.job import engine_request, moved
+from argus_ros.core.job import engine_request, in_whole_image
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import Answered, EngineConfig
 from argus_ros.core.types import Answer, Task
 
 
 class Offline:
-    """An engine for one image at a time: every image, no deadline. A context manager.
+    """An engine for one image at a time, without a deadline; a context manager.
 
     Raises EngineDownError when the model cannot be loaded.
     """
@@ -49,17 +49,17 @@ class Offline:
         started = time.monotonic()
         slot = self.engine.acquire()
         if slot is None:
-            raise EngineDownError("no slot of the shared memory is free; is it used by several threads?")
+            raise EngineDownError("no slot of the shared memory is free; call run from one thread at a time")
         try:
-            prepared = fill(self.engine.slot(slot), image, region, self.tiling, self.engine.cuts)
+            prepared = fill(self.engine.slot(slot), image, region, self.tiling, self.engine.takes_frames)
             seconds = time.monotonic() - started
             id = next(self._ids)
             self.engine.submit([engine_request(id, slot, prepared, task)])
-            while (answered := self._answers.get()).id != id:  # of a call that was interrupted
+            while (answered := self._answers.get()).id != id:  # answers of an interrupted call
                 pass
         finally:
             self.engine.release(slot)
         if answered.error:
             raise EngineDownError(answered.error)
         times = replace(answered.answer.times, prepare=seconds, total=time.monotonic() - started)
-        return replace(moved(answered.answer, prepared.region), times=times)
+        return replace(in_whole_image(answered.answer, prepared.region), times=times)

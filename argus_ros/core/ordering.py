@@ -1,8 +1,8 @@
-"""In which order cameras are served: by deadline, or by weight when not all frames can be run.
+"""The order in which cameras are served: by deadline, or by weight under overload.
 
-While the load fits, the frame with the earliest deadline goes first (EDF). Under overload, cameras share the
-engine by weight: each has a virtual time, the engine seconds that it has used over its weight, and among the
-cameras that are not ahead of the average the one with the earliest virtual deadline goes first (EEVDF).
+Without overload the frame with the earliest deadline goes first (EDF). Under overload, cameras share the
+engine by weight (EEVDF). Each has a virtual time: the engine seconds it has used, divided by its weight.
+Among the cameras that are not ahead of the average, the one with the earliest virtual deadline goes first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from argus_ros.core.frame import CameraState, Frame
 
 
 class Ordering:
-    """Sets ``priority`` of cameras and frames, and keeps the cameras' virtual times."""
+    """Sets the ``priority`` of cameras and frames, and keeps the cameras' virtual times."""
 
     def __init__(self) -> None:
         self.overloaded = False
@@ -23,7 +23,7 @@ class Ordering:
 
     @property
     def reason(self) -> str:
-        """Why a frame is selected, in the present order."""
+        """Why a frame is selected, in the current order."""
         return "its camera's turn by weight" if self.overloaded else "earliest deadline"
 
     def switch(self, overloaded: bool, cameras: Iterable[CameraState], selected: Iterable[Frame]) -> None:
@@ -35,7 +35,7 @@ class Ordering:
             self._virtual_now = 0.0
             for camera in cameras:
                 camera.virtual_time = 0.0
-        for frame in selected:  # priorities of the two orders cannot be compared
+        for frame in selected:  # priorities of the two orders are not comparable
             frame.priority = -math.inf
 
     def first(
@@ -44,10 +44,10 @@ class Ordering:
         competing: Iterable[CameraState],
         seconds: Mapping[str, float],
     ) -> CameraState:
-        """The camera to serve next, of those ``ready``, each with a frame waiting.
+        """The camera to serve next, of the cameras ``ready``, each with a waiting frame.
 
-        ``competing`` are all that have a frame waiting or selected: they make the average virtual time,
-        as the only camera that is ready may be far ahead. ``seconds``: engine time of a frame, by camera.
+        ``competing`` are all cameras with a waiting or selected frame. Their average virtual time is the
+        reference, as a single ready camera may be far ahead. ``seconds``: engine time of a frame, by camera.
         """
         if not self.overloaded:
             for camera in ready:
@@ -62,23 +62,23 @@ class Ordering:
         return min(eligible, key=attrgetter("priority"))
 
     def join(self, camera: CameraState, seconds: float) -> None:
-        """A camera that had no frame has one: it may lag behind by one frame's engine ``seconds`` at most."""
+        """Add a camera that had no frame: it may be behind by the engine ``seconds`` of one frame at most."""
         longest_lag = seconds / camera.policy.weight
         camera.virtual_time = max(camera.virtual_time, self._virtual_now - longest_lag)
 
     def reset(self, camera: CameraState) -> None:
-        """Put a camera whose weight has changed at the average."""
+        """Set the virtual time of a camera whose weight has changed to the average."""
         camera.virtual_time = self._virtual_now
 
     def account(self, camera: CameraState, frame: Frame, seconds: float) -> None:
         """Advance a camera's virtual time by the predicted engine ``seconds`` of a frame.
 
-        A camera that is ahead and runs because no other is ready does not wait for that later.
+        A camera that is ahead and runs because no other is ready is not delayed for that later.
         """
         frame.virtual_cost = seconds / camera.policy.weight
         camera.virtual_time = min(camera.virtual_time, self._virtual_now) + frame.virtual_cost
         frame.priority = camera.virtual_time if self.overloaded else frame.deadline
 
     def settle(self, camera: CameraState, frame: Frame, seconds: float) -> None:
-        """Replace the predicted cost of a frame by the engine ``seconds`` it took (0: it did not run)."""
+        """Replace the predicted cost of a frame by its actual engine ``seconds`` (0: it did not run)."""
         camera.virtual_time += seconds / camera.policy.weight - frame.virtual_cost

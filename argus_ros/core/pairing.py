@@ -1,7 +1,7 @@
-"""Messages of one topic, found by the stamp that is nearest to another topic's: approximate time.
+"""Finds the message of a topic with the stamp nearest to another message's: approximate time.
 
-Of ROS's own message_filters this has what is needed here: no image waits for its depth, depth is looked up
-once there is an answer, and an answer waits for depth no longer than it is told to.
+This replaces ROS's message_filters, with a difference: images do not wait for depth. Depth is looked up once
+there is an answer, which waits for it only up to a limit.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Match(Generic[T]):
-    """What was found, and the seconds from the stamp asked for to its own."""
+    """A message found, and the seconds from the requested stamp to its own."""
 
     item: T
     offset: float
 
 
 class Recent(Generic[T]):
-    """The newest messages of a topic, by stamp in nanoseconds; from any thread.
+    """The newest messages of a topic, by stamp in nanoseconds. Thread-safe.
 
-    It keeps what is at most ``seconds`` (which may be set at any time) older than the newest, as long as that
-    takes at most ``most_bytes``.
-    A stamp that goes back by more than JUMP begins anew: a recording loops, a clock was set.
+    It keeps messages up to ``seconds`` (which can be set at any time) older than the newest, in at most
+    ``most_bytes`` bytes. A stamp that goes back by more than JUMP clears it: a recording was looped, or a
+    clock was set. A stamp that goes back by more than JUMP begins anew: a recording loops, a clock was set.
     """
 
     def __init__(self, slop: float, seconds: float, most_bytes: int) -> None:
@@ -60,8 +60,8 @@ class Recent(Generic[T]):
     def nearest(self, stamp: int, until: float = 0.0) -> Match[T] | None:
         """The message nearest to a stamp, within ``slop``; None where there is none.
 
-        It is returned once nothing nearer can come (one as new as ``stamp`` is there), or at ``until`` on the
-        steady clock.
+        Waits until no nearer message can come (one as new as ``stamp`` has arrived), or until ``until`` on
+        the steady clock.
         """
         with self._news:
             self._news.wait_for(
@@ -81,7 +81,7 @@ class Recent(Generic[T]):
             return len(self._stamps)
 
     def close(self) -> None:
-        """Nothing comes any more: nobody waits."""
+        """End all waits: no more messages will come."""
         with self._news:
             self._closed = True
             self._news.notify_all()

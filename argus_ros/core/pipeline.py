@@ -1,7 +1,7 @@
-"""From images offered to answers: the scheduler, the preparation of frames and the engine in one.
+"""Runs the scheduler, the preparation of frames and the engine: images in, answers out.
 
 The newest frame of each camera wins, deadlines hold, and every frame offered ends in exactly one report.
-(For recordings there is ``offline.Offline``.)
+(Recordings use ``offline.Offline`` instead.)
 
 Two threads work here. One prepares frames (``preparers.py``); the engine client's own takes the answers,
 hands the engine the next prepared frame (``runs.py``), and only then publishes, so that the engine does not
@@ -38,32 +38,33 @@ from argus_ros.core.types import Outcome, Status, Task
 
 log = logging.getLogger(__name__)
 
-#: Most frames in one pass of an engine that has recipe ``camera_batch``.
+#: Maximum number of frames in one pass of an engine with recipe ``camera_batch``.
 MAX_BATCH = 4
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera is promised and asked."""
+    """The task and the policy of one camera."""
 
     policy: CameraPolicy = field(default_factory=CameraPolicy)
     task: Task = field(default_factory=Task)
-    region: Region = field(default_factory=Region)  #: of interest, pixels of its images
+    region: Region = field(default_factory=Region)  #: of interest, in pixels of its images
 
 
 class Pipeline:
-    """Cameras in, reports out.
+    """Takes images of cameras and reports the outcome of each.
 
-    ``on_result`` gets the report of each frame that is to be published; ``on_report`` that of every frame
-    offered, exactly once, after its publication if there was one; ``on_event`` the engine's changes of
-    state; ``on_warning`` a sentence about clocks, or about a deadline that no answer can meet. Callbacks
-    come from threads of the pipeline, or from who offers what ends at once; reports never two at a time.
+    ``on_result`` gets the report of each frame to publish; ``on_report`` gets the report of every frame
+    offered, exactly once, after its publication if there was one; ``on_event`` gets the engine's changes of
+    state; ``on_warning`` gets a sentence about clocks, or about a deadline that cannot be met. Callbacks run
+    in threads of the pipeline, or in the thread of ``offer`` where a frame ends at once. Reports never
+    overlap.
 
-    ``levels`` is the budget ladder (``budget.ladder``). An engine that takes ``hang_factor`` times what is
-    predicted for a frame, and more than ``hang_seconds``, is killed and started again. With ``publish_late``,
-    which may be set at any time, answers past their deadline are published too, marked LATE.
-    ``still_seconds`` is how long recipe ``still_gate`` may repeat an answer. Other options are
-    ``EngineClient``'s; the number of slots is chosen here. Raises ValueError for an unknown preset.
+    ``levels`` is the budget ladder (``budget.ladder``). An engine that takes ``hang_factor`` times the
+    prediction for a frame, and more than ``hang_seconds``, is killed and restarted. With ``publish_late``,
+    which can be set at any time, late answers are published too, marked LATE. ``still_seconds`` is how long
+    recipe ``still_gate`` may repeat an answer. Other options are those of ``EngineClient``; the number of
+    slots is chosen here. Raises ValueError for an unknown preset.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Pipeline:
     ) -> None:
         wanted = recipes.preset(config.preset)
         ahead = 1 if wanted.overlap else 0
-        most = MAX_BATCH if wanted.overlap and wanted.camera_batch else 1  # if the engine has it: see _ready
+        most = MAX_BATCH if wanted.overlap and wanted.camera_batch else 1  # see _ready
         self.tiling = tiling
         self.engine = EngineClient(
             replace(config, slots=max(ahead, most) + 2 + most + 1),
@@ -124,7 +125,7 @@ class Pipeline:
 
     @property
     def publish_late(self) -> bool:
-        """Whether answers past their deadline are published too, marked LATE."""
+        """Whether late answers are published too, marked LATE."""
         return self.reporter.publish_late
 
     @publish_late.setter
@@ -160,7 +161,7 @@ class Pipeline:
             self._forget(name)
 
     def set_cameras(self, cameras: Mapping[str, Camera]) -> None:
-        """Have these cameras and no others: all of the changes or, with PolicyError, none."""
+        """Replace all cameras. With PolicyError, nothing changes."""
         warnings = []
         with self._lock:
             changed = {name: camera for name, camera in cameras.items() if camera != self._cameras.get(name)}
@@ -197,10 +198,10 @@ class Pipeline:
     ) -> None:
         """Take an image stamped ``stamp``; returns at once.
 
-        ``ros_now`` is the time on the clock of its stamp (both in nanoseconds) when it arrived, ``arrival``
-        that on the steady clock; without it that is now. ``shared``: several publishers send the camera's
-        images, whose stamps need not follow each other. ``header`` comes back untouched with the report.
-        Raises KeyError for an unknown camera.
+        ``ros_now`` is the time of arrival on the clock of the stamp (both in nanoseconds), ``arrival`` the
+        same on the steady clock (default: now). ``shared``: several publishers send the camera's images, so
+        that stamps may be out of order. ``header`` is passed on to the report unchanged. Raises KeyError for
+        an unknown camera.
         """
         now = time.monotonic() if arrival is None else arrival
         with self._lock:
@@ -210,7 +211,7 @@ class Pipeline:
                 self.scheduler.clear("time went back", cleared)
                 self._forget(cleared)
                 self._questions.forget(cleared)
-            self._questions.note(camera, Newest(header, image, stamped.capture_time, now))
+            self._questions.keep(camera, Newest(header, image, stamped.capture_time, now))
             frame = self.scheduler.offer(camera, stamped.capture_time, now, job)
             # A frame may end at once, for example above its rate cap; then no thread has work.
             if not self._preparers.running or frame.state is State.ENDED:
@@ -224,18 +225,18 @@ class Pipeline:
             self.reporter.report(ended)
 
     def ask(self, camera: str, task: Task, deadline: float, on_end: Callable[[Report], None]) -> None:
-        """Run ``task`` on a camera's newest image, beside its stream; returns at once.
+        """Run ``task`` on a camera's newest image, in addition to its stream; returns at once.
 
-        ``deadline``: most seconds from now to the answer; 0: the camera's own. ``on_end`` gets the one report
-        from a thread of the pipeline, at the deadline at the latest: PUBLISHED with the answer, or the reason
-        why there is none. Its age counts from the image, its total time from now. Raises AskError where that
-        is clear from the start.
+        ``deadline``: maximum seconds from now to the answer; 0: the camera's own. ``on_end`` gets one report
+        in a thread of the pipeline, at the deadline at the latest: PUBLISHED with the answer, or the reason
+        why there is none. Its age counts from the image, its total time from now. Raises AskError where the
+        question cannot be answered.
         """
         now = time.monotonic()
         with self._lock:
             known = self._cameras.get(camera)
             if known is None:
-                raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
+                raise AskError(f"there is no camera {camera!r}; the cameras are {', '.join(self._cameras)}")
             if not self._enabled:
                 raise AskError(PAUSED)
             newest = self._questions.newest(camera, now)
@@ -261,9 +262,9 @@ class Pipeline:
             self._preparers.wake()
 
     def set_enabled(self, enabled: bool) -> None:
-        """Process frames, or end them as DISABLED; nothing is published once this has returned.
+        """Process frames, or end them as DISABLED; nothing is published after this has returned.
 
-        Cameras, the engine's process and its model stay as they are.
+        Cameras and the engine's process with its model stay as they are.
         """
         with self._lock:
             self._enabled = enabled
@@ -273,7 +274,7 @@ class Pipeline:
         self.reporter.report(ended)  # waits for a publication that has begun
 
     def counts(self) -> dict[str, Counter[Outcome]]:
-        """Frames reported so far, per camera ever seen and outcome."""
+        """Frames reported so far, per camera and outcome, also of removed cameras."""
         return self.reporter.counts()
 
     def load(self) -> Load:
@@ -331,20 +332,20 @@ class Pipeline:
                 self.scheduler.drop(frame, Outcome.UNDECODABLE, error, now)
             else:
                 self.scheduler.prepared(frame, now)
-                if job.look:
+                if job.snapshot:
                     self._prepared[frame.camera] = frame
                     self._reuse(frame.camera, now)
 
     def _reuse(self, camera: str, now: float) -> None:
-        """Answer a prepared frame without the engine, if its scene is unchanged. The lock is held."""
+        """Answer a prepared frame without the engine if its scene is unchanged. The lock is held."""
         frame = self._prepared.get(camera)
         if not (self._gate and frame and frame.state is State.PREPARED):
             return
         if self._runs.has(camera):  # that is to come first
             return
         job: Job = frame.payload
-        assert job.look is not None
-        job.answer = self._gate.recall(camera, job.look)
+        assert job.snapshot is not None
+        job.answer = self._gate.recall(camera, job.snapshot)
         if job.answer:
             self.scheduler.answered(frame, now)
             self._answers.append(frame)
@@ -366,7 +367,7 @@ class Pipeline:
             if answered.error:
                 self.scheduler.drop(frame, Outcome.ENGINE_DOWN, answered.error, now)
             elif job.prepared:
-                job.answer = moved(answered.answer, job.prepared.region)
+                job.answer = in_whole_image(answered.answer, job.prepared.region)
                 truncated = answered.answer.status is Status.TRUNCATED
                 at_deadline = (
                     truncated and now >= frame.deadline - PUBLISH_MARGIN
@@ -400,7 +401,7 @@ class Pipeline:
             self._on_warning(complaint)
 
     def _ready(self) -> list[str]:
-        """Apply the engine's description; why deadlines cannot be met. The lock is held."""
+        """Apply the engine's description; returns why deadlines cannot be met. The lock is held."""
         info, scheduler = self.engine.info, self.scheduler
         assert info is not None
         if info.frame_seconds and not self._runs.known:
@@ -419,7 +420,7 @@ class Pipeline:
     # --- reports --------------------------------------------------------------------------------
 
     def _take_ended(self) -> list[Ended]:
-        """Frames that have ended, after their memory is released. The lock is held."""
+        """Ended frames, after their memory is released. The lock is held."""
         ended = self.scheduler.take_ended()
         for end in ended:
             if end.frame.payload.question:
@@ -435,7 +436,7 @@ class Pipeline:
             job.slot = None
 
     def _publish(self) -> None:
-        """Publish answers in order; whether one is in time is decided right before its publication."""
+        """Publish answers in order, each checked against its deadline right before its publication."""
         with self.reporter.lock:
             while True:
                 with self._lock:
@@ -444,5 +445,5 @@ class Pipeline:
                     now = time.monotonic()
                     self.scheduler.finished(self._answers.popleft(), now)
                     ended = self._take_ended()
-                ended.sort(key=lambda end: end.outcome is not Outcome.PUBLISHED)  # the others can wait
+                ended.sort(key=lambda end: end.outcome is not Outcome.PUBLISHED)  # published first
                 self.reporter.report(ended, now)

@@ -6,11 +6,11 @@ import numpy as np
 
 
 def transform(translation: tuple[float, ...], quaternion: tuple[float, ...]) -> np.ndarray:
-    """(4, 4). Raises ValueError where the numbers are no transform."""
+    """(4, 4). Raises ValueError for numbers that are not a transform."""
     x, y, z, w = np.asarray(quaternion, float)
     length = x * x + y * y + z * z + w * w
     if not (np.isfinite(translation).all() and np.isfinite(length) and abs(length - 1.0) < 0.1):
-        raise ValueError(f"translation {translation} with quaternion {quaternion} is no transform")
+        raise ValueError(f"translation {translation} with quaternion {quaternion} is not a transform")
     s = 2.0 / length
     result = np.eye(4)
     result[:3, :3] = [
@@ -25,7 +25,7 @@ def transform(translation: tuple[float, ...], quaternion: tuple[float, ...]) -> 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
     """(x, y, z, w) of a rotation matrix (3, 3), w not negative."""
     m = rotation
-    # Four times the square of each; the largest is sure not to be small.
+    # Four times the square of each component; the largest is never close to 0.
     squares = np.array(
         [
             1 + m[0, 0] - m[1, 1] - m[2, 2],

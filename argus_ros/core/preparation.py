@@ -1,12 +1,12 @@
-"""From a camera picture to the square tiles a vision encoder takes, in one pass.
+"""Converts a camera image to the square tiles of a vision encoder, in one pass.
 
-The grid of tiles is that of the stock processors, SmolVLM's or InternVL's. SmolVLM's scales the picture to
-its longest edge, then to whole tiles, then once more for the global tile: three Lanczos passes. Here each
-tile is scaled once, from the camera's own pixels (``direct_resize``: area averaging down, cubic up), as
-uint8; normalisation is the engine's. Pixels differ from the stock ones by at most 1/255 on average; where
-fine detail is squeezed into one small tile, which SmolVLM's chain softens first, by about 2/255.
+The grid of tiles is the one of the stock processors, SmolVLM's or InternVL's. SmolVLM's processor scales the
+image to its longest edge, then to whole tiles, then once more for the global tile: three Lanczos passes. Here
+each tile is scaled once, from the camera's own pixels (``direct_resize``: area averaging down, cubic up), as
+uint8. The engine normalises them. Pixels differ from the stock ones by at most 1/255 on average, or by about
+2/255 where fine detail is reduced to one small tile, which SmolVLM's chain of passes blurs.
 
-With recipe ``device_resize`` the host only decodes, and the engine cuts and scales on the device.
+With recipe ``device_resize`` the host only decodes; the engine cuts and scales on the device.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.image import Image, Pixels, Region, decode
 from argus_ros.core.protocol import slot_shape
 
-#: A side of the frame may be this many times that of all tiles together, for the device to scale it.
+#: The device scales a frame whose side is at most this many times the side of all tiles together.
 MOST_SCALE = 32
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was made of a picture: a grid of tiles, then the global one; or the frame itself."""
+    """A prepared image: a grid of tiles followed by the global tile, or the whole frame."""
 
     rows: int  #: of the grid; 0 when there is only the global tile
     columns: int
-    region: Region  #: of the source picture that the tiles show, pixels
-    frame: tuple[int, int] = (0, 0)  #: width and height of the frame, where that was left for the device
+    region: Region  #: of the source image that was prepared, pixels
+    frame: tuple[int, int] = (0, 0)  #: width and height of the frame, where the device cuts it
 
     @property
     def tiles(self) -> int:
         return self.rows * self.columns + 1
 
     def pixels(self, slot: np.ndarray, tile: int) -> np.ndarray:
-        """View of what lies in a slot, see ``FrameRequest.shape``."""
+        """View of the pixels in a slot, see ``FrameRequest.shape``."""
         shape = slot_shape(self.rows, self.columns, self.frame, tile)
         return slot[: math.prod(shape)].reshape(shape)
 
 
 def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
-    """Rows and columns that a picture is cut into; 0, 0 when the global tile is all there is."""
+    """Rows and columns of the tile grid for an image; (0, 0) for the global tile alone."""
     if tiling.whole:
         return 0, 0
     if tiling.grid[1]:
@@ -53,7 +53,7 @@ def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
         return (rows, columns) if rows * columns > 1 else (0, 0)
     if tiling.longest_edge <= tiling.tile:
         return 0, 0
-    # The stock processor's own roundings: first to the longest edge, then to whole tiles.
+    # The stock processor's own rounding: first to the longest edge, then to whole tiles.
     if width >= height:
         wide, high = tiling.longest_edge, _even(int(tiling.longest_edge / (width / height)))
         columns = math.ceil(wide / tiling.tile)
@@ -66,9 +66,9 @@ def plan(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
 
 
 def aspect_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
-    """InternVL's rows and columns, in a shape as near to the picture's as can be.
+    """InternVL's rows and columns, with the aspect ratio nearest to the image's.
 
-    Among equally near ones a larger grid is taken while the picture has more than half its pixels.
+    Among equally near ones, a larger grid is chosen if the image has more than half its pixels.
     """
     least, most = tiling.grid
     best, nearest = (1, 1), math.inf
@@ -86,10 +86,10 @@ def _even(length: int) -> int:
 
 
 def fill(slot: np.ndarray, image: Image, region: Region | None, tiling: Tiling, whole: bool) -> Prepared:
-    """Put ``region`` of the picture (all of it for None) into a slot, (bytes,) uint8: as tiles or, with
-    ``whole`` and where it fits, as the frame, (height, width, 3) RGB, of which the device cuts them.
+    """Write ``region`` of the image (None: all of it) into a slot, (bytes,) uint8.
 
-    Raises ImageError.
+    It is written as tiles or, with ``whole`` and where it fits, as the frame, (height, width, 3) RGB, from
+    which the device cuts the tiles. Raises ImageError.
     """
     if tiling.whole:
         return _whole(slot, image, region)
@@ -114,11 +114,11 @@ def fill(slot: np.ndarray, image: Image, region: Region | None, tiling: Tiling, 
 
 
 def _whole(slot: np.ndarray, image: Image, region: Region | None) -> Prepared:
-    """The picture as (height, width, 3) RGB in a slot, scaled down where it does not fit."""
+    """Write the image as (height, width, 3) RGB into a slot, scaled down where it does not fit."""
     region = (region or Region()).within(*image.size())
     shrink = min(1.0, math.sqrt(slot.size / (3 * region.width * region.height)))
     width, height = (max(int(side * shrink), 1) for side in (region.width, region.height))
-    width = min(width, slot.size // 3)  # a strip of a pixel's width or height stays one
+    width = min(width, slot.size // 3)  # an image of one pixel's width or height keeps it
     height = min(height, slot.size // (3 * width))
     pixels = decode(image, region, (width, height))
     prepared = Prepared(0, 0, region, (width, height))
@@ -127,10 +127,10 @@ def _whole(slot: np.ndarray, image: Image, region: Region | None) -> Prepared:
 
 
 def prepare(image: Image, region: Region | None, tiling: Tiling, out: np.ndarray) -> Prepared:
-    """Decode ``region`` of the picture (all of it for None) and scale it into the first tiles of ``out``.
+    """Decode ``region`` of the image (None: all of it) and scale it into the first tiles of ``out``.
 
-    ``out`` is (tiles, tile, tile, 3) uint8 with room for the grid and the global tile, which comes
-    last; RGB. Raises ImageError.
+    ``out`` is (tiles, tile, tile, 3) uint8 RGB with room for the grid and the global tile, which comes last.
+    Raises ImageError.
     """
     region = (region or Region()).within(*image.size())
     rows, columns = plan(region.width, region.height, tiling)
@@ -140,7 +140,7 @@ def prepare(image: Image, region: Region | None, tiling: Tiling, out: np.ndarray
         pixels = Pixels(pixels.rgb(), None)
     grid = rows * columns
     if grid:
-        pixels = Pixels(scale(pixels, *canvas), None)  # the global tile is a whole factor smaller
+        pixels = Pixels(scale(pixels, *canvas), None)  # the global tile is smaller by a whole factor
         picture = pixels.array.reshape(rows, tiling.tile, columns, tiling.tile, 3)
         out[:grid].reshape(rows, columns, tiling.tile, tiling.tile, 3)[:] = picture.swapaxes(1, 2)
     scale(pixels, tiling.tile, tiling.tile, out[grid])
@@ -148,10 +148,10 @@ def prepare(image: Image, region: Region | None, tiling: Tiling, out: np.ndarray
 
 
 def scale(pixels: Pixels, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
-    """The picture as (height, width, 3) RGB of this size, in ``out`` where that is given."""
+    """The image as (height, width, 3) RGB of this size, in ``out`` where given."""
     array = pixels.array
     rows, columns = array.shape[:2]
-    # OpenCV averages areas fast by whole factors, and only where no axis grows.
+    # OpenCV averages areas fast only for whole factors, and where no axis grows.
     columns, rows = columns // _factor(columns, width), rows // _factor(rows, height)
     array = _resize(array, columns, rows)
     if (columns > width) != (rows > height):
@@ -163,7 +163,7 @@ def scale(pixels: Pixels, width: int, height: int, out: np.ndarray | None = None
 
 
 def _factor(length: int, target: int) -> int:
-    """Largest whole divisor of ``length`` that leaves ``target``."""
+    """The largest divisor of ``length`` that leaves at least ``target``."""
     return next((k for k in range(length // target, 1, -1) if length % k == 0), 1)
 
 

@@ -10,34 +10,34 @@ from argus_ros.core.image import Image, Region
 from argus_ros.core.job import Job, Question, Report
 from argus_ros.core.types import Task
 
-#: Seconds without an image after which a camera's newest image is too old for a question.
+#: A camera's newest image is too old for a question after this many seconds.
 SILENCE = 3.0
-#: Names under which the scheduler knows the questions in progress, as it knows cameras by theirs.
+#: The scheduler treats questions in progress as cameras with these names.
 QUESTIONS = ("question 1", "question 2", "question 3", "question 4")
 
 
 class AskError(ValueError):
-    """A question that cannot be answered, and why."""
+    """A question cannot be answered; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Newest:
-    """A camera's newest image, for questions about it."""
+    """A camera's newest image."""
 
     header: Any
     image: Image
-    capture_time: float  #: when its age was zero
+    capture_time: float  #: on the steady clock
     arrived: float
 
 
 class Questions:
-    """The newest image of each camera, and the names that are free for questions. The caller holds a lock."""
+    """The newest image of each camera, and the free names for questions. The caller holds a lock."""
 
     def __init__(self) -> None:
         self._newest: dict[str, Newest] = {}  # by camera
         self._free = list(QUESTIONS)
 
-    def note(self, camera: str, newest: Newest) -> None:
+    def keep(self, camera: str, newest: Newest) -> None:
         """Keep a camera's newest image."""
         self._newest[camera] = newest
 
@@ -50,7 +50,7 @@ class Questions:
         self._newest.clear()
 
     def newest(self, camera: str, now: float) -> Newest:
-        """The image to ask about. Raises AskError without one or at too many questions."""
+        """The image to ask about. Raises AskError where there is none, or with too many questions."""
         newest = self._newest.get(camera)
         if newest is None:
             raise AskError(f"no image of camera {camera} has arrived")
@@ -68,5 +68,5 @@ class Questions:
         return self._free.pop(), Job(newest.header, newest.image, task, region, question=question)
 
     def end(self, name: str) -> None:
-        """The name is free for another question."""
+        """Free the name for another question."""
         self._free.append(name)

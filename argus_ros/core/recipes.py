@@ -1,6 +1,6 @@
-"""The latency recipes: named switches, each with what it changes, and the presets made of them.
+"""The latency recipes (named switches), and the presets made of them.
 
-*exact* recipes leave the tokens as the reference has them, *bounded* ones change pixels or weights within a
+*exact* recipes produce the reference's tokens, *bounded* ones change pixels or weights within a
 tested bound, *approximate* ones may change the answer.
 """
 
@@ -20,13 +20,13 @@ class Recipes:
     """Which recipes are on. All are off by default, which is preset ``stock``."""
 
     direct_resize: bool = _recipe("one OpenCV pass from the camera frame to uint8 tiles", "bounded")
-    device_resize: bool = _recipe("the frame goes up once and is cut and resized on the device", "bounded")
+    device_resize: bool = _recipe("the frame is uploaded once, and cut and resized on the device", "bounded")
     uint8_transfer: bool = _recipe(
-        "uint8 to the device; normalisation folded into the patch embedding", "bounded"
+        "uint8 tiles are uploaded; normalisation folded into the patch embedding", "bounded"
     )
-    pinned_async: bool = _recipe("pinned buffers, copied on a stream of their own", "exact")
+    pinned_async: bool = _recipe("pinned buffers, copied on a separate stream", "exact")
     prompt_cache: bool = _recipe("token ids per task, classes and tile layout are computed once", "exact")
-    prefix_kv: bool = _recipe("what stands before the image keeps its keys and values", "exact")
+    prefix_kv: bool = _recipe("the keys and values of the prompt before the image are kept", "exact")
     fixed_shapes: bool = _recipe("no pixel masks, position searches or hidden synchronisations", "exact")
     lean_modules: bool = _recipe(
         "fused weights, static KV buffers, only the output rows the grammar can use", "exact"
@@ -36,14 +36,14 @@ class Recipes:
         "decode steps without a call per operation: CUDA graphs, numpy on the CPU", "exact"
     )
     fused_kernels: bool = _recipe(
-        "decode steps on a GPU in five Triton kernels a layer, and two for the choice", "exact"
+        "decode steps on a GPU in five Triton kernels per layer, and two for token selection", "exact"
     )
     jump_forward: bool = _recipe("tokens that the grammar forces are appended without a step each", "exact")
     last_frame_draft: bool = _recipe(
         "the camera's previous answer is verified in one pass as a draft", "exact"
     )
     box_draft: bool = _recipe(
-        "a head of the checkpoint guesses the rest of a box that has begun; verified in one pass", "exact"
+        "a head of the checkpoint predicts the rest of a box that has begun; verified in one pass", "exact"
     )
     overlap: bool = _recipe("the next frame is prepared while this one is generated", "exact")
     camera_batch: bool = _recipe("frames of several cameras run in one pass", "exact")
@@ -52,7 +52,7 @@ class Recipes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the recipes that are on, in the order of the table."""
+        """Names of the recipes that are on, in the order above."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
     def without(self, names: Iterable[str]) -> Recipes:
@@ -60,7 +60,7 @@ class Recipes:
 
 
 def doc(name: str) -> str:
-    """One line on a recipe: what it does and whether it is exact, bounded or approximate."""
+    """One line about a recipe: what it does and whether it is exact, bounded or approximate."""
     metadata = Recipes.__dataclass_fields__[name].metadata
     return f"{metadata['doc']} ({metadata['kind']})"
 
@@ -69,8 +69,8 @@ def _of_kind(*kinds: str) -> Recipes:
     return Recipes(**{f.name: f.metadata["kind"] in kinds for f in fields(Recipes)})
 
 
-#: ``stock``: none. ``paper``: what the paper did. ``realtime``: all exact and bounded ones (the default).
-#: ``edge``: the approximate ones as well.
+#: ``stock``: none. ``paper``: the paper's. ``realtime``: all exact and bounded ones (the default). ``edge``:
+#: the approximate ones as well.
 PRESETS = {
     "stock": Recipes(),
     "paper": Recipes(direct_resize=True, pinned_async=True, prompt_cache=True),
@@ -80,9 +80,9 @@ PRESETS = {
 
 
 def preset(name: str) -> Recipes:
-    """Recipes of a preset, and of one changed: ``realtime-prefix_kv``, ``stock+direct_resize+prompt_cache``.
+    """The recipes of a preset, or of a changed one: ``realtime-prefix_kv``, ``stock+direct_resize+overlap``.
 
-    Raises ValueError with the known names.
+    Raises ValueError, with the valid names.
     """
     base, *changes = re.split(r"([+-])", name)
     if base not in PRESETS:

@@ -41,7 +41,7 @@ class Reporter:
             return {camera: Counter(counts) for camera, counts in self._counts.items()}
 
     def report(self, ended: Sequence[Ended], now: float | None = None) -> None:
-        """Report the outcome of frames, as of ``now`` (steady clock; without it, the present time)."""
+        """Report the outcome of frames, as of ``now`` (steady clock; default: the present time)."""
         with self.lock:
             for end in ended:
                 self._report(end, time.monotonic() if now is None else now)

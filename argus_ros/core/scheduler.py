@@ -1,15 +1,14 @@
-"""Which camera's frame to prepare and run next, at which budget level, and which to drop.
+"""Decides which camera's frame is prepared and run next, at which budget level, and which is dropped.
 
 Pure bookkeeping: no threads, no clocks, no pixels. Every method takes ``now``, seconds on the steady
-clock. Whoever drives it holds one lock around it and, after every event, asks in this order::
+clock. The caller holds one lock around it and, after every event, calls in this order::
 
-    frame = scheduler.offer(camera, capture_time, now, payload)   # an image came in
-    batch = scheduler.next_run(now)                       # start the engine on these, if any
-    while frame := scheduler.next_prepare(now): ...       # hand to the host's worker
-    scheduler.prepared(frame, now)                        # the worker is done
-    scheduler.answered(frame, now)                        # the engine is free for the next
-    publish = scheduler.finished(frame, now)              # about to publish that answer: is it in time?
-    for ended in scheduler.take_ended(): ...              # every frame offered ends here, once
+    frame = scheduler.offer(camera, capture_time, now, payload)   # an image arrived batch =
+    scheduler.next_run(now)                       # start the engine on these, if any while frame :=
+    scheduler.next_prepare(now): ...       # give to the preparing thread scheduler.prepared(frame, now) # the
+    preparing thread is done scheduler.answered(frame, now)                        # the engine is free for
+    the next publish = scheduler.finished(frame, now)              # before publication: is it in time? for
+    ended in scheduler.take_ended(): ...              # every offered frame ends here, exactly once
 
 docs/scheduling.md explains the policy.
 """
@@ -28,20 +27,20 @@ from argus_ros.core.load import Load, LoadWatch
 from argus_ros.core.ordering import Ordering
 from argus_ros.core.types import Outcome
 
-PROBE_INTERVAL = 1.0  #: seconds without a run after which a camera's frame is run although it will be late
-BUSY = 4.0  #: on a busy machine a frame may take this many times what it takes alone
+PROBE_INTERVAL = 1.0  #: seconds without a run after which a late frame of a camera is run as a probe
+BUSY = 4.0  #: factor by which a busy machine may slow down a frame
 PAUSED = "work is paused; service ~/enable resumes it"
-SLACK_TO_CLIMB = 0.1  #: part of the deadline a camera's frame must have to spare to take a higher level
+SLACK_TO_CLIMB = 0.1  #: spare part of the deadline that a frame needs for a higher level
 
 
 class FrameScheduler:
-    """Holds the newest frame of every camera and decides, one event at a time.
+    """Keeps the newest frame of every camera and decides, one event at a time.
 
-    ``levels`` is the budget ladder, cheap to dear. ``ahead`` is how many frames may be prepared while
-    the engine runs (0: none, no overlap); ``max_batch`` how many may run together, of those prepared.
-    At most ``ahead + 2 + max_batch`` frames, and those marked ``slow``, are between ``next_prepare`` and
-    their answer at any time. The engine is down until ``engine_up`` is called.
-    Raises PolicyError where ``latency`` knows that the fastest level takes longer than a camera's deadline.
+    ``levels`` is the budget ladder, cheapest first. ``ahead`` is how many frames may be prepared while the
+    engine runs (0: none, no overlap); ``max_batch`` how many prepared frames may run together. At most
+    ``ahead + 2 + max_batch`` frames, plus those marked ``slow``, are between ``next_prepare`` and their
+    answer at any time. The engine is down until ``engine_up`` is called. Raises PolicyError where ``latency``
+    shows that the fastest level takes longer than a camera's deadline.
     """
 
     def __init__(
@@ -61,8 +60,8 @@ class FrameScheduler:
         self.latency = latency
         self.ahead = ahead
         self.max_batch = max_batch
-        self.counts: dict[str, Counter[Outcome]] = {}  #: frames ended, per camera ever known
-        self.offered: Counter[str] = Counter()  #: frames offered, per camera ever known
+        self.counts: dict[str, Counter[Outcome]] = {}  #: frames ended, per camera, also of removed ones
+        self.offered: Counter[str] = Counter()  #: frames offered, per camera, also of removed ones
         self._cameras: dict[str, CameraState] = {}
         self._waiting: dict[str, CameraState] = {}  # cameras with a frame waiting
         self._selected: list[Frame] = []  # being prepared or prepared, in the order selected
@@ -81,9 +80,9 @@ class FrameScheduler:
     # --- cameras --------------------------------------------------------------------------------
 
     def set_policy(self, camera: str, policy: CameraPolicy) -> None:
-        """Add a camera or change what it is promised; frames already selected keep their deadline.
+        """Add a camera or change its policy; frames already selected keep their deadline.
 
-        Raises PolicyError, and changes nothing, where a deadline that is new is out of reach.
+        Raises PolicyError, and changes nothing, where a new deadline is too short.
         """
         known = self._cameras.get(camera)
         if known is None or policy.deadline != known.policy.deadline:  # else the engine is slow
@@ -96,10 +95,10 @@ class FrameScheduler:
         self._order.reset(known)
 
     def check_deadline(self, camera: str, policy: CameraPolicy) -> str:
-        """A warning about a deadline that no level is predicted to meet at present; else "".
+        """A warning about a deadline that no level is predicted to meet now; "" if there is one.
 
-        Raises PolicyError for one that is out of reach, with the shortest that is not. Whatever else wants
-        the machine slows frames down as well, so being slow now is no reason to refuse.
+        Raises PolicyError for one that is too short even on an idle machine, with the shortest possible one.
+        Other processes may slow the machine down for a while, so a slow machine alone is no error.
         """
         shortest, work = self.shortest_deadline(policy.work), policy.work
         if policy.deadline >= shortest:
@@ -113,20 +112,20 @@ class FrameScheduler:
             )
         return (
             f"{deadline} is tight: the fastest level ({self.levels[0].name}) takes {shortest:.3f} s now, "
-            "so that images are dropped until the machine has more time for it, or the deadline is longer"
+            "so images are dropped; give the camera a longer deadline, or stop other work on this machine"
         )
 
     def shortest_deadline(self, work: str = "run") -> float:
-        """Seconds the lowest level is predicted to need; 0 while nothing is known."""
+        """Predicted seconds of the lowest level; 0 while unknown."""
         return self.latency.predict("prepare", 0) + self.latency.predict(work, 0)
 
     def remove_camera(self, camera: str) -> None:
-        """Remove a camera; its frames end as STALE, an answer still to come as WITHHELD."""
+        """Remove a camera; its frames end as STALE, a pending answer as WITHHELD."""
         self.clear(f"camera {camera} was removed", camera)
         del self._cameras[camera]
 
     def clear(self, reason: str, camera: str | None = None) -> None:
-        """Drop the frames of one camera or of all when time goes back; answers still to come are withheld."""
+        """Drop the frames of one camera or of all, when time goes back; pending answers are withheld."""
         for frame in self._held():
             if camera in (None, frame.camera):
                 ran = frame.state in (State.RUNNING, State.ANSWERED)
@@ -143,7 +142,7 @@ class FrameScheduler:
         self._down = ""
 
     def engine_down(self, reason: str) -> None:
-        """The engine is gone: frames without an answer end as ENGINE_DOWN, as do those to come."""
+        """The engine is down: frames without an answer, and later frames, end as ENGINE_DOWN."""
         self._down = reason
         for frame in self._held():
             if frame.state is State.RUNNING:
@@ -152,7 +151,7 @@ class FrameScheduler:
                 self._drop_held(frame, Outcome.ENGINE_DOWN, reason)
 
     def set_enabled(self, enabled: bool) -> None:
-        """Take frames; or end those held, and those to come, as DISABLED, with whatever answer is coming."""
+        """Accept frames; or end all frames held and later ones as DISABLED, also those with an answer."""
         self._enabled = enabled
         if not enabled:
             for frame in self._held():
@@ -161,7 +160,7 @@ class FrameScheduler:
     # --- frames ---------------------------------------------------------------------------------
 
     def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame:
-        """Take a new frame whose age was zero at ``capture_time``. Raises KeyError for an unknown camera."""
+        """Accept a new frame with its ``capture_time``. Raises KeyError for an unknown camera."""
         known = self._cameras[camera]
         policy = known.policy
         frame = Frame(
@@ -173,7 +172,7 @@ class FrameScheduler:
             self._end(frame, Outcome.DISABLED, PAUSED)
         elif self._down:
             self._end(frame, Outcome.ENGINE_DOWN, self._down)
-        elif known.waiting:  # takes its place, and its permission under the rate cap
+        elif known.waiting:  # replaces it, without counting again towards the rate cap
             self._end(known.waiting, Outcome.SUPERSEDED, "a newer frame came before it was prepared")
             self._wait(known, frame)
         elif not known.admits(now):
@@ -201,8 +200,8 @@ class FrameScheduler:
         return None
 
     def prepared(self, frame: Frame, now: float) -> None:
-        """The host has prepared a frame that ``next_prepare`` gave out."""
-        if not frame.slow:  # no measure of what the other cameras' frames take
+        """Preparation of a frame from ``next_prepare`` is done."""
+        if not frame.slow:  # a slow one is not typical for other cameras' frames
             self.latency.observe("prepare", frame.level, 1, now - frame.prepare_started)
         frame.slow = False
         if frame.state is not State.PREPARING:
@@ -216,7 +215,7 @@ class FrameScheduler:
         if old:
             frame.virtual_cost, frame.priority, old.virtual_cost = old.virtual_cost, old.priority, 0.0
             self._end(old, Outcome.SUPERSEDED, "a newer frame was prepared in time to take its place")
-        elif not frame.virtual_cost:  # the frame that it was to replace has run since
+        elif not frame.virtual_cost:  # the frame that it should replace has run meanwhile
             self._order.account(camera, frame, self._engine_seconds(frame.level, frame.work))
 
     def next_run(self, now: float) -> list[Frame]:
@@ -243,7 +242,7 @@ class FrameScheduler:
             camera = self._cameras[frame.camera]
             camera.prepared = None
             camera.probe_at = now + PROBE_INTERVAL
-            if camera.preparing:  # to replace this one, which was the run that its camera lacked
+            if camera.preparing:  # to replace this one, which ends the camera's wait for a run
                 camera.preparing.probe = False
             frame.state, frame.run_started = State.RUNNING, now
             self._selected.remove(frame)
@@ -251,10 +250,10 @@ class FrameScheduler:
         return batch
 
     def answered(self, frame: Frame, now: float, *, truncated: bool = False) -> None:
-        """There is an answer to a frame; ``finished`` is to follow just before it is published.
+        """The engine has answered a frame; ``finished`` follows just before its publication.
 
-        ``truncated``: the engine stopped at the deadline, so the time taken is no measure. A frame
-        answered without the engine (an unchanged scene) comes here straight after its preparation.
+        ``truncated``: the engine stopped at the deadline, so the duration is not measured. A frame answered
+        without the engine (an unchanged scene) comes here right after its preparation.
         """
         if frame.state is State.RUNNING:
             if len(self._running) == 1:  # the batch is complete
@@ -262,12 +261,12 @@ class FrameScheduler:
                 self.latency.observe(frame.work, frame.level, self._batch, seconds, at_least=truncated)
         elif frame.state not in (State.PREPARING, State.PREPARED):
             return
-        self._let_go(frame, now)
+        self._release(frame, now)
         frame.state = State.ANSWERED
         self._answered.append(frame)
 
     def finished(self, frame: Frame, now: float, *, truncated: bool = False) -> bool:
-        """The answer to a frame is about to be published: True if it is in time, else it is withheld."""
+        """A frame's answer is about to be published: True if it is in time, else it is withheld."""
         self.answered(frame, now, truncated=truncated)
         if frame.state is not State.ANSWERED:
             return False
@@ -285,7 +284,7 @@ class FrameScheduler:
         return True
 
     def drop(self, frame: Frame, outcome: Outcome, reason: str, now: float) -> None:
-        """End a frame that cannot go on: its image cannot be decoded, or the engine failed on it."""
+        """End a frame after an error: its image cannot be decoded, or the engine failed on it."""
         if frame.state is not State.ENDED:
             self._end(frame, *(frame.drop_outcome or (outcome, reason)), now=now)
 
@@ -295,22 +294,22 @@ class FrameScheduler:
         return ended
 
     def next_wakeup(self) -> float | None:
-        """When to call again though nothing happens: the first deadline of a frame held and not begun."""
+        """When to call again without an event: the earliest deadline of a frame that has not started."""
         held = [c.waiting.deadline for c in self._waiting.values() if c.waiting]
         return min(held + [f.deadline for f in self._selected if f.state is State.PREPARED], default=None)
 
     def load(self) -> Load:
-        """Load, mode and budget level as last looked at."""
+        """Load, order and budget level at the last measurement."""
         return self._watch.load
 
     # --- decisions ------------------------------------------------------------------------------
 
     def _candidate(self, room: int, now: float, free: float) -> tuple[CameraState | None, Frame | None]:
-        """The camera whose waiting frame to prepare, and its prepared one that this is to replace, if any.
+        """The camera whose waiting frame to prepare, and its prepared frame to replace, if any.
 
-        One frame more than there is room for may overtake all that wait for the engine; and a newer
-        frame may replace a prepared one, which is kept until then. Either only if it is prepared
-        before the engine is free.
+        Two exceptions to ``room`` apply if the frame is prepared before the engine is free: one more frame
+        may be prepared if it has priority over all selected ones, and a newer frame may replace a prepared
+        one, which is kept until then.
         """
         in_time = now + self.latency.predict("prepare", self._watch.load.level) < free
         selected = [f for f in self._selected if not f.slow]
@@ -335,7 +334,7 @@ class FrameScheduler:
     def _choose_level(
         self, camera: CameraState, frame: Frame, old: Frame | None, now: float, free: float
     ) -> bool:
-        """Set the highest level at which the frame is in time, or make it a probe, or end it as stale."""
+        """Set the highest level at which the frame is in time; else make it a probe, or end it as stale."""
         predict = self.latency.predict
         queue = free + sum(self._engine_seconds(f.level, f.work) for f in self._selected if f is not old)
         finish = now
@@ -354,13 +353,13 @@ class FrameScheduler:
         return False
 
     def _probe(self, frame: Frame, now: float) -> bool:
-        """Run a frame that will be late if its camera had no run for a while, or a probe in time."""
+        """Run a late frame if its camera had no run for a while, or its last probe was in time."""
         camera = self._cameras[frame.camera]
         frame.probe = camera.policy.probed and camera.probe_at <= now < frame.deadline
         return frame.probe
 
     def _joins(self, batch: list[Frame], frame: Frame, now: float) -> bool:
-        """Whether one more in the batch leaves all in time, and takes no longer than one by one."""
+        """Whether a larger batch keeps all frames in time, and is no slower than separate runs."""
         if (frame.level, frame.work) != (batch[0].level, batch[0].work):
             return False
         predict = self.latency.predict
@@ -369,7 +368,7 @@ class FrameScheduler:
         return seconds <= alone and all(now + seconds <= f.deadline for f in [*batch, frame])
 
     def _select(self, camera: CameraState, frame: Frame, old: Frame | None, now: float) -> None:
-        """Hand a waiting frame to preparation and account for its cost."""
+        """Give a waiting frame to preparation and account for its cost."""
         self._waiting.pop(camera.name)
         camera.waiting, camera.preparing, camera.level = None, frame, frame.level
         if not old:
@@ -385,16 +384,16 @@ class FrameScheduler:
         return max(now, first.run_started + self.latency.typical(first.work, first.level, self._batch))
 
     def _engine_seconds(self, level: int, work: str = "run") -> float:
-        """Engine seconds a frame takes, batches used where they help."""
+        """Engine seconds per frame, in batches where these are faster."""
         return min(self.latency.typical(work, level, n) / n for n in range(1, self.max_batch + 1))
 
     def _refresh(self, now: float) -> None:
-        """Measure the load; change the order of cameras where it asks for that."""
+        """Measure the load; change the order of cameras if the load requires it."""
         self._watch.update(now, self._cameras.values(), len(self.levels), self._seconds_of_level)
         self._order.switch(self.load().overloaded, self._cameras.values(), self._selected)
 
     def _seconds_of_level(self, level: int) -> float:
-        """Seconds of one frame in the stage that is the bottleneck; in both where they do not overlap."""
+        """Seconds of one frame in the slower stage; in both stages where they do not overlap."""
         run, prepare = self._engine_seconds(level), self.latency.typical("prepare", level)
         return max(run, prepare) if self.ahead else run + prepare
 
@@ -418,7 +417,7 @@ class FrameScheduler:
         return [*waiting, *self._selected, *self._running, *self._answered]
 
     def _drop_held(self, frame: Frame, outcome: Outcome, reason: str) -> None:
-        """End a frame: now or, while the worker or the engine has it, as soon as that is done with it."""
+        """End a frame: now or, while it is being prepared or run, as soon as that is done."""
         if frame.state in (State.PREPARING, State.RUNNING, State.ANSWERED):
             frame.drop_outcome = (outcome, reason)
         else:
@@ -426,13 +425,13 @@ class FrameScheduler:
 
     def _end(self, frame: Frame, outcome: Outcome, reason: str, *, now: float | None = None) -> None:
         """End a frame: release it and count its outcome. Every frame ends here."""
-        self._let_go(frame, now)
+        self._release(frame, now)
         frame.state, frame.reason = State.ENDED, reason
         self.counts[frame.camera][outcome] += 1
         self._ended.append(Ended(frame, outcome, reason))
 
-    def _let_go(self, frame: Frame, now: float | None) -> None:
-        """Release the frame and correct its camera's virtual time by what the engine took until ``now``."""
+    def _release(self, frame: Frame, now: float | None) -> None:
+        """Release the frame and correct its camera's virtual time to the engine's time until ``now``."""
         camera = self._cameras.get(frame.camera)
         if frame.state is State.RUNNING:
             self._running.remove(frame)

@@ -1,7 +1,7 @@
-"""One JSON object of a checkpoint, read by type: whatever else stands there is a CheckpointError.
+"""Reads one JSON object of a checkpoint with type checks; invalid values raise CheckpointError.
 
-Everything that is read of a folder's JSON files goes through here, so that nonsense in them ends in a
-sentence that names the file and the key.
+All JSON files of checkpoints are read through this class, so that an invalid value gives an error message
+with the file and the key.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from argus_ros.core.resources import why_unreadable
 
-#: Most that a length, a count or a side may be: above any model's, below what overflows in products.
+#: Upper limit of lengths, counts and sides: above any model's, and safe from overflow in products.
 MOST = 1 << 24
 
-#: What reading values out of JSON that may hold anything raises: of another type, too large, too deep.
+#: Exceptions from reading values of arbitrary JSON: wrong type, too large, nested too deep.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class CheckpointError(ValueError):
-    """A folder that is no checkpoint, or one this package cannot use."""
+    """A folder is not a checkpoint, or this package cannot use it."""
 
 
 class Section:
-    """A JSON object and where it stands. A key that is missing, or null, has its default."""
+    """A JSON object and its location. A missing or null key has its default."""
 
     def __init__(self, values: dict[str, Any], where: str) -> None:
         self.values, self.where = values, where
@@ -39,7 +39,7 @@ class Section:
         )
 
     def section(self, key: str) -> Section:
-        """An object inside; an empty one where there is none."""
+        """A nested object; an empty one where it is missing."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, dict):
             raise self.error(key, "an object")
@@ -86,7 +86,7 @@ class Section:
         return tuple(value)
 
     def counts(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Whole numbers from 0 on: one, or a list of them."""
+        """Non-negative whole numbers: one, or a list of them."""
         value = self.values.get(key)
         value = list(default) if value is None else value if isinstance(value, list) else [value]
         for item in value:
@@ -95,7 +95,7 @@ class Section:
         return tuple(value)
 
     def channels(self, key: str, default: float) -> tuple[float, float, float]:
-        """A number for each of three channels; one number stands for all."""
+        """A number for each of three channels; one number applies to all."""
         value = self.values.get(key)
         value = default if value is None else value
         each = value if isinstance(value, list) else [value] * 3
@@ -103,11 +103,11 @@ class Section:
             v for v in each if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e6
         ]
         if len(each) != 3 or len(numbers) != 3:
-            raise self.error(key, "a number, or three")
+            raise self.error(key, "a number, or a list of three")
         return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
     def side(self, key: str, default: int) -> int:
-        """A side of a square: a number, or two equal ones."""
+        """The side of a square: a number, or two equal ones."""
         value = self.values.get(key)
         if isinstance(value, list):
             if len(value) != 2 or value[0] != value[1]:
@@ -116,7 +116,7 @@ class Section:
         return self.count(key, default)
 
     def require(self, key: str, value: object) -> None:
-        """Raise CheckpointError for anything but ``value``."""
+        """Raise CheckpointError where the key has another value than ``value``."""
         found = self.values.get(key, value)
         if found != value or isinstance(found, bool) != isinstance(value, bool):
             raise CheckpointError(
@@ -125,7 +125,7 @@ class Section:
 
 
 def read_json(path: Path) -> Section:
-    """A file that holds a JSON object. Raises CheckpointError."""
+    """Read a file with a JSON object. Raises CheckpointError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -133,7 +133,7 @@ def read_json(path: Path) -> Section:
             raise CheckpointError(f"{path} is missing; a checkpoint folder needs it") from None
         raise CheckpointError(why_unreadable(path, error)) from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
+        raise CheckpointError(f"{path} does not contain a JSON object")
     return Section(value, str(path))
 
 

@@ -1,12 +1,12 @@
-"""Where detections are in space: from registered depth, from the ground plane, or as a direction alone.
+"""Positions of detections: from registered depth, from the ground plane, or as a direction only.
 
-Depth inside a box is that of the object, of what stands behind it and sometimes of what stands before it.
-The object's is found by clustering: a histogram of the logarithm of depth, in which pixels count more the
-nearer they are to the middle of the box. Of its peaks the nearest one is taken that has half the weight of
-the highest, and what hangs together with it, as far as an object may reach. Its median is the object's depth.
+Depth inside a box belongs to the object, to the background and sometimes to the foreground. Clustering finds
+the object's depth: a histogram of the logarithm of depth, with higher weights for pixels nearer to the middle
+of the box. The object is the nearest peak with at least half the weight of the highest one, with its
+neighbouring bins, up to the extent of an object. Its median is the object's depth.
 
-All is in the camera's optical frame (x to the right, y down, z forward), in metres. Depth is seen from one
-side: a box reaches as far as the surface that shows.
+Everything is in the camera's optical frame (x right, y down, z forward), in metres. Depth shows one side
+only: a box reaches as far as the visible surface.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ import numpy as np
 
 from argus_ros.core.lens import Lens
 
-#: Depths that are believed; nearer and farther ones are a sensor's words for "none".
+#: Range of valid depths; sensors use values outside it for "no depth".
 NEAREST, FARTHEST = 0.05, 300.0
-SATURATED = np.iinfo(np.uint16).max  #: of a depth in millimetres: nothing, or too far
-#: Rows and columns of the grid in a box on which depth is sampled.
+SATURATED = np.iinfo(np.uint16).max  #: of a depth in millimetres: none, or too far
+#: Rows and columns of the grid at which depth is sampled in a box.
 GRID = 24
-CORE = 0.25  #: how fast weights fall from a box's middle: standard deviation over its width and height
-STEP = 0.05  #: width of the histogram's bins, in parts of the depth
-RIVAL = 0.5  #: part of the highest peak's weight from which on a nearer one is taken
-SLOPE = 0.1  #: part of the peak's weight down to which neighbouring bins belong to it
-#: Least part of a box's weight that has to have a depth, and least part of that which has to be one object's.
+CORE = 0.25  #: standard deviation of the weights in a box, as a part of its width and height
+STEP = 0.05  #: width of the histogram's bins, relative to the depth
+RIVAL = 0.5  #: a nearer peak needs this part of the highest peak's weight
+SLOPE = 0.1  #: neighbouring bins belong to a peak down to this part of its weight
+#: Minimum part of a box's weight with a depth, and minimum part of that in one object.
 VALID, SHARE = 0.1, 0.15
-#: How far off a detector's boxes are: part of their width and height, and pixels. Standard deviations.
+#: Standard deviation of a detector's boxes: part of their width and height, and pixels.
 BOX_ERROR, BOX_ERROR_PIXELS = 0.05, 1.0
-#: How far off a depth is at least, whatever little it varies in a box: metres, and part of itself.
+#: Minimum standard deviation of a depth, however little it varies in a box: metres, and part of the depth.
 DEPTH_ERROR, DEPTH_ERROR_PART = 0.002, 0.005
-#: Largest distance of a position on the ground: beyond it a pixel is many metres.
+#: Maximum distance of a position on the ground: beyond it one pixel covers many metres.
 GROUND_REACH = 100.0
 
 
 class DepthError(ValueError):
-    """A depth image that does not go with its image: what is wrong and what to do."""
+    """A depth image does not fit its image; the message says what is wrong and what to do."""
 
 
 class Method(enum.IntEnum):
-    """How a position came about; the values of ``Detection3D.method``."""
+    """How a position was found; the values of ``Detection3D.method``."""
 
-    BEARING = 0  #: the direction alone is known
+    BEARING = 0  #: only the direction is known
     DEPTH = 1  #: from the depth image
-    GROUND = 2  #: where the lower edge of the box meets the ground
+    GROUND = 2  #: from the point where the box's lower edge meets the ground
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where one detection is, in the optical frame; metres."""
+    """The position of one detection in the optical frame; metres."""
 
     method: Method
-    bearing: np.ndarray  #: (3,) unit vector to the middle of the box; NaN where the lens does not reach
-    position: np.ndarray  #: (3,) middle of the surface that shows; NaN with BEARING
+    bearing: np.ndarray  #: (3,) unit vector to the middle of the box; NaN where the lens model is not valid
+    position: np.ndarray  #: (3,) centre of the visible surface; NaN with BEARING
     size: np.ndarray  #: (3,) along x, y and z; z is the spread of depth, 0 with GROUND; zeros with BEARING
     covariance: np.ndarray  #: (3, 3) of ``position``, square metres; zeros with BEARING
     share: float = 0.0  #: weight of the object among the depths in its box, 0 to 1
 
 
 def unplaced() -> Place:
-    """Of a detection of which nothing is known, not even its direction."""
+    """The place of a detection without a position and a direction."""
     nothing = np.full(3, np.nan)
     return Place(Method.BEARING, nothing, nothing, np.zeros(3), np.zeros((3, 3)))
 
@@ -78,8 +78,8 @@ def locate(
     """A place for each of ``boxes`` (x_min, y_min, x_max, y_max) in pixels of an image of ``size``.
 
     ``depth``: (height, width) along the optical axis, registered to the image, uint16 in millimetres or
-    float32 in metres; another resolution of the same view will do. ``ground``: (4, 4) transform from the
-    optical frame into one whose plane z = 0 is the ground, for what has no depth. Raises DepthError.
+    float32 in metres; another resolution of the same view is allowed. ``ground``: (4, 4) transform from the
+    optical frame into one whose plane z = 0 is the ground, for boxes without depth. Raises DepthError.
     """
     if not len(boxes):
         return []
@@ -97,7 +97,7 @@ def locate(
         z, spread = np.where(lacking, on_ground, z), np.where(lacking, error, spread)
         method[lacking & np.isfinite(on_ground)] = Method.GROUND
     position = rays.middle * z[:, None]
-    z[~np.isfinite(position).all(axis=1)] = np.nan  # seen where the lens does not reach
+    z[~np.isfinite(position).all(axis=1)] = np.nan  # outside the valid part of the lens model
     method[np.isnan(z)] = Method.BEARING
     extent = np.nan_to_num(np.column_stack([rays.extent * z[:, None], thickness]))
     pixels = corners[:, 2:] - corners[:, :2]
@@ -122,7 +122,7 @@ def locate(
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """Of each box, per metre of depth."""
+    """Rays through each box, per metre of depth."""
 
     middle: np.ndarray  # (n, 3), z is 1: towards the middle
     extent: np.ndarray  # (n, 2): width and height
@@ -145,7 +145,7 @@ def _depths(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Depth, its standard deviation, the spread of the surface and the object's share, (n,) each.
 
-    NaN in the first where the box has no depth, or none that stands out.
+    NaN in the first where the box has no depth, or no clear peak.
     """
     z, weights = _samples(depth, corners, size)
     rows = np.arange(len(z))
@@ -159,7 +159,7 @@ def _depths(
     peak = _nearest_peak(smooth)
     middle = NEAREST * np.exp((peak - 0.5) * STEP)
     first, last = _around(smooth, peak)
-    # An object reaches no farther along the view than it is wide or tall.
+    # An object is no deeper along the view than it is wide or tall.
     reach = rays.extent.max(axis=1) * middle / 2 + 1.5 * STEP * middle
     low = np.maximum(NEAREST * np.exp((first - 1) * STEP), middle - reach)
     high = np.minimum(NEAREST * np.exp(last * STEP), middle + reach)
@@ -180,7 +180,7 @@ def _depths(
 
 
 def _samples(depth: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Depths in metres on a grid in each box, and their weights: 0 where there is none, 1 in all at most.
+    """Depths in metres on a grid in each box, and their weights: 0 without a depth, sum 1 at most.
 
     (n, GRID * GRID) both. Raises DepthError.
     """
@@ -189,7 +189,7 @@ def _samples(depth: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> t
     if abs(scale[0] / scale[1] - 1.0) > 0.02:
         raise DepthError(
             f"the depth image has {width}x{height} pixels and the image {size[0]}x{size[1]}, of another "
-            "shape: have the driver register depth to the image (align_depth)"
+            "shape: let the driver register depth to the image (align_depth)"
         )
     steps = (np.arange(GRID) + 0.5) / GRID
     low, span = corners[:, :2] * scale, (corners[:, 2:] - corners[:, :2]) * scale
@@ -209,7 +209,7 @@ def _samples(depth: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> t
 
 
 def _nearest_peak(histogram: np.ndarray) -> np.ndarray:
-    """(n,) bin of the nearest local maximum that is RIVAL times the highest, or more."""
+    """(n,) bin of the nearest local maximum with at least RIVAL times the highest one's weight."""
     ahead = np.pad(histogram[:, 1:], ((0, 0), (0, 1)))
     behind = np.pad(histogram[:, :-1], ((0, 0), (1, 0)))
     top = histogram.max(axis=1, keepdims=True)
@@ -218,7 +218,7 @@ def _nearest_peak(histogram: np.ndarray) -> np.ndarray:
 
 
 def _around(histogram: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) first and last bin around ``peak`` before the histogram falls under SLOPE times its height."""
+    """(n,) first and last bin around ``peak`` before the histogram falls below SLOPE times its height."""
     height = histogram[np.arange(len(peak)), peak]
     low = histogram < SLOPE * height[:, None]
     bins = np.arange(histogram.shape[1])
@@ -235,7 +235,7 @@ def _grounded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Depth (n,) at which the boxes' lower edges meet the ground, else NaN; and its standard deviation.
 
-    A box that ends at the image's lower border has none: its object goes on below, and is nearer.
+    A box that ends at the image's lower border has none: its object continues below it, and is nearer.
     """
     x, bottom = (corners[:, 0] + corners[:, 2]) / 2, corners[:, 3]
     error = BOX_ERROR * (bottom - corners[:, 1]) + BOX_ERROR_PIXELS

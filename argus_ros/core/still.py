@@ -1,4 +1,4 @@
-"""The gate of recipe ``still_gate``: an unchanged scene is answered with what was said of it before."""
+"""The gate of recipe ``still_gate``: an unchanged scene gets its previous answer again."""
 
 from __future__ import annotations
 
@@ -11,53 +11,58 @@ import numpy as np
 from argus_ros.core.types import Answer, StageTimes, Status
 
 SIDE = 32  #: of a thumbnail, pixels
-#: Grey levels that a pixel of the thumbnail may differ by. Something of such a pixel's size (20x15 in a
-#: picture of 640x480) that comes, goes or moves is noticed from a contrast of four times this on, wherever
-#: it lies; a sensor's noise is averaged away, and stays below up to a standard deviation of about ten.
+#: Grey levels by which a pixel of the thumbnail may differ. An object of this pixel's size (20x15 in an image
+#: of 640x480) that appears, disappears or moves is detected from four times this contrast on, at any place; a
+#: sensor's noise is averaged, and stays below the threshold up to a standard deviation of about ten.
 THRESHOLD = 8
 
 
 def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """What is compared of a picture (height, width, 3) uint8: (SIDE, SIDE, 3) int16, areas averaged."""
+    """The image reduced for comparison, (height, width, 3) uint8 to (SIDE, SIDE, 3) int16, by area."""
     return cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
 @dataclass(frozen=True)
-class Look:
-    """A prepared frame as the gate sees it."""
+class Snapshot:
+    """What the gate compares of a prepared frame."""
 
     view: np.ndarray  #: a ``thumbnail``
-    question: Hashable  #: all that the answer depends on beside the picture
+    question: Hashable  #: everything the answer depends on, apart from the picture
     level: int  #: budget level
     capture_time: float  #: steady seconds at which its age was zero
 
 
 class StillGate:
-    """Keeps the last answer of each camera that came from the engine, with the picture it was given to.
+    """Keeps each camera's last answer from the engine, with the thumbnail of its image.
 
-    A picture is held against that one, not against its predecessor, so that what moves slowly is noticed as
-    soon as it has gone far enough. After ``longest`` seconds the engine is asked again in any case.
+    A new image is compared with that one instead of the previous image, so that slow motion is detected once
+    it is large enough. After ``longest`` seconds the engine runs again in any case.
     """
 
     def __init__(self, longest: float = 1.0) -> None:
         self.longest = longest
-        self._known: dict[str, tuple[Look, Answer]] = {}
+        self._known: dict[str, tuple[Snapshot, Answer]] = {}
 
-    def remember(self, camera: str, look: Look, answer: Answer) -> None:
-        """The engine has answered; an answer cut short is not worth repeating."""
+    def remember(self, camera: str, snapshot: Snapshot, answer: Answer) -> None:
+        """Store the engine's answer; a truncated answer is not repeated."""
         if answer.status is Status.OK:
-            self._known[camera] = (look, answer)
+            self._known[camera] = (snapshot, answer)
         else:
             self.forget(camera)
 
-    def recall(self, camera: str, look: Look) -> Answer | None:
-        """The answer to repeat, marked REUSED; None where the engine has to look."""
+    def recall(self, camera: str, snapshot: Snapshot) -> Answer | None:
+        """The answer to repeat, marked REUSED; None where the engine has to run."""
         known, answer = self._known.get(camera, (None, None))
-        if known is None or answer is None or known.question != look.question or known.level < look.level:
+        if (
+            known is None
+            or answer is None
+            or known.question != snapshot.question
+            or known.level < snapshot.level
+        ):
             return None
-        if not 0.0 <= look.capture_time - known.capture_time <= self.longest:
+        if not 0.0 <= snapshot.capture_time - known.capture_time <= self.longest:
             return None
-        if np.abs(known.view - look.view).max() > THRESHOLD:
+        if np.abs(known.view - snapshot.view).max() > THRESHOLD:
             return None
         return replace(
             answer,
@@ -70,5 +75,5 @@ class StillGate:
         )
 
     def forget(self, camera: str) -> None:
-        """Ask the engine next time."""
+        """Drop the stored answer, so that the engine runs next."""
         self._known.pop(camera, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-#: Tasks whose answer is decoded under a grammar and carries boxes.
+#: Tasks whose answer is decoded under a grammar and has boxes.
 STRUCTURED_TASKS = ("detect", "ground", "dense_caption")
 #: Every task a checkpoint may support; the others answer in free text.
 TASKS = (*STRUCTURED_TASKS, "caption", "ask")
@@ -19,30 +19,30 @@ class Status(enum.IntEnum):
     """State of an answer; the values of ``DetectionArray.status``."""
 
     OK = 0
-    TRUNCATED = 1  #: stopped at the deadline or the token limit; what is there is complete and valid
-    REUSED = 2  #: the scene gate repeated an earlier answer
+    TRUNCATED = 1  #: stopped at the deadline or the token limit; its objects are complete and valid
+    REUSED = 2  #: the still gate repeated an earlier answer
     LATE = 3  #: older than its deadline; published only when ``publish_late`` is set
 
 
 class Outcome(enum.IntEnum):
-    """What became of a frame offered; the values of ``FrameTiming.outcome``."""
+    """How a frame ended; the values of ``FrameTiming.outcome``."""
 
     PUBLISHED = 0
     SUPERSEDED = 1  #: a newer frame of its camera took its place before it ran
-    STALE = 2  #: it could not have met its deadline, so nothing was spent on it
+    STALE = 2  #: it could not meet its deadline, and was not run
     RATE_LIMITED = 3
     UNDECODABLE = 4
-    WITHHELD = 5  #: it ran, came late, and was not published
+    WITHHELD = 5  #: it ran, was late, and was not published
     ENGINE_DOWN = 6
-    DISABLED = 7  #: the node was told to pause, see ``Pipeline.set_enabled``
+    DISABLED = 7  #: the node was paused, see ``Pipeline.set_enabled``
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to ask of a picture."""
+    """The question about an image."""
 
     name: str = "detect"
-    classes: tuple[str, ...] = ()  #: ``detect``: what to look for; empty means all that the model knows
+    classes: tuple[str, ...] = ()  #: ``detect``: object classes; empty means all that the model knows
     prompt: str = ""  #: ``ground``: the phrase; ``ask``: the question
 
 
@@ -77,7 +77,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the engine says of one frame."""
+    """The engine's answer for one frame."""
 
     detections: tuple[Detection, ...] = ()
     text: str = ""
@@ -88,4 +88,4 @@ class Answer:
     decode_passes: int = 0  #: forward passes after prefill
     drafted_tokens: int = 0
     accepted_tokens: int = 0
-    dropped: int = 0  #: boxes of an open model that are none: incomplete, empty, outside, not asked for
+    dropped: int = 0  #: invalid boxes of an open model: incomplete, empty, outside, not requested

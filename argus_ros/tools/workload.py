@@ -116,7 +116,7 @@ class Preparation:
 
     def __init__(self, checkpoint: Checkpoint, on: Recipes, bytes: int = 0) -> None:
         self._tiling, self._on = checkpoint.tiling, on
-        bytes = bytes or self._tiling.most * self._tiling.tile**2 * 3
+        bytes = bytes or self._tiling.max_tiles * self._tiling.tile**2 * 3
         self._slot = torch.empty(bytes, dtype=torch.uint8, pin_memory=on.pinned_async).numpy()
         plain = on.direct_resize or on.device_resize
         self._stock = None if plain else stock_processor(checkpoint).image_processor

@@ -111,7 +111,7 @@ class Engine:
             tasks=self.checkpoint.tasks,
             classes=vocabulary.classes if vocabulary else (),
             tile=tiling.tile,
-            max_tiles=tiling.most,
+            max_tiles=tiling.max_tiles,
             tokens_per_tile=self.vision_shape.tokens,
             parameters=self.model.parameters,
             recipes=self.recipes.names,

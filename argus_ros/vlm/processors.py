@@ -158,7 +158,7 @@ class _FastIdefics3(_Fast):
             return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
         tile = settings["max_image_size"]["longest_edge"]
         tiling = Tiling(tile, longest if settings["do_image_splitting"] else 0)
-        out = np.empty((tiling.most, tile, tile, 3), np.uint8)
+        out = np.empty((tiling.max_tiles, tile, tile, 3), np.uint8)
         rows, columns, samples = [], [], []
         for sample in images:
             found = []
@@ -187,7 +187,7 @@ class _FastInternVL(_Fast):
             return super(_Fast, self)._preprocess(images, **settings)  # type: ignore[misc]
         most = settings["max_patches"] if settings["crop_to_patches"] else 1
         tiling = Tiling(size.height, grid=(settings["min_patches"], most))
-        out = np.empty((tiling.most, size.height, size.height, 3), np.uint8)
+        out = np.empty((tiling.max_tiles, size.height, size.height, 3), np.uint8)
         counts, planes = [], []
         for picture in images:
             counts.append(prepare(_image(picture), None, tiling, out).tiles)

@@ -97,8 +97,8 @@ def shards(folder: Path) -> list[Path]:
             f"{folder} has its weights in {pickles[0]}, a pickle, which could run any code; "
             "convert it to model.safetensors (save_pretrained in transformers does)"
         )
-    foreign = checkpoint.foreign(folder)
-    instead = f"; it {foreign}" if foreign else ""
+    other_format = checkpoint.other_format(folder)
+    instead = f"; it {other_format}" if other_format else ""
     raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json{instead}")
 
 

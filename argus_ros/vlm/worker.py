@@ -84,8 +84,8 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
     try:
         engine, arena = _load(start.config, channel, arena_fd)
     except Exception as error:  # whatever stops loading is the parent's to know
-        reason, passing = _reason(error, start.config)
-        channel.send(Failed(reason, passing), wait=True)
+        reason, transient = _reason(error, start.config)
+        channel.send(Failed(reason, transient), wait=True)
         return
     channel.send(Ready(engine.info), wait=True)
     while not isinstance(message := messages.get(), Shutdown):

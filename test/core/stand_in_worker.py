@@ -104,7 +104,7 @@ def serve() -> None:
         case "no memory at first":
             if not os.path.exists(tried := f"/dev/shm/argus-stand-in-{os.getppid()}"):
                 open(tried, "w").close()
-                channel.send(Failed("out of memory while loading", passing=True))
+                channel.send(Failed("out of memory while loading", transient=True))
                 return
             os.unlink(tried)
         case "dies":

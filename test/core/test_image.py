@@ -268,8 +268,8 @@ def test_a_jpeg_padded_after_its_end_is_whole() -> None:
         (Image(bytes(300), "32FC1", 10, 10, 40), "unknown image encoding '32FC1'"),
         (Image(bytes(300), "", 10, 10, 30), "unknown image encoding ''"),
         (Image(bytes(100), "rgb8", 2**32 - 1, 2**32 - 1, 2**32 - 1), "step is"),
-        (Image(bytes(99), "yuv422", 9, 5, 18), "even sizes"),
-        (Image(bytes(99), "nv12", 8, 5, 8), "even sizes"),
+        (Image(bytes(99), "yuv422", 9, 5, 18), "even width and height"),
+        (Image(bytes(99), "nv12", 8, 5, 8), "even width and height"),
         (Image(bytes(64), "nv12", 8, 8, 8), "needs 96 bytes but carries 64"),
         (Image(b"", "jpeg", compressed=True), "neither JPEG nor PNG"),
         (Image(bytes(40), "16UC1; compressedDepth png", compressed=True), "neither JPEG nor PNG"),
@@ -345,5 +345,5 @@ def test_a_png_whose_chunk_claims_more_than_there_is() -> None:
     picture = bytearray(cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes())
     picture[33:37] = b"\x40\0\0\0"
     for data in (picture, picture[:40]):
-        with pytest.raises(ImageError, match="corrupt or cut off"):
+        with pytest.raises(ImageError, match="corrupt or truncated"):
             decode(Image(bytes(data), "png", compressed=True))

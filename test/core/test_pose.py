@@ -34,5 +34,5 @@ def test_the_optical_frame_of_a_camera_that_looks_ahead() -> None:
 def test_numbers_that_are_no_transform_are_refused(
     translation: tuple[float, ...], turned: tuple[float, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="is no transform"):
+    with pytest.raises(ValueError, match="is not a transform"):
         transform(translation, turned)

@@ -186,16 +186,16 @@ def test_grids_of_internvl() -> None:
     assert plan(1280, 720, INTERNVL) == (2, 4)
     assert plan(480, 640, INTERNVL) == (4, 3)
     assert plan(20, 20, INTERNVL) == (0, 0)
-    assert INTERNVL.most == 13
+    assert INTERNVL.max_tiles == 13
 
 
 @pytest.mark.parametrize(
     ("most", "grid"), [(13, (3, 4)), (12, (2, 3)), (5, (2, 2)), (2, (0, 0)), (1, (0, 0))]
 )
 def test_a_budget_of_tiles_is_kept(most: int, grid: tuple[int, int]) -> None:
-    assert plan(640, 480, INTERNVL.within(most)) == grid
-    assert INTERNVL.within(most).most <= most
-    assert SMOLVLM.within(most).most <= most
+    assert plan(640, 480, INTERNVL.limited(most)) == grid
+    assert INTERNVL.limited(most).max_tiles <= most
+    assert SMOLVLM.limited(most).max_tiles <= most
 
 
 def odd_pictures() -> dict[str, Image]:

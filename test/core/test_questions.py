@@ -163,7 +163,7 @@ def test_who_asks_is_told_at_the_deadline_though_the_engine_is_still_at_it(
     assert it.lines.get(timeout=PATIENCE) == "asleep"
     told = it.answer()
     assert (told.outcome, told.answer) == (Outcome.WITHHELD, None)
-    assert told.reason == "its deadline passed while the engine was at it"
+    assert told.reason == "its deadline passed while the engine ran it"
     assert (told.camera, told.header) == ("front", "image")
     it.pipeline.stop()
     assert it.answers.empty(), "told once"

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from argus_ros.core.still import Look, StillGate, thumbnail
+from argus_ros.core.still import Snapshot, StillGate, thumbnail
 from argus_ros.core.types import Answer, Detection, StageTimes, Status
 
 ANSWER = Answer((Detection("cone", 0.9, 0, 0, 5, 5),), times=StageTimes(vision=1.0), decode_passes=9)
@@ -29,22 +29,24 @@ def with_box(x: int, y: int, side: int = 5, contrast: int = 40) -> np.ndarray:
     return picture
 
 
-def look(picture: np.ndarray, capture_time: float = 0.0, question: str = "detect", level: int = 0) -> Look:
-    return Look(thumbnail(picture), question, level, capture_time)
+def snapshot(
+    picture: np.ndarray, capture_time: float = 0.0, question: str = "detect", level: int = 0
+) -> Snapshot:
+    return Snapshot(thumbnail(picture), question, level, capture_time)
 
 
 def recalled(before: np.ndarray, after: np.ndarray) -> bool:
     gate = StillGate()
-    gate.remember("front", look(before), ANSWER)
-    return gate.recall("front", look(after)) is not None
+    gate.remember("front", snapshot(before), ANSWER)
+    return gate.recall("front", snapshot(after)) is not None
 
 
 def test_an_answer_is_repeated_as_it_was_but_for_what_it_cost() -> None:
     gate = StillGate()
-    gate.remember("front", look(room()), ANSWER)
-    answer = gate.recall("front", look(room()))
+    gate.remember("front", snapshot(room()), ANSWER)
+    answer = gate.recall("front", snapshot(room()))
     assert answer == replace(ANSWER, status=Status.REUSED, times=StageTimes(), decode_passes=0)
-    assert gate.recall("rear", look(room())) is None
+    assert gate.recall("rear", snapshot(room())) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
@@ -62,8 +64,8 @@ def test_a_small_thing_that_comes_goes_or_moves_is_noticed() -> None:
 
 def test_what_moves_slowly_is_noticed_when_it_has_gone_far_enough() -> None:
     gate = StillGate()
-    gate.remember("front", look(with_box(50, 50)), ANSWER)
-    steps = [gate.recall("front", look(with_box(50 + i, 50))) is None for i in range(6)]
+    gate.remember("front", snapshot(with_box(50, 50)), ANSWER)
+    steps = [gate.recall("front", snapshot(with_box(50 + i, 50))) is None for i in range(6)]
     assert not steps[0]
     assert steps[-1]
     assert steps == sorted(steps)
@@ -80,22 +82,22 @@ def test_what_moves_slowly_is_noticed_when_it_has_gone_far_enough() -> None:
 )
 def test_what_else_an_answer_depends_on(other: dict) -> None:
     gate = StillGate(longest=1.0)
-    gate.remember("front", look(room()), ANSWER)
-    assert gate.recall("front", look(room(), capture_time=1.0)) is not None
-    assert gate.recall("front", look(room(), **other)) is None
+    gate.remember("front", snapshot(room()), ANSWER)
+    assert gate.recall("front", snapshot(room(), capture_time=1.0)) is not None
+    assert gate.recall("front", snapshot(room(), **other)) is None
 
 
 def test_an_answer_cut_short_is_not_repeated() -> None:
     gate = StillGate()
-    gate.remember("front", look(room()), ANSWER)
-    gate.remember("front", look(room()), replace(ANSWER, status=Status.TRUNCATED))
-    assert gate.recall("front", look(room())) is None
+    gate.remember("front", snapshot(room()), ANSWER)
+    gate.remember("front", snapshot(room()), replace(ANSWER, status=Status.TRUNCATED))
+    assert gate.recall("front", snapshot(room())) is None
 
 
 def test_forgetting() -> None:
     gate = StillGate()
     for camera in ("front", "rear"):
-        gate.remember(camera, look(room()), ANSWER)
+        gate.remember(camera, snapshot(room()), ANSWER)
     gate.forget("front")
-    assert gate.recall("front", look(room())) is None
-    assert gate.recall("rear", look(room())) is not None
+    assert gate.recall("front", snapshot(room())) is None
+    assert gate.recall("rear", snapshot(room())) is not None

@@ -55,7 +55,7 @@ from argus_ros.core.space import DepthError, locate
 from argus_ros.core.types import STRUCTURED_TASKS, TASKS, Answer, Detection, Task
 
 TILING = Tiling(tile=32, longest_edge=64)
-SLOT = np.zeros(TILING.most * 32 * 32 * 3, np.uint8)
+SLOT = np.zeros(TILING.max_tiles * 32 * 32 * 3, np.uint8)
 BUDGET = 32.0  #: the node's decode_budget
 
 
@@ -171,7 +171,7 @@ def checkpoint(data: bytes) -> None:
     with contextlib.suppress(CheckpointError):
         read = checkpoints.read(_FOLDER)
         assert read.tiling.tile > 0
-        assert read.tiling.most > 0
+        assert read.tiling.max_tiles > 0
 
 
 def preset(data: bytes) -> None:

@@ -510,14 +510,14 @@ def test_models_that_cannot_be_read_are_refused_and_the_node_lives(
     # At start it stays unconfigured, and says why.
     process = start(model="~nosuchuser/model")
     status = robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR)
-    assert "checkpoint '~nosuchuser/model' cannot be looked at" in status.message
+    assert "checkpoint '~nosuchuser/model' cannot be opened" in status.message
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
 
     for path, reason in (
-        ("~nosuchuser/model", "cannot be looked at"),
-        ("x" * 5000, "cannot be looked at: File name too long"),
+        ("~nosuchuser/model", "cannot be opened"),
+        ("x" * 5000, "cannot be opened: File name too long"),
         (str(loop), "no checkpoint"),
-        (str(locked), "cannot be looked at" if os.geteuid() else "no checkpoint"),
+        (str(locked), "cannot be opened" if os.geteuid() else "no checkpoint"),
         (str(broken), "config.json"),
         ("", "no checkpoint"),
     ):

@@ -319,7 +319,7 @@ def test_json_files_with_nonsense_in_them_are_refused_in_a_sentence(
         checkpoint = checkpoints.read(folder)
         vision, text = architecture.read(checkpoint)
         assert vision.tokens > 0
-        assert checkpoint.tiling.most > 0
+        assert checkpoint.tiling.max_tiles > 0
         tokens = Tokens(checkpoint, min(text.vocabulary, 1 << 12))
         tokens.check_plain()
         Normalisation.read(checkpoint)

@@ -132,7 +132,7 @@ def test_frames_go_through_shared_memory_as_they_are(cutting: Engine, tiled: Pat
     rgb = np.ascontiguousarray(photograph((96, 64)))
     config = EngineConfig(str(tiled), device=DEVICE.type, dtype="float32", preset="realtime+device_resize")
     with Offline(config, cutting.checkpoint.tiling) as offline:
-        assert offline.engine.cuts
+        assert offline.engine.takes_frames
         assert offline.engine.info == replace(
             cutting.info,
             load_seconds=offline.engine.info.load_seconds,
