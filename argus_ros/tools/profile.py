@@ -338,7 +338,7 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
     patches.around(model, "prefill", "prefill")
     patches.around(model, "append", "decode")
     patches.around(loop.DeviceLoop, "launch", "decode")
-    patches.around(loop.Landing, "read", "decode")
+    patches.around(loop.Download, "read", "decode")
     kind = type(model.head(runner.grammar))
     call = kind.__call__
     patches.put(kind, "__call__", logits)

@@ -1,4 +1,4 @@
-"""The model side, on torch: checkpoints, prompts, grammar, the engine and its worker process. No rclpy."""
+"""The model, on torch: checkpoints, prompts, grammar, the engine and its worker process. No rclpy."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["fast_processor"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is exported when it is asked for: transformers takes seconds to import."""
+    """Import exported names on first use: transformers takes seconds to import."""
     if name == "fast_processor":
         from argus_ros.vlm.processors import fast_processor
 

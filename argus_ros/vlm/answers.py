@@ -1,4 +1,4 @@
-"""From the columns that a model chose, and the logits it chose them by, to an answer."""
+"""Converts the tokens of an answer to detections with scores, or to text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from argus_ros.vlm.formats.reading import Format, Question, Sizes, read
 from argus_ros.vlm.grammar import Grammar, Object, objects
 from argus_ros.vlm.tokens import Tokens
 
-#: A coordinate's confidence is the probability of its bin and this many neighbours to either side.
+#: A coordinate's confidence is the probability of its bin and of this many neighbours on either side.
 NEIGHBOURS = 2
 
 
 def text(grammar: Grammar, columns: Sequence[int], tokens: Tokens) -> str:
-    """Free text of an answer."""
+    """The free text of an answer."""
     return tokens.decode([int(grammar.tokens[c]) for c in columns if c >= grammar.ends])
 
 
@@ -29,10 +29,10 @@ def detections(
     temperature: float,
     size: tuple[int, int],
 ) -> tuple[Detection, ...]:
-    """Complete objects as detections in pixels of a picture of ``size`` (width, height); repeated ones once.
+    """Complete objects as detections in pixels of a picture of ``size`` (width, height), without duplicates.
 
-    ``logits`` (steps, columns) are masked by the grammar, so probabilities are renormalised under it. A
-    score is the probability of the words times the geometric mean of the coordinates' confidences.
+    ``logits`` (steps, columns) are masked by the grammar, so probabilities are renormalised under it. A score
+    is the probability of the words, times the geometric mean of the coordinates' confidences.
     """
     probabilities = _softmax(logits[: len(columns)] / temperature)
     found: dict[tuple[object, ...], Detection] = {}
@@ -49,7 +49,7 @@ def detections(
 
 
 def spoken(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> tuple[str, list[int]]:
-    """An answer's text, and where in it each of its tokens ends."""
+    """An answer's text, and for each of its tokens the position in the text where it ends."""
     ends = [len(decode(ids[: i + 1])) for i in range(len(ids))]
     return decode(ids), ends
 
@@ -63,10 +63,10 @@ def written(
     probabilities: Sequence[float],
     sizes: Sizes,
 ) -> tuple[tuple[Detection, ...], int]:
-    """The boxes that an open model wrote, and how many of what it wrote are none.
+    """The boxes in an open model's answer, and the number of invalid ones.
 
-    A score is the geometric mean of the probabilities of the tokens that say so, among those that were
-    allowed; it is not calibrated.
+    A score is the geometric mean of the probabilities of the box's tokens, among the tokens that were
+    allowed. It is not calibrated.
     """
     reading = read(format, task, question, text, sizes)
     found = []
@@ -96,7 +96,7 @@ def _score(thing: Object, columns: Sequence[int], probabilities: np.ndarray, bin
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis; defined also for logits with NaN or infinities."""
+    """Softmax along the last axis; defined also for logits with NaN or infinities."""
     logits = np.nan_to_num(logits.astype(np.float64), nan=-1e30, posinf=1e30, neginf=-1e300)
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Sizes of a model, read from ``config.json``, with transformers' defaults where a key is missing."""
+"""Reads the sizes of a model from ``config.json``, with transformers' defaults for missing keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from argus_ros.vlm.rope import Rope
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A vision transformer and the pixel-unshuffle behind it."""
+    """A vision transformer and the pixel-unshuffle after it."""
 
     width: int
     layers: int
@@ -25,12 +25,12 @@ class VisionShape:
     unshuffle: int  #: patches per side that become one token
     eps: float
     qkv_bias: bool = True
-    qk_norm: bool = False  #: queries and keys are normed over all heads
-    rms_norm: bool = False  #: norms without mean and bias
+    qk_norm: bool = False  #: queries and keys are normalised over all heads
+    rms_norm: bool = False  #: RMSNorm instead of LayerNorm
 
     @property
     def side(self) -> int:
-        """Patches per side of a tile; what is left of the tile at its right and bottom is not looked at."""
+        """Patches per side of a tile; a remainder at its right and bottom is ignored."""
         return self.image // self.patch
 
     @property
@@ -41,7 +41,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """A Llama-style decoder; Qwen2 has biases in its attention, Qwen3 norms queries and keys."""
+    """A Llama-style decoder. Qwen2 has biases in its attention; Qwen3 normalises queries and keys."""
 
     width: int
     layers: int
@@ -54,12 +54,12 @@ class TextShape:
     eps: float
     rope: Rope = field(default_factory=Rope)
     qkv_bias: bool = False
-    qk_norm: bool = False  #: queries and keys are normed head by head
-    tied: bool = True  #: the output layer uses the embeddings where the folder has no weights for it
+    qk_norm: bool = False  #: queries and keys are normalised per head
+    tied: bool = True  #: the output layer shares the embeddings, unless the folder has weights for it
 
 
 def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
-    """Sizes of a checkpoint's model. Raises CheckpointError for what these modules cannot run."""
+    """The sizes of a checkpoint's model. Raises CheckpointError for what these modules do not support."""
     config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
     vision = TOWERS[checkpoint.native.tower](config, checkpoint.native)
     if vision.side < vision.unshuffle or vision.side % vision.unshuffle or vision.width % vision.heads:
@@ -68,7 +68,7 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
             f"scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
         )
     text = config.section("text_config")
-    # Versions of transformers differ in where they write it: one that says so is enough.
+    # Versions of transformers write it in different places: one of them is enough.
     said = [section for section in (config, text) if "tie_word_embeddings" in section]
     tied = not said or any(section.flag("tie_word_embeddings", True) for section in said)
     return vision, replace(_text(text), tied=tied)
@@ -118,14 +118,14 @@ def _intern(config: Section, family: Family) -> VisionShape:
     )
 
 
-#: How sizes are read, by a family's tower.
+#: The functions that read the sizes, by a family's tower.
 TOWERS: dict[str, Callable[[Section, Family], VisionShape]] = {"siglip": _siglip, "internvit": _intern}
 
 
 def _text(text: Section) -> TextShape:
     kind = text.word("model_type", "llama")
     if kind not in ("llama", "qwen2", "qwen3"):
-        raise text.error("model_type", "one of llama, qwen2 and qwen3 to run here")
+        raise text.error("model_type", "llama, qwen2 or qwen3")
     if kind != "llama":
         text.require("use_sliding_window", False)
     text.require("hidden_act", "silu")

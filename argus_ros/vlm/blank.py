@@ -1,4 +1,4 @@
-"""Make an untrained Argus checkpoint: an ordinary transformers folder with random weights.
+"""Creates an untrained Argus checkpoint: an ordinary transformers folder with random weights.
 
 Idefics3 (SmolVLM) architecture, a word-level tokenizer with one token per location bin, and the stock image
 processor without splitting, so that transformers' own ``AutoProcessor`` and ``generate`` run it.
@@ -23,13 +23,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-# From where it is: some versions hide it at the top where torchvision is missing.
+# Imported from its own module: some versions hide it at the top where torchvision is missing.
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.vlm import prompts
 
-#: Words of the fixed questions, beside the classes and colours.
+#: Words of the fixed questions, in addition to the classes and colours.
 QUESTION_WORDS = [
     "detect",
     "ground",
@@ -100,7 +100,7 @@ TINY = Shape(
 
 
 def make_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
-    """Word-level tokenizer: the known words, SmolVLM's image tokens and the location tokens."""
+    """Word-level tokenizer with the known words, SmolVLM's image tokens and the location tokens."""
     special = ["<unk>", "<pad>", prompts.BEGIN, prompts.END, prompts.ANSWER]
     special += [prompts.IMAGE, "<fake_token_around_image>", "<global-img>"]
     special += [prompts.location_token(i) for i in range(vocabulary.bins)]
@@ -128,10 +128,10 @@ def make_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
 
 
 def make_config(shape: Shape, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
-    """Configuration of a model. Raises ValueError for a tile that is not whole in visual tokens."""
+    """Configuration of a model. Raises ValueError for a tile that is not a whole number of visual tokens."""
     if shape.tile <= 0 or shape.tile % (shape.patch * shape.shuffle):
         step = shape.patch * shape.shuffle
-        raise ValueError(f"a tile of {shape.tile} pixels cannot be cut; take a multiple of {step}")
+        raise ValueError(f"a tile of {shape.tile} pixels does not fit whole tokens; use a multiple of {step}")
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     config = Idefics3Config(
         image_token_id=tokenizer.convert_tokens_to_ids(prompts.IMAGE),
@@ -169,7 +169,7 @@ def section(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def make_model(config: Idefics3Config, seed: int = 0) -> Idefics3ForConditionalGeneration:
-    """Random weights; neighbouring location tokens and patch positions start alike."""
+    """A model with random weights; neighbouring location tokens and patch positions start similar."""
     torch.manual_seed(seed)
     model = Idefics3ForConditionalGeneration(config)
     bins = config.argus["bins"]
@@ -194,9 +194,9 @@ def waves(x: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def make_processor(config: Idefics3Config, tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
-    """The stock processor of a model that takes a whole picture as one tile."""
+    """The stock processor for a model that takes a whole picture as one tile."""
     tile = {"longest_edge": config.vision_config.image_size}
-    # The stock processor scales to ``size`` before it squares: room enough that nothing is lost there.
+    # The stock processor scales to ``size`` before it makes a square: large enough to lose nothing.
     room = {"longest_edge": 4 * tile["longest_edge"]}
     images = Idefics3ImageProcessorPil(do_image_splitting=False, max_image_size=tile, size=room)
     side = tile["longest_edge"] // config.vision_config.patch_size // config.scale_factor
@@ -204,13 +204,13 @@ def make_processor(config: Idefics3Config, tokenizer: PreTrainedTokenizerFast) -
 
 
 def save(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model, tokenizer and processor the way transformers reads them, weights in fp16."""
+    """Write model, tokenizer and processor in transformers' format, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     make_processor(model.config, tokenizer).save_pretrained(folder)
     dtype = model.dtype
     model.half().save_pretrained(folder)
     model.to(dtype)
-    # Weights come out readable for their owner alone, and another user may run the node.
+    # Weights are written readable for their owner only, but another user may run the node.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 

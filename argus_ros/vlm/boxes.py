@@ -1,7 +1,7 @@
-"""A box's four places guessed at once, from where it begins (recipe ``box_draft``).
+"""Predicts a box's four coordinates at once, from its first token (recipe ``box_draft``).
 
-The head is a file of its own beside the model's: a checkpoint without it is whole. What it says is a draft,
-which the model checks in one pass, so that answers are those of the model alone.
+The head is a separate file of the checkpoint, and optional. Its prediction is a draft, which the model
+verifies in one pass, so that answers do not change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE = "whole_boxes.safetensors"
 
 
 class BoxHead:
-    """A hidden state (width,) from which a box's first place was chosen, to all four places."""
+    """A linear head: the hidden state (width,) that produced a box's first coordinate, to all four."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self._weight, self._bias = weight.t().contiguous(), bias
@@ -29,7 +29,7 @@ class BoxHead:
 
     @staticmethod
     def read(folder: Path, bins: int, width: int, device: torch.device) -> BoxHead | None:
-        """The head of a checkpoint; None where it has none. Raises CheckpointError for one that is broken."""
+        """The head of a checkpoint; None where it has none. Raises CheckpointError for an invalid one."""
         file = folder / FILE
         if not file.is_file():
             return None
@@ -42,7 +42,7 @@ class BoxHead:
         shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
         if shapes != {"weight": (4 * bins, width), "bias": (4 * bins,)}:
             raise CheckpointError(
-                f"{file} holds {shapes}; the model has {bins} bins and a width of {width}: it is of another; "
+                f"{file} holds {shapes}; the model has {bins} bins and a width of {width}; "
                 "remove it to run without box_draft, or train it with argus train --only-whole-boxes"
             )
         return BoxHead(*(found[name].float().to(device) for name in ("weight", "bias")))
@@ -57,11 +57,11 @@ class BoxHead:
 
 
 def write(folder: Path, weight: Tensor, bias: Tensor) -> None:
-    """Put a head into a checkpoint, in half precision."""
+    """Write a head into a checkpoint, in half precision."""
     tensors = {"weight": weight, "bias": bias}
     save_file({name: t.detach().cpu().half().contiguous() for name, t in tensors.items()}, folder / FILE)
-    shutil.copymode(folder / "config.json", folder / FILE)  # else its owner alone may read it
+    shutil.copymode(folder / "config.json", folder / FILE)  # else only its owner may read it
 
 
-def there(folder: Path) -> bool:
+def exists(folder: Path) -> bool:
     return (folder / FILE).is_file()

@@ -1,4 +1,4 @@
-"""The whole prompt of a task: an Argus checkpoint's own words, or the chat template of the folder."""
+"""The whole prompt of a task: an Argus checkpoint's fixed words, or the folder's chat template."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.core.types import Task
 from argus_ros.vlm import prompts
 
-#: Special tokens that templates know by these names.
+#: Special tokens that templates use by these names.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def full_text(task: Task, checkpoint: Checkpoint) -> str:
-    """The prompt with one picture's placeholder, as the stock processor takes it. Raises CheckpointError."""
+    """The prompt with one picture's placeholder, for the stock processor. Raises CheckpointError."""
     if checkpoint.vocabulary is not None:
         return prompts.full_text(task, checkpoint.vocabulary)
     return render(template(checkpoint), question(task, checkpoint), checkpoint)
 
 
 def question(task: Task, checkpoint: Checkpoint) -> str:
-    """What an open model is asked, in the words of its answer format."""
-    from argus_ros.vlm import formats  # which need this module's own users
+    """The question for an open model, in the words of its answer format."""
+    from argus_ros.vlm import formats  # formats imports this module
 
     return formats.of(checkpoint.format).questions(task)[0].text
 
 
 def inputs(processor: Any, picture: Any, asked: str) -> Any:
-    """What a stock processor makes of a picture (PIL's) and what is asked about it, by its chat template."""
+    """A stock processor's inputs for a PIL picture and a question, by its chat template."""
     content = [{"type": "image", "image": picture}, {"type": "text", "text": asked}]
     return processor.apply_chat_template(
         [{"role": "user", "content": content}],
@@ -41,13 +41,13 @@ def inputs(processor: Any, picture: Any, asked: str) -> Any:
 
 
 def starts_itself(text: str, checkpoint: Checkpoint) -> bool:
-    """Whether a chat has the token that begins every text already, so that the tokenizer adds none."""
+    """Whether a chat already starts with the bos token, so that the tokenizer adds none."""
     begin = special_tokens(checkpoint).get("bos_token", "")
     return checkpoint.vocabulary is None and bool(begin) and text.startswith(begin)
 
 
 def template(checkpoint: Checkpoint) -> str:
-    """The folder's chat template, looked for where transformers does; else the one of the family.
+    """The folder's chat template, in the places that transformers reads; else the family's default.
 
     Raises CheckpointError for a file that cannot be read.
     """
@@ -78,7 +78,7 @@ def template(checkpoint: Checkpoint) -> str:
 
 
 def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
-    """The tokens that tokenizer_config.json has names for."""
+    """The tokens that tokenizer_config.json names."""
     path = checkpoint.path / "tokenizer_config.json"
     values = read_json(path).values if path.is_file() else {}
     found = {name: values.get(name) for name in NAMED}
@@ -87,7 +87,7 @@ def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def render(template: str, asked: str, checkpoint: Checkpoint) -> str:
-    """The chat of one picture and a question, up to where the answer begins. Raises CheckpointError."""
+    """The chat with one picture and a question, up to the start of the answer. Raises CheckpointError."""
     from transformers.utils.chat_template_utils import render_jinja_template  # takes a second to import
 
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}]
@@ -95,14 +95,14 @@ def render(template: str, asked: str, checkpoint: Checkpoint) -> str:
         (text,), _ = render_jinja_template(
             [messages], chat_template=template, add_generation_prompt=True, **special_tokens(checkpoint)
         )
-    except Exception as error:  # a template is a program, which may fail in any way
+    except Exception as error:  # a template is code, and can raise anything
         raise CheckpointError(
             f"{checkpoint.path}: the chat template cannot be rendered: {type(error).__name__}: {error}"
         ) from None
     count = text.count(checkpoint.native.placeholder)
     if count != 1:
         raise CheckpointError(
-            f"{checkpoint.path}: the chat template makes {count} of {checkpoint.native.placeholder} of one "
+            f"{checkpoint.path}: the chat template has {count} of {checkpoint.native.placeholder} for one "
             f"picture; it has to be one: {json.dumps(text[:200])}"
         )
     return text

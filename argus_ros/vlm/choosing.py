@@ -1,8 +1,8 @@
-"""What is worth doing on this device with this model: found by timing passes once, at warm-up, and kept.
+"""Chooses the fastest settings for this device and model, by timing passes once at warm-up.
 
-Recipes say what may be done; some of it gains on one device and costs on another. What was measured stays
-in ``$XDG_CACHE_HOME/argus_ros/timings.json`` under a key of all that it depends on, so that the next start
-measures nothing. Whatever is chosen, answers are the same.
+Recipes allow optimisations, some of which gain on one device and cost on another. The timings are kept in
+``$XDG_CACHE_HOME/argus_ros/timings.json``, under a key of everything they depend on, so that the next start
+needs no measurement. The choice never changes answers.
 """
 
 from __future__ import annotations
@@ -28,53 +28,54 @@ from argus_ros.vlm.grammar import Cursor, Grammar
 
 log = logging.getLogger(__name__)
 
-#: Tokens of the passes that are timed, and those that stand for all of more than one.
+#: Tokens of the passes that are timed; the second one represents all passes of several tokens.
 TOKENS = 1, 2, 4, 8, 16
 SEVERAL = 8
-#: A prompt, and how much longer a drafted answer makes it.
+#: Tokens of a prompt, and of a prompt with a draft behind it.
 PROMPT, LONGER = 64, 32
-#: Runs of which the median counts on a GPU; on the CPU, which others use too, the best, for so many seconds.
+#: Number of runs for the median on a GPU; seconds of runs for the minimum on the CPU, which other processes
+#: use too.
 RUNS, PATIENCE = 7, 0.2
-#: Seconds after which no more kernels are tried.
+#: Seconds after which no further kernels are tried.
 ENOUGH = 30.0
-#: Something else has to be faster by this part to be taken: two measurements differ by as much.
+#: A setting has to be faster than the default by this part: measurements vary by as much.
 MARGIN = 0.03
-#: Milliseconds that no pass takes.
+#: Upper limit of a plausible time, milliseconds.
 LONGEST = 1e9
-#: Keys that the file keeps, the latest ones.
+#: Number of keys in the file; the oldest are removed.
 KEPT = 32
-#: Tokens of an answer that is made up to see how many of them a grammar forces.
+#: Tokens of a random answer, from which the share of forced tokens is measured.
 SAMPLE = 400
 
-#: Milliseconds by what was timed: ``"8 tokens, plain"``, ``"1 token, 132 blocks, 4 warps, 256 places"``.
+#: Milliseconds by measurement: ``"8 tokens, plain"``, ``"1 token, 132 blocks, 4 warps, 256 places"``.
 Timings = dict[str, float]
-#: Milliseconds that something takes.
+#: Measures the milliseconds of a function.
 Timer = Callable[[Callable[[], object]], float]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is done. ``one`` and ``several``: kernels of passes of one token and of more; None is plain."""
+    """The settings. ``one`` and ``several``: kernels for passes of one token and of more; None: plain."""
 
     timings: Mapping[str, float]
     one: Tuning | None
     several: Tuning | None
-    behind: PassCost  #: of a draft behind the prompt,
-    after: PassCost  #: and in a later pass
+    behind: PassCost  #: of a draft in the prefill
+    after: PassCost  #: of a draft in a later pass
 
     @staticmethod
     def of(timings: Mapping[str, float], tried: list[Tuning]) -> Choices:
         one, several = (_fastest(timings, count, tried) for count in (1, SEVERAL))
         took = {n: _of_pass(timings, n, several if n > 1 else one) for n in TOKENS}
-        # A token costs no more than a pass of its own, whatever a busy machine has measured.
-        # Four are often what two are filled up to.
+        # A token costs at most a pass of its own; a higher measurement comes from a busy machine. Two tokens
+        # are often padded to four.
         each = _part((took[16] - took[4]) / 12, took[1])
         any = _part(took[4] - took[1] * (1 + 3 * each), took[1])
         longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, took[1])
         return Choices(timings, one, several, PassCost(0.0, longer), PassCost(any, each))
 
     def pays_to_jump(self, grammar: Grammar, longest: int) -> bool:
-        """Whether steps of ``longest`` tokens, that take along what the grammar forces, beat those of one."""
+        """Whether steps of ``longest`` tokens, with the tokens that the grammar forces, beat steps of one."""
         count = next((n for n in TOKENS if n >= longest), TOKENS[-1])
         with_jump = _of_pass(self.timings, count, self.several if count > 1 else self.one)
         return with_jump * (1 - forced_share(grammar)) < _of_pass(self.timings, 1, self.one)
@@ -91,7 +92,7 @@ class Choices:
             said.append(f"a pass of {name} {way}")
         said.append(
             f"a drafted token {self.after.each:.3f} of a pass ({self.after.any:.3f} for the first), "
-            f"behind the prompt {self.behind.each:.3f}"
+            f"in the prefill {self.behind.each:.3f}"
         )
         return "; ".join(said)
 
@@ -106,7 +107,7 @@ def measure(
     timer: Timer,
     clock: Callable[[], float] = time.monotonic,
 ) -> Timings:
-    """Time passes; ``run(tokens, kernels)`` gives one, or None where it cannot be had."""
+    """Time passes. ``run(tokens, kernels)`` returns a pass, or None where it is not possible."""
     started, timings = clock(), Timings()
 
     def add(name: str, pass_: Callable[[], object] | None) -> None:
@@ -117,9 +118,9 @@ def measure(
     add("longer prompt", run(PROMPT + LONGER, None))
     for count in TOKENS:
         add(name_of(count, None), run(count, None))
-    for tuning in tried:  # the best guess first, for one token and for several
+    for tuning in tried:  # the best known first, for one token and for several
         if clock() - started > ENOUGH:
-            log.info("after %.0f s no more kernels are tried", clock() - started)
+            log.info("no further kernels are tried after %.0f s", clock() - started)
             break
         for count in (1, SEVERAL):
             add(name_of(count, tuning), run(count, tuning))
@@ -131,7 +132,7 @@ def measure(
 
 
 def timer_of(device: torch.device) -> Timer:
-    """How passes are timed on a device."""
+    """The function that times passes on a device."""
     if device.type == "cuda":
         return replayed
 
@@ -150,7 +151,7 @@ def timer_of(device: torch.device) -> Timer:
 
 
 def replayed(run: Callable[[], object]) -> float:
-    """Median milliseconds of what is replayed from a CUDA graph."""
+    """Median milliseconds of a CUDA graph's replay."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -171,7 +172,7 @@ def replayed(run: Callable[[], object]) -> float:
 
 
 def forced_share(grammar: Grammar) -> float:
-    """Which part of an answer's tokens the grammar forces, in one whose other tokens are drawn."""
+    """The share of tokens that the grammar forces, in an answer whose other tokens are random."""
     cursor, rng, forced, count = Cursor(grammar, 0), np.random.default_rng(0), 0, 0
     while count < SAMPLE and not cursor.done:
         column = cursor.forced()
@@ -205,7 +206,7 @@ def _fastest(timings: Mapping[str, float], count: int, tried: list[Tuning]) -> T
 
 
 def key_of(device: torch.device, *model: object) -> str:
-    """All that timings depend on: the machine, the libraries, these modules, and what describes the model."""
+    """A hash of everything timings depend on: machine, libraries, these modules, and the model."""
     if device.type == "cuda":
         where = [torch.cuda.get_device_name(device), *_drivers(), f"CUDA {torch.version.cuda}"]
     else:
@@ -222,7 +223,7 @@ def key_of(device: torch.device, *model: object) -> str:
 
 
 def _drivers() -> list[str]:
-    """NVIDIA's driver of a desktop's card or a Jetson's, as it names itself."""
+    """The version of NVIDIA's driver, of a desktop card or of a Jetson."""
     found = []
     for file in (Path("/proc/driver/nvidia/version"), Path("/etc/nv_tegra_release")):
         try:
@@ -233,15 +234,15 @@ def _drivers() -> list[str]:
 
 
 class Kept:
-    """Timings of earlier starts in a file, which is only a help: without it all is measured again."""
+    """Timings of earlier starts in a file. Without it everything is measured again."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     @staticmethod
     def of_user() -> Kept | None:
-        """In the user's cache; None for a user without a home, and where the cache is no absolute path."""
-        # Unlike pathlib's, this leaves ~ as it is where there is no home.
+        """The file in the user's cache; None without a home folder or an absolute path."""
+        # Unlike pathlib, this leaves ~ unchanged where there is no home folder.
         cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
         return Kept(cache / "argus_ros" / "timings.json") if cache.is_absolute() else None
 
@@ -252,7 +253,7 @@ class Kept:
         needed = {"prompt", "longer prompt", *(name_of(count, None) for count in TOKENS)}
         if isinstance(found, dict) and needed <= set(found) and all(map(_is_time, found.values())):
             return dict(found)
-        log.warning("%s holds no timings for %s; they are measured again", self.file, key)
+        log.warning("%s has invalid timings for %s; they are measured again", self.file, key)
         return None
 
     def put(self, key: str, timings: Timings) -> None:
@@ -262,22 +263,22 @@ class Kept:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             mine.write_text(json.dumps(kept, indent=1))
-            mine.replace(self.file)  # whole or not at all, whoever else writes
+            mine.replace(self.file)  # atomic, also with other writers
         except OSError as error:
-            log.warning("timings cannot be kept (%s): the next start will measure again", error)
+            log.warning("timings cannot be saved (%s); the next start will measure again", error)
 
     def _read(self, quiet: bool = False) -> dict[str, object]:
         try:
             found = json.loads(self.file.read_text())
             if isinstance(found, dict):
                 return found
-            problem: object = "it holds no object"
+            problem: object = "it does not contain a JSON object"
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
             problem = error
         if not quiet:
-            log.warning("%s cannot be read (%s); all is measured again", self.file, problem)
+            log.warning("%s cannot be read (%s); everything is measured again", self.file, problem)
         return {}
 
 

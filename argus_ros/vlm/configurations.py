@@ -1,8 +1,8 @@
-"""Checkpoints of real sizes with random weights, made on the spot: latency does not depend on the weights.
+"""Creates checkpoints of real sizes with random weights: latency does not depend on the weights.
 
-Architecture, sizes, image processor and the length of the vocabulary are those of the checkpoints of these
-names. The tokenizer is a byte-level BPE of the same size whose words are made up, so that text takes about
-as many tokens and as long to encode.
+Architecture, sizes, image processor and vocabulary size are those of the checkpoints of the same names. The
+tokenizer is a byte-level BPE of the same size with invented words, so that a text has about as many tokens
+and takes as long to encode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-# From where they are: some versions hide them at the top where torchvision is missing.
+# Imported from their own modules: some versions hide them at the top where torchvision is missing.
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -68,7 +68,7 @@ SIGLIP = {
     "image_size": 512,
     "patch_size": 16,
 }
-#: SigLIP-SO400M/14 at 384 pixels: 27 patches a side, and a rest of 6 pixels.
+#: SigLIP-SO400M/14 at 384 pixels: 27 patches per side, with 6 pixels left over.
 SIGLIP_LARGE = {
     "hidden_size": 1152,
     "intermediate_size": 4304,
@@ -77,7 +77,7 @@ SIGLIP_LARGE = {
     "image_size": 384,
     "patch_size": 14,
 }
-#: Qwen2.5-1.5B and InternViT-300M, of which InternVL3-2B is made.
+#: Qwen2.5-1.5B and InternViT-300M, the parts of InternVL3-2B.
 QWEN = {
     "hidden_size": 1536,
     "intermediate_size": 8960,
@@ -97,13 +97,13 @@ INTERN_VIT = {
     "image_size": 448,
     "patch_size": 14,
 }
-#: Rows and columns of tiles that SmolVLM's vocabulary has names for.
+#: Rows and columns of tiles for which SmolVLM's vocabulary has tokens.
 SPLITS = range(1, 7)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint folder is written from."""
+    """The parts of a checkpoint folder."""
 
     config: Any
     tokenizer: PreTrainedTokenizerFast
@@ -111,12 +111,12 @@ class Parts:
 
 
 def write(name: str, folder: Path, weights: bool = True) -> Path:
-    """Write the checkpoint ``name`` into ``folder``; without ``weights`` only what says how it is fed.
+    """Write the checkpoint ``name`` into ``folder``; without ``weights`` only its JSON files.
 
     Raises CheckpointError for an unknown name.
     """
     if name not in NAMES:
-        raise CheckpointError(f"unknown configuration {name!r}; there are {', '.join(NAMES)}")
+        raise CheckpointError(f"unknown configuration {name!r}; the configurations are {', '.join(NAMES)}")
     if name == "argus-nano":
         return blank.write_checkpoint(folder, blank.NANO)
     parts = CONFIGURATIONS[name]()
@@ -126,13 +126,13 @@ def write(name: str, folder: Path, weights: bool = True) -> Path:
 
 @contextmanager
 def temporary(name: str, weights: bool = True) -> Iterator[Path]:
-    """The checkpoint ``name`` in a folder of that name, which goes with the context."""
+    """The checkpoint ``name`` in a temporary folder of that name, removed at the end of the context."""
     with tempfile.TemporaryDirectory(prefix="argus-") as folder:
         yield write(name, Path(folder) / name, weights)
 
 
 def describe(parts: Parts, folder: Path) -> None:
-    """Write configuration, tokenizer and processor the way transformers reads them."""
+    """Write configuration, tokenizer and processor in transformers' format."""
     folder.mkdir(parents=True, exist_ok=True)
     parts.config.save_pretrained(folder)
     end, pad = parts.tokenizer.eos_token_id, parts.tokenizer.pad_token_id
@@ -145,7 +145,7 @@ def save(parts: Parts, folder: Path, dtype: torch.dtype = torch.bfloat16) -> Non
     describe(parts, folder)
     with torch.device("meta"):
         shapes = getattr(transformers, parts.config.architectures[0])(parts.config).state_dict()
-    # Drawing billions of numbers takes minutes; cutting them from one draw takes seconds.
+    # Drawing billions of random numbers takes minutes; slices of one draw take seconds.
     most = min(1 << 24, 2 * max(value.numel() for value in shapes.values()))
     pool = torch.randn(most, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(dtype)
     weights = {name: _weight(name, value.shape, pool) for name, value in shapes.items()}
@@ -163,7 +163,7 @@ def _weight(name: str, shape: torch.Size, pool: torch.Tensor) -> torch.Tensor:
 
 
 def make_tokenizer(size: int, special: Sequence[str], **named: Any) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of ``size`` tokens, the special ones last; its words are all strings of few letters."""
+    """Byte-level BPE of ``size`` tokens, the special ones last; its words are short strings of letters."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words, merges = dict.fromkeys(alphabet), []
     level = [*ascii_lowercase, "Ġ"]
@@ -190,7 +190,7 @@ def smolvlm(
     tokens: int = 49280,
     unshuffle: int = 4,
 ) -> Parts:
-    """SmolVLM; with a ``vocabulary`` an Argus checkpoint, which has a location token per bin."""
+    """SmolVLM; with a ``vocabulary``, an Argus checkpoint with a location token per bin."""
     special = ["<pad>", prompts.BEGIN, prompts.IMAGE, "<fake_token_around_image>", "<global-img>"]
     special += [f"<row_{i}_col_{j}>" for i in SPLITS for j in SPLITS]
     if vocabulary:
@@ -231,7 +231,7 @@ def smolvlm(
 
 
 def argus(text: dict[str, Any], vision: dict[str, Any] = SIGLIP, **sizes: int) -> Parts:
-    """SmolVLM's modules on one tile a picture, with location tokens and an open vocabulary."""
+    """SmolVLM's modules with one tile per picture, location tokens and an open vocabulary."""
     vocabulary = Vocabulary(
         ("detect", "ground", "dense_caption", "caption", "ask"), bins=1000, max_objects=32
     )
@@ -277,7 +277,7 @@ def internvl(
     return Parts(config, tokenizer, ImagesOnly(images, tokenizer, visual))
 
 
-#: What can be made, by the name that ``--config`` takes.
+#: The configurations, by the name that ``--config`` takes.
 CONFIGURATIONS: dict[str, Callable[[], Parts]] = {
     "smolvlm-256m": lambda: smolvlm(SMALL),
     "smolvlm-500m": lambda: smolvlm(MEDIUM),
@@ -287,5 +287,5 @@ CONFIGURATIONS: dict[str, Callable[[], Parts]] = {
     "argus-500m": lambda: argus(MEDIUM),
     "argus-2b": lambda: argus(LARGE, SIGLIP_LARGE, tokens=49155, unshuffle=3),
 }
-#: argus-nano is made by its training's own blank.
+#: argus-nano is created by ``blank``, as for its training.
 NAMES = (*CONFIGURATIONS, "argus-nano")

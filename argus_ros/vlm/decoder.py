@@ -1,7 +1,7 @@
-"""The tongue: a Llama decoder over static key-value buffers, without a framework between steps.
+"""The language decoder: Llama with static key-value buffers, in plain torch operations.
 
-Where a token stands is a tensor, not a number of Python's, so that one and the same sequence of operations
-serves every step (gpt-fast's way): it can be captured, and the sequences of a batch may differ in length.
+A token's position is a tensor instead of a Python number, so that every step runs the same operations (as in
+gpt-fast). They can be captured in a graph, and the sequences of a batch can differ in length.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from argus_ros.vlm.weights import Weights
 if TYPE_CHECKING:
     from argus_ros.vlm.fused import Fused
 
-#: The buffers grow by this many tokens.
+#: The buffers grow by multiples of this many tokens.
 GRAIN = 256
-#: Up to this many queries, attention on a GPU uses plain matrix products.
+#: Attention of up to this many queries uses plain matrix products on a GPU.
 FEW = 32
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Matrices are (in, out); contiguous on CPUs, which multiply one token two to three times faster so."""
+    """One layer. Matrices are (in, out); contiguous on CPUs, where one token is 2 to 3 times faster so."""
 
     norm1: Tensor
     qkv: Tensor  #: (width, (heads + 2 * kv_heads) * head_dim)
@@ -37,13 +37,13 @@ class _Layer:
     norm2: Tensor
     gate_up: Tensor  #: (width, 2 * mlp)
     down: Tensor
-    qk_norm: Tensor | None = None  #: (heads + kv_heads, head_dim) scale of normed queries and keys
+    qk_norm: Tensor | None = None  #: (heads + kv_heads, head_dim) RMSNorm weights of queries and keys
 
 
 class Decoder:
-    """Weights, and the keys and values of several sequences, a row each.
+    """The weights, and the key-value buffers of several sequences, one row each.
 
-    Nothing here knows how long a sequence is: what is written to a place replaces what stood there.
+    The decoder does not track the length of sequences: writing to a position replaces its content.
     """
 
     def __init__(self, weights: Weights, shape: TextShape) -> None:
@@ -58,7 +58,7 @@ class Decoder:
         self.head = self.embedding if missing else weights.take(head, shape.vocabulary, d)
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
-        self.fused: Fused | None = None  #: runs passes of few tokens where it can
+        self.fused: Fused | None = None  #: runs passes of few tokens where possible
         #: Causal passes need no mask.
         self.maskless = spares_scores(
             self.embedding.device, self.embedding.dtype, shape.heads != shape.kv_heads
@@ -74,12 +74,12 @@ class Decoder:
         gate_up = [f"{prefix}mlp.{n}_proj.weight" for n in ("gate", "up")]
         return _Layer(
             norm1=weights.take(prefix + "input_layernorm.weight", d),
-            qkv=_turn(weights.cat([n + "weight" for n in qkv], *[(r, d) for r in rows])),
+            qkv=_transposed(weights.cat([n + "weight" for n in qkv], *[(r, d) for r in rows])),
             qkv_bias=bias,
-            out=_turn(weights.take(prefix + "self_attn.o_proj.weight", d, rows[0])),
+            out=_transposed(weights.take(prefix + "self_attn.o_proj.weight", d, rows[0])),
             norm2=weights.take(prefix + "post_attention_layernorm.weight", d),
-            gate_up=_turn(weights.cat(gate_up, *[(s.mlp, d)] * 2)),
-            down=_turn(weights.take(prefix + "mlp.down_proj.weight", d, s.mlp)),
+            gate_up=_transposed(weights.cat(gate_up, *[(s.mlp, d)] * 2)),
+            down=_transposed(weights.take(prefix + "mlp.down_proj.weight", d, s.mlp)),
             qk_norm=self._qk_norm(weights, prefix + "self_attn.") if s.qk_norm else None,
         )
 
@@ -97,7 +97,7 @@ class Decoder:
         return self.keys.shape[3]
 
     def reserve(self, rows: int, capacity: int) -> bool:
-        """Make room for ``rows`` sequences of ``capacity`` tokens; whether what was held is lost by it."""
+        """Make room for ``rows`` sequences of ``capacity`` tokens; returns whether the content was lost."""
         if rows <= self.rows and capacity <= self.capacity:
             return False
         self._allocate(max(rows, self.rows), max(-(-capacity // GRAIN) * GRAIN, self.capacity))
@@ -110,25 +110,25 @@ class Decoder:
 
     def _allocate(self, rows: int, capacity: int) -> None:
         s, like = self.shape, self.embedding
-        # Unwritten places are masked or cut off, but must be finite.
+        # Unwritten positions are masked or cut off, but must be finite.
         keys = like.new_zeros(s.layers, rows, s.kv_heads, capacity, s.head_dim)
         values = torch.zeros_like(keys)
         frequency = rope.frequencies(s.rope, s.head_dim).to(like.device)
         angle = torch.arange(capacity, device=like.device)[:, None] * frequency
         cos = (torch.cat([angle.cos(), angle.cos()], -1) * s.rope.scale).to(like.dtype)
         sin = (torch.cat([-angle.sin(), angle.sin()], -1) * s.rope.scale).to(like.dtype)
-        self.keys, self.values, self.cos, self.sin = keys, values, cos, sin  # all or, without memory, none
+        self.keys, self.values, self.cos, self.sin = keys, values, cos, sin  # all, or none without memory
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(…) token ids to (…, width)."""
         return F.embedding(tokens, self.embedding)
 
     def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0, start: int = -1) -> Tensor:
-        """Run tokens (rows, n, width) at ``places`` (rows, n) of the rows from ``first`` on.
+        """Run tokens (rows, n, width) at ``places`` (rows, n), in the rows from ``first`` on.
 
-        A token sees what stands at its own place and before it. All places are below ``reach``; those of
-        all rows are ``start`` to ``reach``, where that is given.
-        Returns the normed hidden states (rows, n, width).
+        A token attends to its own position and those before it. All positions are below ``reach``; in all
+        rows they are ``start`` to ``reach``, where ``start`` is given. Returns the normalised hidden states
+        (rows, n, width).
         """
         if self.fused and self.fused.takes(*x.shape[:2]):
             made = self.fused(x, places, reach, first)
@@ -146,7 +146,7 @@ class Decoder:
         if start < 0 or not self.maskless:
             future = torch.arange(reach, device=x.device) > places[..., None]
             mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
-        # Where keys and values go in a layer's memory, seen as one long list: (rows * n, kv_heads).
+        # The indices of the new keys and values in a layer's buffer, flattened to (rows * n, kv_heads).
         row = torch.arange(first, first + rows, device=x.device)[:, None, None] * s.kv_heads
         head = row + torch.arange(s.kv_heads, device=x.device)
         place = (head * self.capacity + places[..., None]).flatten(0, 1)
@@ -174,9 +174,9 @@ class Decoder:
 
 
 def spares_scores(device: torch.device, dtype: torch.dtype, grouped: bool) -> bool:
-    """Whether causal attention without a mask runs in a kernel that never holds the scores of all pairs.
+    """Whether a kernel runs causal attention without a mask and without storing all scores.
 
-    Of CUDA's, that for groups of heads needs half precision and compute capability 8.0.
+    CUDA's kernel for grouped heads needs half precision and compute capability 8.0.
     """
     if device.type != "cuda" or not grouped:
         return True
@@ -187,8 +187,8 @@ def spares_scores(device: torch.device, dtype: torch.dtype, grouped: bool) -> bo
 def attend_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Causal attention of the last (rows, heads, n, head_dim) over (rows, kv_heads, reach, head_dim).
 
-    Kernels for it spare what is to come, and its mask. They count queries from the first place on: some in
-    front whose results nobody looks at make it so.
+    Causal kernels skip later positions and need no mask. They number queries from the first position on, so
+    dummy queries are put in front, and their results dropped.
     """
     front = keys.shape[2] - queries.shape[2]
     queries = F.pad(queries, (0, 0, front, 0))
@@ -205,13 +205,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
 
 
 def attend_few(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """The same as plain products, which occupy a GPU better when there are few queries."""
+    """The same with plain matrix products, which use a GPU better for few queries."""
     rows, heads, count, width = queries.shape
     mask = mask.expand(rows, heads, count, -1).flatten(0, 1)
     scores = torch.baddbmm(mask, queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=width**-0.5)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).unflatten(0, (rows, heads))
 
 
-def _turn(weight: Tensor) -> Tensor:
-    """(out, in) to (in, out); on a GPU as it lies in memory: a row of (out, in) is what a block reads."""
+def _transposed(weight: Tensor) -> Tensor:
+    """(out, in) to (in, out). On a GPU it is a view, as kernels read rows of (out, in)."""
     return weight.t() if weight.is_cuda else weight.t().contiguous()

@@ -1,11 +1,11 @@
-"""What a camera's next answer will probably be, from its last one (recipe ``last_frame_draft``).
+"""Drafts a camera's next answer from its last one (recipe ``last_frame_draft``).
 
-Each object of the last answer stays where it was or moves on as it moved before: for each edge whichever has
-been right more often with this camera. The tokens of that are run in one pass, and are taken as far as the
-model would have chosen them itself. From where it chose another one, the rest is proposed anew: of the
-nearest object, then of those not met yet. So an object that is new, gone, renamed or a little off costs
-little. Of a box that has begun, a head of the checkpoint may say the rest as well (recipe ``box_draft``):
-that competes with the last answer edge by edge. A draft never changes an answer.
+Each object of the last answer is predicted to stay, or to move on as before: for each edge, the prediction
+that has been right more often for this camera. The drafted tokens run in one pass, and are accepted as long
+as the model would have chosen them itself. After a different choice, the rest is drafted again: first the
+nearest object, then those not yet in the answer. So an object that is new, gone, renamed or slightly off
+costs little. For a box that has begun, a head of the checkpoint can also predict the rest (recipe
+``box_draft``): it competes with the last answer edge by edge. A draft never changes an answer.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ import numpy as np
 
 from argus_ros.vlm.grammar import Grammar
 
-#: Cameras that are remembered at once.
+#: Maximum number of cameras remembered.
 CAMERAS = 64
-#: Seconds between two pictures from which on the one's answer says nothing about the other's.
+#: A last answer older than this, in seconds, is not used.
 PAUSE = 3.0
-#: Observations that an object's motion is fitted to; older ones fade.
+#: Observations to which an object's motion is fitted; older ones fade.
 OBSERVED = 4
-#: An object with an edge farther from where it was expected than this, in bins, is another one.
+#: An object with an edge farther than this from the expected one, in bins, is another object.
 NEAR = 16
-#: Other words make an object as unlike as this many bins.
+#: Distance, in bins, of objects with different words.
 RENAMED = 6
-#: How often a token is taken to be right before there is experience, and what each experience counts.
+#: Initial probability that a token is right, and the weight of each observation.
 TRUST, LEARNING = 0.8, 0.05
 
-#: Kinds of proposals, some of which are right more often than others: that an edge stays (from 0 on: the four
-#: edges), that it moves on (from 4 on), the words, that the answer ends, and what a head for whole boxes says
-#: of the edges (from 10 on).
+#: Kinds of proposals, each with its own probability: an edge that stays (from 0 on: the four edges), an edge
+#: that moves on (from 4 on), the words, the end of the answer, and the edges from the head for whole boxes
+#: (from 10 on).
 STAYS, MOVES, WORD, END, SAID = 0, 4, 8, 9, 10
 KINDS = 14
 
 Words = tuple[int, ...]
 Box = tuple[int, int, int, int]
-Guess = tuple[int, int]  #: a column and the kind of proposal that says so
+Guess = tuple[int, int]  #: a column and its kind of proposal
 
 
 @dataclass(frozen=True)
 class PassCost:
-    """What the tokens of a draft cost beside the step that is due anyway, in such steps."""
+    """The cost of a draft's tokens in addition to the next step, as a part of a step."""
 
-    any: float  #: once, if there are any
+    any: float  #: once for the first token
     each: float
 
 
@@ -55,12 +55,12 @@ class _Thing:
     """An object of a camera: words as columns, edges in bins, motion in bins per unit of time."""
 
     words: Words
-    stays: Box  #: as last seen
+    stays: Box  #: in the last answer
     place: np.ndarray = field(init=False)  # as fitted
     motion: np.ndarray = field(default_factory=lambda: np.zeros(4))
     seen: int = 1
-    moves: Box = field(init=False)  #: where it should be by now
-    likely: Box = field(init=False)  #: by experience with the camera, some edges of this and some of that
+    moves: Box = field(init=False)  #: expected by its motion
+    likely: Box = field(init=False)  #: the more probable edge of the two, by past success
 
     def __post_init__(self) -> None:
         self.place = np.array(self.stays, float)
@@ -72,11 +72,11 @@ class _Thing:
         self.likely = _bins(np.where(moving, self.moves, self.stays), bins)
 
     def off(self, box: Sequence[int]) -> int:
-        """How far the first edges of an object are from the expected ones, at most."""
+        """The largest distance of an object's first edges from the expected ones."""
         return max((abs(a - b) for a, b in zip(box, self.likely, strict=False)), default=0)
 
     def see(self, words: Words, box: Box, elapsed: float) -> None:
-        """Fit place and motion to one more observation (least squares, as a recursion)."""
+        """Fit position and motion to one more observation (recursive least squares)."""
         self.words, self.stays = words, box
         self.seen = n = min(self.seen + 1, OBSERVED)
         surprise = box - self.place
@@ -85,7 +85,7 @@ class _Thing:
 
 
 def _nearest(things: Sequence[_Thing], words: Words, box: Sequence[int]) -> _Thing | None:
-    """Which of some objects the one is that begins with these words and edges."""
+    """The object that begins with these words and edges; None where there is none."""
 
     def unlike(thing: _Thing) -> float:
         same = thing.words == words if box else thing.words[: len(words)] == words
@@ -96,7 +96,7 @@ def _nearest(things: Sequence[_Thing], words: Words, box: Sequence[int]) -> _Thi
 
 
 class Memories:
-    """The memory of each camera, as long as it is asked the same of like pictures, and often."""
+    """The memory of each camera, kept while its question and picture size stay and answers are recent."""
 
     def __init__(self) -> None:
         self._memories: dict[str, tuple[Hashable, Memory]] = {}
@@ -105,28 +105,28 @@ class Memories:
         return len(self._memories)
 
     def of(self, camera: str, question: Hashable, moment: float | None = None) -> Memory:
-        """The memory of a camera whose answers were to ``question``, or a new one for a new beginning."""
+        """The memory of a camera's answers to ``question``; a new one where the old one does not apply."""
         asked, memory = self._memories.pop(camera, (question, Memory()))
         if asked != question or memory.is_stale(moment):
             memory = Memory()
-        self._memories[camera] = question, memory  # the one used last stands last
+        self._memories[camera] = question, memory  # the last used one is last
         if len(self._memories) > CAMERAS:
             del self._memories[next(iter(self._memories))]
         return memory
 
 
 class Memory:
-    """One camera's last answer to one question, and how it came to be."""
+    """One camera's last answer to one question, with the motion of its objects."""
 
     def __init__(self) -> None:
-        self.chances = [TRUST] * KINDS  #: that a proposal is right, by kind
+        self.chances = [TRUST] * KINDS  #: probability that a proposal is right, by kind
         self._things: list[_Thing] = []
         self._text: list[int] = []
         self._moment: float | None = None
         self._elapsed = 1.0
 
     def is_stale(self, moment: float | None) -> bool:
-        """Whether the last picture is too long ago at ``moment`` to say anything, or yet to come."""
+        """Whether the last picture is too old at ``moment``, or newer than it."""
         if moment is None or self._moment is None:
             return False
         return not 0.0 <= moment - self._moment <= PAUSE
@@ -141,7 +141,7 @@ class Memory:
         return Draft(grammar, self._things, self._text, self.chances)
 
     def learn(self, draft: Draft, truncated: bool) -> None:
-        """Take the answer that ``draft`` has followed; one that was cut short says nothing of the rest."""
+        """Learn from the answer that ``draft`` has followed; a truncated one shows nothing of the rest."""
         known, self._things = self._things, []
         self._text = [] if draft.grammar.bins else draft.columns
         for words, box in draft.found:
@@ -154,7 +154,7 @@ class Memory:
 
 
 class Draft:
-    """Proposals for one answer, while it is generated."""
+    """Proposals for one answer during its generation."""
 
     def __init__(
         self, grammar: Grammar, expected: Sequence[_Thing], text: Sequence[int], chances: list[float]
@@ -164,14 +164,14 @@ class Draft:
         self.columns: list[int] = []  #: the answer so far
         self.found: list[tuple[Words, Box]] = []  #: its complete objects
         self._expected, self._text, self._chances = list(expected), list(text), chances
-        self._words: list[int] = []  # of the object under way
+        self._words: list[int] = []  # of the current object
         self._box: list[int] = []
-        self._said: list[int] = []  # of the box under way, by a head for whole boxes
-        self._guesses: list[Sequence[Guess]] = []  # for each place in the answer, the proposed one first
+        self._said: list[int] = []  # of the current box, from the head for whole boxes
+        self._guesses: list[Sequence[Guess]] = []  # for each position in the answer, the proposed one first
         self._proposed = 0
 
     def propose(self, room: int, cost: PassCost) -> list[int]:
-        """Columns, at most ``room``, that will probably come next: as many as are worth their cost."""
+        """The most probable next columns, ``room`` at most: as many as are worth their cost."""
         self._guesses, self._proposed = [], 0
         chance, gain, most = 1.0, -cost.any, 0.0
         for guesses in islice(self._objects() if self.grammar.bins else self._same_text(), room):
@@ -186,7 +186,7 @@ class Draft:
         return [guesses[0][0] for guesses in self._guesses[: self._proposed]]
 
     def follow(self, columns: Sequence[int]) -> None:
-        """Take what the model has chosen since the last proposal."""
+        """Update with the columns that the model has chosen since the last proposal."""
         for i, (guesses, column) in enumerate(zip(self._guesses, columns, strict=False)):
             for guess, kind in guesses:
                 self._chances[kind] += LEARNING * ((guess == column) - self._chances[kind])
@@ -196,8 +196,8 @@ class Draft:
         for column in columns:
             self._advance(column)
 
-    def say(self, box: list[int]) -> None:
-        """Take the guess (4 bins) of a head for whole boxes, of the box that has just begun."""
+    def add_box(self, box: list[int]) -> None:
+        """Add the prediction (4 bins) of the head for whole boxes, for the box that has just begun."""
         self._said = box
 
     def _advance(self, column: int) -> None:
@@ -214,7 +214,7 @@ class Draft:
             self._words, self._box, self._said = [], [], []
 
     def _objects(self) -> Iterator[Sequence[Guess]]:
-        """The rest of the object under way, the objects not met yet, and the end."""
+        """The rest of the current object, the objects not yet in the answer, and the end."""
         current = None
         if self._words or self._box:
             current = _nearest(self._expected, tuple(self._words), self._box)
@@ -227,9 +227,9 @@ class Draft:
         yield ((self.grammar.bins, END),)
 
     def _rest(self, thing: _Thing | None, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
-        """What is still to come of an object, of which so many words and these edges are known.
+        """The rest of an object, of which this number of words and these edges are known.
 
-        Of an object that the last answer did not have, only what the head for whole boxes says.
+        For an object that the last answer did not have, only the head for whole boxes gives a proposal.
         """
         said = self._said if begun else []
         if not (thing or said):
@@ -246,14 +246,14 @@ class Draft:
             yield [(max(place, least), kind) for place, kind in guesses]
 
     def _same_text(self) -> Iterator[Sequence[Guess]]:
-        """Free text goes on like the last one while it is the same."""
+        """Free text continues like the last one while it is the same."""
         done = len(self.columns)
         if self._text[:done] == self.columns:
             yield from (((column, WORD),) for column in self._text[done:])
 
 
 def _bins(box: np.ndarray, bins: int) -> Box:
-    """Edges as the grammar can say them."""
+    """Edges as valid bins of the grammar."""
     low = box[:2].round().clip(0, bins - 2).astype(int)
     high = box[2:].round().astype(int).clip(low + 1, bins - 1)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])

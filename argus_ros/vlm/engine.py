@@ -31,16 +31,16 @@ from argus_ros.vlm.upload import pin
 log = logging.getLogger(__name__)
 
 BACKENDS = ("native", "transformers")
-#: Free-text answers are this long at most unless a request says otherwise.
+#: Maximum tokens of a free-text answer, unless a request sets its own limit.
 MAX_NEW_TOKENS = 64
-#: The same where an open model writes boxes.
+#: The same for an open model's answer with boxes.
 MAX_BOX_TOKENS = 192
-#: Questions whose prompt and grammar are kept.
+#: Number of questions whose prompt and grammar are cached.
 KEPT = 64
-#: Most frames in one pass.
+#: Maximum number of frames in one pass.
 TOGETHER = 8
 
-#: Recipes of the native backend's own modules.
+#: Recipes of the native backend.
 NATIVE_ONLY = (
     "device_resize",
     "uint8_transfer",
@@ -64,7 +64,7 @@ class _Question:
 
 
 class Engine:
-    """A loaded model. Raises CheckpointError or EngineError when it cannot be loaded."""
+    """A loaded model. Raises CheckpointError or EngineError where it cannot be loaded."""
 
     def __init__(self, config: EngineConfig) -> None:
         started = time.monotonic()
@@ -84,14 +84,14 @@ class Engine:
             wanted = Recipes()
         self.vision_shape, self.text_shape = architecture.read(self.checkpoint)
         kernels = fused.unavailable(device, self.text_shape)
-        if not boxes.there(self.checkpoint.path):
-            wanted = wanted.without(["box_draft"])  # most checkpoints have no such head, which is no loss
+        if not boxes.exists(self.checkpoint.path):
+            wanted = wanted.without(["box_draft"])  # most checkpoints have no such head, so no message
         self.recipes = recipes_in_force(wanted, device, dtype, kernels, named=config.preset)
         self.tokens = Tokens(self.checkpoint, self.text_shape.vocabulary)
         self.model = self._load(device, dtype)
         self._questions: dict[Task, _Question] = {}
         self.memories = Memories()
-        self._chances = Memory().chances  #: that guesses are right where no camera is named
+        self._chances = Memory().chances  #: probabilities of proposals for frames without a camera
         self.info = self._describe(device, dtype, time.monotonic() - started)
 
     def _load(self, device: torch.device, dtype: torch.dtype) -> Model:
@@ -120,7 +120,7 @@ class Engine:
         )
 
     def warm_up(self) -> None:
-        """Run on a grey picture, so that the first frame pays for nothing lazy; choose; and time it."""
+        """Run a grey picture for all lazy initialisation, choose settings, and measure the time."""
         word = self.tokens.decode(self.tokens.text[:1])
         task = Task(self.info.tasks[0], self.info.classes or (word,), word)
         frame = (640, 480) if self.recipes.device_resize else (0, 0)
@@ -129,25 +129,25 @@ class Engine:
         self.run([request], [pixels])
         self.choose()
         seconds = []
-        for _ in range(3):  # the best of them, for a machine that starts up is a busy one
+        for _ in range(3):  # the minimum, as a machine is busy during start-up
             started = time.monotonic()
             self.run([request], [pixels])
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
 
     def choose(self) -> None:
-        """Take what is fastest on this device, by timing it now or as remembered from an earlier start."""
+        """Use the fastest settings for this device, timed now or read from an earlier start."""
         if not isinstance(self.model, NativeModel):
             return
         started = time.monotonic()
-        # A CPU is timed in no time, but wrongly while others use it: that is not to be kept.
+        # The CPU is timed quickly, but wrongly while other processes use it: these timings are not stored.
         kept = Kept.of_user() if self.model.device.type == "cuda" else None
         try:
             measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept)
-        except RuntimeError as error:  # of a driver or a recording
+        except RuntimeError as error:  # of a driver or a CUDA graph
             if is_full(error):
                 raise
-            log.warning("what is fastest on this device could not be timed, defaults are used: %s", error)
+            log.warning("the settings for this device could not be timed, the defaults are used: %s", error)
             return
         how = f"timed in {time.monotonic() - started:.1f} s" if measured else "as timed earlier"
         log.info("chosen for %s, %s: %s", self.info.device, how, self.model.choices)
@@ -160,14 +160,14 @@ class Engine:
             self.info = replace(self.info, recipes=self.recipes.names)
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
-        """Raise TaskError for a request that cannot be run."""
+        """Raise TaskError for a request that the engine cannot run."""
         shape = request.shape(self.info.tile)
         if pixels.shape != shape or pixels.dtype != np.uint8:
             raise TaskError(f"pixels are {pixels.shape} {pixels.dtype}; the request needs {shape} uint8")
         if any(request.frame) and not self.recipes.device_resize:
-            raise TaskError("a whole frame needs recipe device_resize, which is off here; send its tiles")
+            raise TaskError("a whole frame needs recipe device_resize, which is off; send its tiles")
         if request.tiles > self.info.max_tiles:
-            raise TaskError(f"{request.tiles} tiles; {self.info.name} takes {self.info.max_tiles} at most")
+            raise TaskError(f"{request.tiles} tiles; {self.info.name} takes at most {self.info.max_tiles}")
         if request.width < 1 or request.height < 1 or min(shape) < 1:
             raise TaskError(f"the picture is {request.width}x{request.height} pixels")
         prompt, grammar = self.prompt_and_grammar(request)
@@ -179,9 +179,9 @@ class Engine:
             )
 
     def run(self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]) -> list[Answer]:
-        """Answer frames; ``pixels[i]``, uint8 RGB of ``requests[i].shape``, are those of ``requests[i]``.
+        """Answer frames; ``pixels[i]``, uint8 RGB of ``requests[i].shape``, belong to ``requests[i]``.
 
-        Raises TaskError, before anything is run, if one of them cannot be run, and FloatingPointError if the
+        Raises TaskError before anything runs, if one of them cannot be run, and FloatingPointError if the
         model's logits for one of them are not finite.
         """
         return engines.run(self, requests, pixels)
@@ -189,10 +189,10 @@ class Engine:
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, Answer | FloatingPointError]]:
-        """The same, each answer with its index as soon as it is there; with ``camera_batch`` in one pass.
+        """The same, but yields each answer with its index once it is done; with ``camera_batch`` in one pass.
 
-        A frame whose logits are not finite has an error for an answer. One that runs out of memory is tried
-        again alone, as one tile and for few objects, and its answer is marked TRUNCATED. Raises MemoryError
+        A frame whose logits are not finite has an error in place of its answer. One that runs out of memory is
+        run again alone, with one tile and few objects, and its answer is marked TRUNCATED. Raises MemoryError
         where that does not fit either.
         """
         for request, picture in zip(requests, pixels, strict=True):
@@ -208,13 +208,13 @@ class Engine:
             except Exception as error:
                 if not is_full(error):
                     raise
-                full = str(error)  # but not the error itself, which keeps what lies on the device
+                full = str(error)  # not the error itself, whose traceback keeps device memory
             for index, request in waiting.items():
                 log.warning("out of memory for a frame of %d tiles: %s", request.tiles, full)
                 yield index, self._smaller(request, pixels[index])
 
     def _smaller(self, request: FrameRequest, pixels: np.ndarray) -> Answer | FloatingPointError:
-        """Answer at the lowest budget, after memory is released. Raises MemoryError."""
+        """Answer at the lowest budget, after freeing memory. Raises MemoryError."""
         request = replace(request, rows=0, columns=0, max_detections=FEW[0])
         self.model.free()
         try:
@@ -227,7 +227,7 @@ class Engine:
             full = str(error)
         self.model.free()
         raise MemoryError(
-            f"{self.info.device} has no memory for a frame, not even for one tile of it: free the device, "
+            f"{self.info.device} has too little memory for even one tile of a frame: free the device, "
             f"or use dtype bfloat16 or a smaller checkpoint ({full})"
         )
 
@@ -260,7 +260,7 @@ class Engine:
             yield index, made
 
     def box_draft(self, grammar: Grammar) -> Draft | None:
-        """A draft without a last answer, for the proposals of the head for whole boxes."""
+        """A draft without a last answer, which only takes proposals of the head for whole boxes."""
         return Draft(grammar, (), (), self._chances) if self.recipes.box_draft and grammar.bins else None
 
     def _answer(self, request: FrameRequest, made: Generated) -> Answer | FloatingPointError:
@@ -289,9 +289,9 @@ class Engine:
     def detections(
         self, request: FrameRequest, made: Generated, temperature: float = 0.0
     ) -> tuple[Detection, ...]:
-        """Detections from the output for a structured task; ``temperature`` 0 is the checkpoint's own."""
+        """Detections of a structured task's output; ``temperature`` 0 means the checkpoint's own."""
         vocabulary = self.checkpoint.vocabulary
-        assert vocabulary is not None  # only these have structured tasks
+        assert vocabulary is not None  # structured tasks need one
         size, temperature = (request.width, request.height), temperature or vocabulary.temperature
         grammar = self.prompt_and_grammar(request)[1]
         return answers.detections(grammar, made.columns, made.logits, self.tokens, temperature, size)
@@ -299,7 +299,7 @@ class Engine:
     def _written(
         self, request: FrameRequest, made: Generated, grammar: Grammar
     ) -> tuple[tuple[Detection, ...], int]:
-        """The boxes that an open model wrote into its text."""
+        """The boxes in an open model's text."""
         format = formats.of(self.checkpoint.format)
         question = format.questions(request.task)[0]
         ids = [int(grammar.tokens[column]) for column in made.columns]
@@ -321,7 +321,7 @@ class Engine:
         return longest or (MAX_BOX_TOKENS if request.task.name in STRUCTURED_TASKS else MAX_NEW_TOKENS)
 
     def prompt_and_grammar(self, request: FrameRequest) -> tuple[Prompt, Grammar]:
-        """Prompt and grammar of a request, made once per task and layout (recipe ``prompt_cache``)."""
+        """Prompt and grammar of a request, computed once per task and layout (recipe ``prompt_cache``)."""
         task, layout = request.task, (request.rows, request.columns)
         if task not in self._questions:
             prompts.check(task, self.checkpoint)
@@ -337,16 +337,16 @@ class Engine:
 def recipes_in_force(
     wanted: Recipes, device: torch.device, dtype: torch.dtype, no_kernels: str, named: str
 ) -> Recipes:
-    """The recipes of ``wanted``, from the preset ``named``, that work here; the others are logged once.
+    """The recipes of ``wanted``, from the preset ``named``, that work here. The others are logged once.
 
-    ``no_kernels`` says why ``fused_kernels`` cannot be.
+    ``no_kernels`` is the reason why ``fused_kernels`` does not work, or "".
     """
     reasons = {"fused_kernels": no_kernels} if no_kernels else {}
     if device.type == "cpu":
         reasons["pinned_async"] = "needs CUDA"
         for name in ("device_resize", "device_loop", "fused_kernels"):
             if f"+{name}" not in named:
-                reasons[name] = "gains nothing without a GPU"
+                reasons[name] = "has no effect without a GPU"
     if device.type == "cpu" and dtype != torch.float32:
         reasons["compiled_step"] = "needs float32 on the CPU"
     if not wanted.lean_modules:

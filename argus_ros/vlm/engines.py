@@ -1,4 +1,4 @@
-"""What the worker needs of an engine, and which engine a configuration means."""
+"""The interface of an engine, and the choice of the engine for a configuration."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from argus_ros.vlm.prompts import TaskError
 
 
 class Served(Protocol):
-    """An engine, as the worker sees it: a loaded model."""
+    """A loaded engine, as the worker uses it."""
 
     info: ModelInfo
 
     def warm_up(self) -> None:
-        """Run once, so that the first frame does not pay for what is lazy; and time it in ``info``."""
+        """Run once, for all lazy initialisation, and write the measured time to ``info``."""
 
     def pin(self, memory: np.ndarray) -> None:
-        """Register memory in which frames will lie with the device, where that helps."""
+        """Register the memory of the slots with the device, where that helps."""
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
-        """Raise TaskError for a request that cannot be run."""
+        """Raise TaskError for a request that the engine cannot run."""
 
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, Answer | Exception]]:
-        """Answer frames, each with its index as soon as it is done; or with why it alone has no answer.
+        """Yield each frame's index with its answer once it is done, or with the error of this frame alone.
 
-        What it raises holds for all frames that are left. TaskError: the request is at fault.
+        An exception ends all frames that are left. TaskError: the request is invalid.
         """
 
 
 def check_whole(request: FrameRequest, pixels: np.ndarray) -> None:
-    """Raise TaskError where pixels are not the request's whole frame, as engines without tiles take it."""
+    """Raise TaskError where pixels are not the request's whole frame, which engines without tiles need."""
     width, height = request.frame
     if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8 or min(request.frame) < 1:
         raise TaskError(f"pixels are {pixels.shape} {pixels.dtype}; this model takes whole frames, uint8 RGB")
@@ -64,9 +64,9 @@ def not_finite(info: ModelInfo) -> FloatingPointError:
 
 
 def load(config: EngineConfig) -> Served:
-    """The engine of a configuration: a server's, ours for the families that run natively, or transformers'.
+    """The engine of a configuration: for a server, native for the supported families, or transformers.
 
-    Raises CheckpointError or EngineError when it cannot be loaded.
+    Raises CheckpointError or EngineError where it cannot be loaded.
     """
     if config.backend == "openai":
         from argus_ros.vlm.server import ServerEngine

@@ -1,7 +1,7 @@
-"""Decode passes of few tokens in five Triton kernels a layer (recipe ``fused_kernels``), a choice in two.
+"""Decode passes of few tokens in five Triton kernels per layer (recipe ``fused_kernels``).
 
-Here is which blocks there are and what each takes; what a block does is in ``kernels.py``. Without Triton
-this module loads all the same, and says why there are no kernels (``unavailable``).
+This module sizes and launches the kernels; their code is in ``kernels.py``. Without Triton this module can be
+imported, and ``unavailable`` gives the reason.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Most tokens of a row, and most rows.
+#: Maximum number of tokens per row, and of rows.
 MOST_TOKENS, MOST_ROWS = 16, 8
-#: Parts that a product's sum is split into at most, which one block adds up, and those of the cache.
+#: Maximum number of parts of a product's sum, which one block adds up, and of the cache.
 MOST_PARTS, MOST_SPLITS = 16, 64
-#: A longer sum is split.
+#: A longer sum is split into parts.
 LONG = 2048
-#: Bytes that a block has in hand at most: of what is multiplied, of matrices, and of keys.
+#: Maximum bytes per block: of the input, of matrices, and of keys.
 TOKENS_TILE, MATRIX_TILE, KEYS_TILE = 1 << 14, 1 << 15, 1 << 15
-#: Products of a query and a key that a block makes at a time: fewer where no tensor core makes them.
+#: Products of a query and a key per block at a time: fewer without tensor cores.
 QUERIES = 1 << 15
-#: Of these a warp has so many in hand where blocks have as many warps as fit.
+#: Of these, one warp holds this many when a block has as many warps as fit.
 WARP_TILE = 1 << 13
-#: Logits that a block looks at at a time.
+#: Logits per block at a time.
 CHOICES, CHOICE_WARPS = 2048, 4
 ATTENTION_WARPS = 4
-#: What the kernel of a choice knows of a row's registers and of the grammar's states.
+#: The layout of a row's registers and the grammar's states, for the kernel that selects tokens.
 STATES = {
     "PLACE": PLACE,
     "COUNT": COUNT,
@@ -64,9 +64,9 @@ Made = TypeVar("Made")
 
 
 def unavailable(device: torch.device, shape: TextShape) -> str:
-    """Why there can be no kernels on this device for this model; empty where there can be."""
+    """Why this device cannot run the kernels for this model; "" where it can."""
     if shape.qk_norm:
-        return "not for models that norm queries and keys"
+        return "not supported for models that normalise queries and keys"
     if find_spec("triton") is None:
         return "Triton is not installed"
     import triton
@@ -74,17 +74,17 @@ def unavailable(device: torch.device, shape: TextShape) -> str:
     if device.type == "cpu":
         return "" if triton.knobs.runtime.interpret else "needs CUDA"
     if torch.cuda.get_device_capability(device) < (8, 0):
-        return "needs a card of compute capability 8.0 or later"
+        return "needs a GPU of compute capability 8.0 or later"
     return ""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What may be chosen by measurement; every choice gives the same numbers up to rounding."""
+    """Settings found by measurement. All give the same numbers up to rounding."""
 
-    blocks: int = 132  #: that a product is cut into at least, where it is long enough: one for each processor
-    warps: int = 0  #: of a block; 0: as many as what it multiplies is worth
-    split: int = 256  #: places of the cache that a block looks at
+    blocks: int = 132  #: minimum blocks of a long product: one for each multiprocessor
+    warps: int = 0  #: per block; 0: by the size of its matrices
+    split: int = 256  #: positions of the cache per block
     launch_early: bool = False  #: programmatic dependent launch: compute capability 9.0
 
     def __str__(self) -> str:
@@ -93,24 +93,24 @@ class Tuning:
 
     @staticmethod
     def tried(device: torch.device) -> list[Tuning]:
-        """Those worth trying on a device, the one to begin with first."""
+        """The settings worth measuring on a device, the best known first."""
         if device.type != "cuda":
             return [Tuning(blocks=1)]
         blocks = torch.cuda.get_device_properties(device).multi_processor_count
         early = torch.cuda.get_device_capability(device) >= (9, 0)
-        # The first is the best that was measured on an H200. They are few: each takes seconds to compile.
+        # The first was the fastest on an H200. There are few, as each takes seconds to compile.
         cuts = ((blocks, 4, 256), (2 * blocks, 0, 256), (4 * blocks, 0, 256), (blocks, 4, 128))
         return [Tuning(*cut, early) for cut in cuts]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel as it is launched, beside what it works on."""
+    """A kernel with its launch parameters, without its tensors."""
 
     kernel: str
     grid: tuple[int, ...]
     constants: dict[str, int]
-    numbers: int  #: that it reads of matrices or of the cache
+    numbers: int  #: numbers it reads from matrices or the cache
     warps: int
 
     @property
@@ -121,9 +121,9 @@ class Launch:
 def layer(
     shape: TextShape, rows: int, count: int, reach: int, tuning: Tuning, size: int
 ) -> dict[str, Launch]:
-    """The kernels of a layer for ``rows`` rows of ``count`` tokens that see ``reach`` places, in order.
+    """The kernels of a layer, in order, for ``rows`` rows of ``count`` tokens and ``reach`` positions.
 
-    Numbers have ``size`` bytes.
+    One number has ``size`` bytes.
     """
     s, tokens = shape, rows * count
     heads, half, width = s.heads * s.head_dim, s.head_dim // 2, s.width
@@ -132,8 +132,8 @@ def layer(
     turned["BN"] = min(turned["BN"], _power(half))
     gated = _product(tokens, s.mlp, width, tuning, size, matrices=2)
     out, down = (_product(tokens, width, k, tuning, size, split=True) for k in (heads, s.mlp))
-    look = _look(s, count, reach, tuning, size)
-    # Whoever norms tokens has work with them, too.
+    parts = _attention_parts(s, count, reach, tuning, size)
+    # Normalising the tokens takes registers, too.
     norms = turned["MP"] if tokens > 1 else 0
     found = {
         "qkv": Launch(
@@ -145,8 +145,8 @@ def layer(
         ),
         "attention": Launch(
             "attention",
-            (rows * s.kv_heads, look["SPLITS"]),
-            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **look},
+            (rows * s.kv_heads, parts["SPLITS"]),
+            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **parts},
             2 * rows * s.kv_heads * reach * s.head_dim,
             tuning.warps or ATTENTION_WARPS,
         ),
@@ -155,9 +155,9 @@ def layer(
             (tokens * s.heads,),
             {
                 "HD": s.head_dim,
-                "HDP": look["HDP"],
-                "SPLITS": look["SPLITS"],
-                "SP": max(2, _power(look["SPLITS"])),
+                "HDP": parts["HDP"],
+                "SPLITS": parts["SPLITS"],
+                "SP": max(2, _power(parts["SPLITS"])),
             },
             0,
             tuning.warps or 1,
@@ -184,7 +184,7 @@ def layer(
             _warps(tuning, down, down["BN"], size),
         ),
     }
-    if look["SPLITS"] == 1:
+    if parts["SPLITS"] == 1:
         del found["combine"]
     return found
 
@@ -198,7 +198,7 @@ def head(shape: TextShape, rows: int, columns: int, tuning: Tuning, size: int) -
 
 
 def choice(rows: int, columns: int, longest: int) -> Launch:
-    """What follows the logits, for steps of ``longest`` tokens at most."""
+    """The kernel after the logits, for steps of ``longest`` tokens at most."""
     block = min(_power(columns), CHOICES)
     cut = {"BC": block, "BLOCKS": -(-columns // block)}
     constants = {"LONGEST": longest, "LP": _power(longest), **cut, **STATES}
@@ -208,7 +208,7 @@ def choice(rows: int, columns: int, longest: int) -> Launch:
 def _product(
     tokens: int, n: int, k: int, tuning: Tuning, size: int, matrices: int = 1, split: bool = False
 ) -> dict[str, int]:
-    """How a product of ``tokens`` rows with ``matrices`` of (n, k) is cut up; ``split``: ``k`` too."""
+    """The blocks of a product of ``tokens`` rows with ``matrices`` of (n, k); ``split``: along ``k`` too."""
     padded = 1 if tokens == 1 else max(16, _power(tokens))
     least, columns = (1, 16) if tokens == 1 else (8, 32)
     while columns > least and n / columns < tuning.blocks:
@@ -218,7 +218,7 @@ def _product(
         wanted = max(-(-k // LONG), round(tuning.blocks * columns / n))
         splits = max(1, min(wanted, k // 256, MOST_PARTS))
     part = -(-k // (64 * splits)) * 64 if splits > 1 else k
-    # A short one is loaded whole; a long one, or one of many tokens, in parts.
+    # A short one is loaded at once; a long one, or one of many tokens, in parts.
     room = min(TOKENS_TILE // padded, MATRIX_TILE // (columns * matrices)) // size
     inner = max(16, min(_power(part), _power(room + 1) // 2))
     cut = {"MP": padded, "BN": columns, "BK": inner}
@@ -226,12 +226,12 @@ def _product(
 
 
 def _warps(tuning: Tuning, cut: dict[str, int], rows: int, size: int) -> int:
-    """Warps of a block that has ``rows`` rows of numbers in hand, of matrices and of tokens that it norms."""
+    """Warps of a block that holds ``rows`` rows of numbers, of matrices and of tokens that it normalises."""
     return tuning.warps or min(8, _power(max(1, rows * cut["BK"] * size // WARP_TILE)))
 
 
-def _look(shape: TextShape, count: int, reach: int, tuning: Tuning, size: int) -> dict[str, int]:
-    """How the cache is cut up for the queries of one row and group of heads."""
+def _attention_parts(shape: TextShape, count: int, reach: int, tuning: Tuning, size: int) -> dict[str, int]:
+    """The parts of the cache for the queries of one row and group of heads."""
     queries = max(16, _power(shape.heads // shape.kv_heads * count))
     dims = max(16, _power(shape.head_dim))
     places = max(16, min(tuning.split, KEYS_TILE // (dims * size), QUERIES // size**2 // queries))
@@ -251,13 +251,13 @@ def _line(error: Exception) -> str:
 
 
 class Fused:
-    """A decoder's passes in fused kernels. Weights are the decoder's, each (out, in) without gaps.
+    """A decoder's passes in fused kernels, with the decoder's weights, each (out, in) and contiguous.
 
-    A kernel that cannot be compiled or launched here ends their use, with one line in the log.
+    A kernel that cannot be compiled or launched turns the recipe off, with one line in the log.
     """
 
     def __init__(self, decoder: Decoder, one: Tuning | None, several: Tuning | None) -> None:
-        """``one`` is for passes of one token, ``several`` for those of more; None has them run plainly."""
+        """``one`` is for passes of one token, ``several`` for longer ones; None: without kernels."""
         from argus_ros.vlm import kernels
 
         self._kernels = kernels
@@ -266,7 +266,7 @@ class Fused:
             [matrix.t().contiguous() for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)]
             for layer in decoder.layers
         ]
-        # How many blocks of those that share a result have ended; each kernel leaves zeros.
+        # How many of the blocks that share a result have ended; each kernel resets it to zero.
         self.arrived = torch.zeros(decoder.shape.width, dtype=torch.int32, device=decoder.embedding.device)
 
     def takes(self, rows: int, count: int) -> bool:
@@ -277,7 +277,7 @@ class Fused:
         return self.one if tokens == 1 else self.several
 
     def __call__(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor | None:
-        """The same as ``Decoder.__call__``; None where that has to do it."""
+        """The same as ``Decoder.__call__``; None where the plain decoder has to run the pass."""
         return self._attempt(partial(self._pass, x, places, reach, first))
 
     def _pass(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
@@ -285,22 +285,22 @@ class Fused:
         return F.rms_norm(self.states(x, places, reach, first), (s.width,), norm, s.eps)
 
     def trial(self, tuning: Tuning, x: Tensor, places: Tensor, reach: int) -> Callable[[], Tensor] | None:
-        """A pass with a tuning that is the one in use from here on; None where it does not run here."""
+        """A pass with a new tuning, which stays in use; None where it does not run."""
         self.one = self.several = tuning
         run = partial(self._pass, x, places, reach)
         try:
-            run()  # compiled, too
+            run()  # compiles it, too
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            log.info("kernels of %s do not run here: %s", tuning, _line(error))
+            log.info("kernels of %s do not run on this device: %s", tuning, _line(error))
             return None
         return run
 
     def step(
         self, registers: Tensor, tables: Sequence[Tensor], longest: int, reach: int
     ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The same as ``DeviceLoop._step``, whose ``tables`` are given; None where that has to do it."""
+        """The same as ``DeviceLoop._step`` with its ``tables``; None where that has to run the step."""
 
         def run() -> tuple[Tensor, Tensor, Tensor]:
             places = registers[:, PLACE, None] + torch.arange(longest, device=registers.device)
@@ -316,13 +316,13 @@ class Fused:
             return run()
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # of a compiler, a driver or a card that nobody here has met
+        except Exception as error:  # of an unknown compiler, driver or GPU
             self.one = self.several = None
             log.warning("recipe fused_kernels is off from here on: %s", _line(error))
             return None
 
     def states(self, x: Tensor, places: Tensor, reach: int, first: int = 0) -> Tensor:
-        """The same before the last norm."""
+        """The hidden states before the last norm."""
         x = x.clone(memory_format=torch.contiguous_format)
         for _, run in self.launches(x, places, reach, first):
             run()
@@ -331,19 +331,19 @@ class Fused:
     def launches(
         self, x: Tensor, places: Tensor, reach: int, first: int = 0
     ) -> Iterator[tuple[str, Callable[[], None]]]:
-        """All kernels of a pass in order, by name; ``x`` is changed in its place."""
+        """All kernels of a pass in order, by name; ``x`` is changed in place."""
         d, s = self.decoder, self.decoder.shape
         (rows, count, width), tokens = x.shape, x.shape[0] * x.shape[1]
         places = places.contiguous()
         tuning = self._tuning(tokens) or Tuning()
         kernels = layer(s, rows, count, reach, tuning, x.element_size())
-        look = kernels["attention"].constants
+        cache = kernels["attention"].constants
         q, attended = (x.new_empty(tokens, s.heads * s.head_dim) for _ in range(2))
         y = x.new_empty(tokens, s.mlp)
         parts = max(kernels[name].constants["SPLITS"] for name in ("out", "down"))
         sums = x.new_empty(parts * tokens * width, dtype=torch.float32)
-        queries = tokens * s.heads * look["SPLITS"]
-        acc, peak, total = (x.new_empty(queries * n, dtype=torch.float32) for n in (look["HDP"], 1, 1))
+        queries = tokens * s.heads * cache["SPLITS"]
+        acc, peak, total = (x.new_empty(queries * n, dtype=torch.float32) for n in (cache["HDP"], 1, 1))
         for i, (of, (qkv, out, gate_up, down)) in enumerate(zip(d.layers, self._matrices, strict=True)):
             keys, values = d.keys[i], d.values[i]
             given: dict[str, tuple[Tensor | float, ...]] = {
@@ -364,7 +364,7 @@ class Fused:
                 yield name, partial(self.launch, tuning, launch, *given[name])
 
     def logits(self, tuning: Tuning, states: Tensor, tokens: Tensor, registers: Tensor) -> Tensor:
-        """Each row's last token of (rows, n, width) to float32 logits (rows, columns) of ``tokens``."""
+        """Float32 logits (rows, columns) of ``tokens``, of the last token of each row of (rows, n, width)."""
         d, (rows, count, _) = self.decoder, states.shape
         made = states.new_empty(rows, len(tokens), dtype=torch.float32)
         kernel = head(d.shape, rows, len(tokens), tuning, states.element_size())
@@ -377,7 +377,7 @@ class Fused:
     def choose(
         self, tuning: Tuning, registers: Tensor, logits: Tensor, tables: Sequence[Tensor], longest: int
     ) -> tuple[Tensor, Tensor]:
-        """Mask ``logits`` in their place and choose: the next registers, and columns (rows, longest)."""
+        """Mask ``logits`` in place and choose: the next registers, and columns (rows, longest)."""
         rows, columns = logits.shape
         following, chosen = torch.empty_like(registers), registers.new_empty(rows, longest)
         kernel = choice(rows, columns, longest)

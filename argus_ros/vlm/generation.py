@@ -1,4 +1,4 @@
-"""What a backend takes and returns, one answer while it is made, and how the stages are timed."""
+"""A backend's input and output, the state of one answer during generation, and the timing of stages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from argus_ros.vlm.drafts import Draft, PassCost
 from argus_ros.vlm.grammar import Y_MIN, Cursor, Grammar
 from argus_ros.vlm.tokens import Prompt
 
-#: Allowed logits are at least this, above the forbidden ones' -inf whatever the weights give.
+#: Lower limit of allowed logits, above the forbidden ones' -inf for any weights.
 FLOOR = np.float32(-1e30)
 
 
@@ -27,23 +27,23 @@ def is_sound(best: float) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where generation stops, beside the end of the answer."""
+    """Limits of generation, in addition to the end of the answer."""
 
     max_tokens: int
-    max_objects: int = 0  #: 0: as many as the grammar allows
+    max_objects: int = 0  #: 0: the grammar's limit
     deadline: float | None = None  #: steady clock
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture of which the device cuts the tiles (recipe ``device_resize``)."""
+    """A picture from which the device cuts the tiles (recipe ``device_resize``)."""
 
     pixels: np.ndarray  #: (height, width, 3) uint8 RGB
     rows: int  #: of the grid; 0 when there is only the global tile
     columns: int
 
     def __len__(self) -> int:
-        """Tiles, as of an array of them."""
+        """The number of tiles."""
         return self.rows * self.columns + 1
 
 
@@ -55,22 +55,22 @@ class Job:
     grammar: Grammar
     tiles: np.ndarray | Frame  #: (tiles, side, side, 3) uint8 RGB; a frame needs ``device_resize``
     limits: Limits
-    draft: Draft | None = None  #: is followed; a backend may use it, and chooses the same without
-    logits: bool = True  #: whether they are kept: of free text they are a whole vocabulary a token
+    draft: Draft | None = None  #: updated with the answer; a backend may use it, without changing the answer
+    logits: bool = True  #: whether to keep logits: in free text they have the whole vocabulary per token
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a model generated for one frame."""
+    """A model's output for one frame."""
 
-    columns: list[int]  #: of the grammar; the ending one included
+    columns: list[int]  #: of the grammar, with the one that ends the answer
     logits: np.ndarray  #: (steps, columns) float32, forbidden ones -inf; (0, columns) where not kept
     probabilities: list[float]  #: of each column among those that were allowed
     truncated: bool
-    times: StageTimes  #: of the frames that ran together, up to the end of this one
+    times: StageTimes  #: of the whole batch, up to the end of this answer
     passes: int  #: forward passes after prefill
     visual_tokens: int
-    drafted: int = 0  #: tokens that were proposed, and of these the ones that were chosen
+    drafted: int = 0  #: tokens proposed, and how many of these were chosen
     accepted: int = 0
     sound: bool = True  #: False: a choice had no finite logit, and generation stopped there
 
@@ -82,7 +82,7 @@ class Model(Protocol):
     device: torch.device
 
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
-        """Answer frames; each with its index, as soon as it is done."""
+        """Answer frames; yields each with its index once it is done."""
 
     def generate(
         self,
@@ -98,7 +98,7 @@ class Model(Protocol):
         return made
 
     def free(self) -> None:
-        """Release memory of what can be computed again."""
+        """Free the memory of everything that can be computed again."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -106,7 +106,7 @@ class Model(Protocol):
 
 @np.errstate(all="ignore")
 def probability(logits: np.ndarray, column: int) -> float:
-    """Of a column, the best by its masked logits (columns,)."""
+    """The softmax probability of ``column``, the best one, from masked logits (columns,)."""
     best = logits[column]
     if np.isinf(best):
         return 1.0 / int((logits == best).sum())
@@ -114,23 +114,23 @@ def probability(logits: np.ndarray, column: int) -> float:
 
 
 class Decoding:
-    """One answer while it is made: what has been chosen, and what is to run next.
+    """The state of one answer during generation: the tokens chosen, and those to run next.
 
-    ``pending`` columns have been chosen and not run yet; ``guess`` is proposed to follow them.
+    ``pending`` columns are chosen and have not run yet. ``guess`` is the draft behind them.
     """
 
     def __init__(self, job: Job, row: int, jump: bool) -> None:
         self.job, self.grammar, self.row = job, job.grammar, row
         self.cursor = Cursor(job.grammar, job.limits.max_objects)
         self.columns: list[int] = []
-        self.rows: list[np.ndarray] = []  #: logits of each choice, where they are kept
-        self.probabilities: list[float] = []  #: likewise, where they are not
-        self.length = 0  #: tokens that have run and are part of the sequence
+        self.rows: list[np.ndarray] = []  #: logits of each choice, where kept
+        self.probabilities: list[float] = []  #: of each choice, where logits are not kept
+        self.length = 0  #: tokens of the sequence that have run
         self.pending: list[int] = []
         self.guess: list[int] = []
-        self.hidden: Any = None  #: hidden states (1 + guess, width) that the last choices were made by,
-        self.chosen_by = 0  #: and of which the last one was
-        self.begins_box = False  #: with the last choice
+        self.hidden: Any = None  #: hidden states (1 + guess, width) of the last choices
+        self.chosen_by = 0  #: index in ``hidden`` of the last choice
+        self.begins_box = False  #: whether the last choice begins a box
         self.passes = 0
         self.ended = self.truncated = False
         self.sound = True  #: until a choice has no finite logit
@@ -138,19 +138,19 @@ class Decoding:
 
     @property
     def tokens(self) -> np.ndarray:
-        """Ids of what is to run next, (pending + guess,)."""
+        """Ids of the tokens to run next, (pending + guess,)."""
         return self.grammar.tokens[np.array(self.pending + self.guess, int)]
 
     def propose(self, cost: PassCost) -> None:
-        """Guess what follows, as far as that is worth its ``cost``."""
+        """Draft the next tokens, as far as they are worth their ``cost``."""
         room = self.job.limits.max_tokens - len(self.columns) - 1
         self.guess = self.job.draft.propose(room, cost) if self.job.draft else []
 
     @np.errstate(all="ignore")
     def take(self, logits: np.ndarray) -> None:
-        """Choose by (1 + guess, columns) logits: of the last token that had been chosen, and of the guess.
+        """Choose by (1 + guess, columns) logits: of the last chosen token, and of the guess.
 
-        The guess is taken as long as it is what would have been chosen; then comes one choice more.
+        The guess is accepted as long as the model makes the same choice. One more choice follows it.
         """
         first = len(self.columns)
         for at, (raw, expected) in enumerate(zip(logits, [*self.guess, -1], strict=True)):
@@ -168,9 +168,10 @@ class Decoding:
         self.check_end(self.columns[first:])
 
     def accept(self, chosen: np.ndarray, logits: np.ndarray) -> None:
-        """Take what the device has chosen: columns (steps, n) filled up with -1; logits (steps, columns).
+        """Add the device's choices: columns (steps, n) padded with -1; logits (steps, columns).
 
-        A step ran what was pending, chose one column by its logits, and took those that the grammar forces.
+        A step ran the pending columns, chose one column by its logits, and added those that the grammar
+        forces.
         """
         most, first = self.job.limits.max_tokens, len(self.columns)
         for columns, row in zip(chosen.tolist(), logits, strict=True):
@@ -235,7 +236,7 @@ class Decoding:
 
 
 class Stopwatch:
-    """Times of the stages, on the device's own clock where it has one, so that timing waits for nothing."""
+    """Times of the stages. Uses the device's own clock where possible, which needs no synchronisation."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
@@ -244,7 +245,7 @@ class Stopwatch:
         self.mark("start")
 
     def mark(self, name: str) -> None:
-        """Now is the end of stage ``name``, the first time that this is said."""
+        """Set the end of stage ``name`` to now, at the first call."""
         if name in self._marks:
             return
         if self._stream:
@@ -262,7 +263,7 @@ class Stopwatch:
         return float(b) - float(a)  # type: ignore[arg-type]
 
     def times(self) -> StageTimes:
-        """All stages up to now, when the host has just read the last of an answer from the device."""
+        """All stages up to now, after the host has read the end of an answer from the device."""
         names = ("transfer", "vision", "prefill")
         stages = dict(zip(names, map(self._between, ("start", *names), names), strict=False))
         decode = time.monotonic() - self._started - sum(stages.values())

@@ -1,4 +1,4 @@
-"""Load a folder's model and processor by transformers' own classes."""
+"""Loads a folder's model and processor with transformers' own classes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from argus_ros.core.section import CheckpointError, read_json
 from argus_ros.vlm import chat
 from argus_ros.vlm.weights import check_finite, check_loaded
 
-#: Nothing is fetched, and no code in a folder is run.
+#: Nothing is downloaded, and no code in a folder is run.
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-#: Keys of processor_config.json that are no settings of the processor class itself.
+#: Keys of processor_config.json that are not settings of the processor class itself.
 _NOT_SETTINGS = (
     "processor_class",
     "image_processor",
@@ -34,12 +34,12 @@ _NOT_SETTINGS = (
 
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The model of a folder. Raises CheckpointError for whatever transformers raises."""
+    """The model of a folder. Raises CheckpointError for any exception of transformers."""
     model_type = str(checkpoint.config.get("model_type"))
     if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'}: model_type {model_type!r} is not supported: transformers "
-            f"{transformers.__version__} has no model of it that takes pictures and text"
+            f"{transformers.__version__} has no such model for pictures and text"
         )
     try:
         AutoConfig.from_pretrained(checkpoint.path, **LOCAL)
@@ -48,7 +48,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         )
     except CheckpointError:
         raise
-    except Exception as error:  # a configuration can be wrong in any way
+    except Exception as error:  # invalid configurations can raise anything
         raise CheckpointError(
             f"transformers cannot load {checkpoint.path}: {type(error).__name__}: {error}"
         ) from None

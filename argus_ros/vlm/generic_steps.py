@@ -14,7 +14,7 @@ from argus_ros.vlm.generation import FLOOR, Stopwatch, is_sound
 
 
 class Steps(LogitsProcessor):
-    """Restricts each step to what a constraint allows. Where ``scored``, keeps each token's probability."""
+    """Restricts each step to a constraint's tokens. With ``scored``, keeps their probabilities."""
 
     def __init__(self, constraint: Constraint | None, before: int, watch: Stopwatch, *, scored: bool) -> None:
         self._constraint, self._before, self._watch, self._scored = constraint, before, watch, scored
@@ -39,7 +39,7 @@ class Steps(LogitsProcessor):
         return scores
 
     def follow(self, ids: Tensor) -> None:
-        """Take the tokens that were chosen since the last call; ``ids`` is (1, prompt and answer)."""
+        """Add the tokens chosen since the last call; ``ids`` is (1, prompt and answer)."""
         new = ids[0, self._before + len(self.probabilities) :].tolist()
         for token in new:
             self.probabilities.append(self._probability(token))

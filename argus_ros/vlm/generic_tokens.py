@@ -1,4 +1,4 @@
-"""Tokens of a model that runs in transformers' own modules (``vlm/generic.py``)."""
+"""Tokens of a model that runs in transformers' modules (``vlm/generic.py``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from argus_ros.vlm.prompts import TaskError
 
 
 class Words:
-    """Tokens of a folder, by its tokenizer and configuration; has all that ``reading.Words`` asks for."""
+    """The tokens of a folder's tokenizer and configuration; implements ``reading.Words``."""
 
     def __init__(self, tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
         self._tokenizer, self._checkpoint = tokenizer, checkpoint
@@ -38,7 +38,7 @@ class Words:
         found = self._tokenizer.convert_tokens_to_ids(text)
         if found is None or found == self._tokenizer.unk_token_id:
             raise CheckpointError(
-                f"{self._checkpoint.path}: the tokenizer lacks {text!r}, of which its boxes are made"
+                f"{self._checkpoint.path}: the tokenizer lacks {text!r}, which is a token of its boxes"
             )
         return found
 
@@ -46,28 +46,28 @@ class Words:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text, with all special tokens in it."""
+        """The text with all special tokens."""
         return self._tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
 
     def shown(self, ids: Sequence[int]) -> str:
-        """The text without special tokens, as users see it."""
+        """The text without special tokens, for users."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     def check(self, task: Task) -> None:
-        """Raise TaskError for words that hold control tokens, and for too many words."""
+        """Raise TaskError for words with control tokens, and for too many words."""
         count = 0
         for words in (task.prompt, *task.classes):
             ids = self.encode(words)
             count += len(ids) + 2
             if self._added.intersection(ids):
-                raise TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
+                raise TaskError(f"{words!r} contains a control token, such as <image>; remove it")
         if count > self.context // 2:
             raise TaskError(
                 f"prompt and classes are about {count} tokens, and the context is {self.context}; name fewer"
             )
 
     def visual_tokens(self, ids: Tensor) -> int:
-        """How many tokens of a prompt (1, length) stand for the picture."""
+        """Number of visual tokens in a prompt (1, length)."""
         return 0 if self._image is None else int((ids == self._image).sum())

@@ -1,11 +1,11 @@
-"""What an answer may look like: an automaton over token ids and two registers.
+"""The grammar of an answer: an automaton over token ids and two registers.
 
 An object is its words, then the bins of x_min, y_min, x_max, y_max. The registers hold the object's x_min and
-y_min: a maximum must be greater than its minimum, and so the last bin is no minimum. Whatever the weights
-are, what is decoded under the grammar parses.
+y_min: a maximum must be greater than its minimum, so that the last bin cannot be a minimum. An answer decoded
+under the grammar can always be parsed, for any weights.
 
-Inside, tokens go by their *column*: their place in ``Grammar.tokens``, the tokens that the grammar can ever
-allow. Location bin ``i`` is column ``i``. So the output layer need not compute the others.
+Internally a token is its *column*: its index in ``Grammar.tokens``, the list of tokens that the grammar can
+ever allow. Location bin ``i`` is column ``i``. So the output layer computes these columns only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The first states; the states of the words follow.
 DONE, FULL, Y_MIN, X_MAX, Y_MAX, START = range(6)
-#: Longest label in an open vocabulary, in tokens.
+#: Maximum length of a label in an open vocabulary, in tokens.
 OPEN_WORDS = 12
 
 Words = tuple[int, ...]
@@ -34,17 +34,17 @@ Words = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Grammar:
-    """Tables of the automaton. Free text is the case without bins."""
+    """Tables of the automaton. A grammar without bins is free text."""
 
     tokens: np.ndarray  #: (columns,) token ids
-    allowed: np.ndarray  #: (states, columns) bool; the registers forbid more
+    allowed: np.ndarray  #: (states, columns) bool; the registers restrict this further
     next: np.ndarray  #: (states, columns) int32 state after a column
     bins: int
     max_objects: int
     ends: int  #: columns from ``bins`` to ``bins + ends`` end the answer
     labels: (
         Mapping[Words, tuple[str, str]] | None
-    )  #: words as token ids to (label, description); None: as spelt
+    )  #: words as token ids to (label, description); None: the text itself
 
     @cached_property
     def column(self) -> dict[int, int]:
@@ -53,11 +53,11 @@ class Grammar:
 
     @cached_property
     def forced(self) -> np.ndarray:
-        """(states,) the only column that a state allows, or -1; the registers may force others."""
+        """(states,) the only column that a state allows, or -1. The registers may force others."""
         return np.where(self.allowed.sum(1) == 1, self.allowed.argmax(1), -1)
 
     def longest(self, max_new_tokens: int = 0, max_objects: int = 0) -> int:
-        """Most tokens that an answer can have under these limits (0: none); 0 when nothing bounds it."""
+        """Maximum tokens of an answer under these limits (0: none); 0 where it is unlimited."""
         if not self.bins:
             return max_new_tokens
         words = max(map(len, self.labels), default=0) if self.labels is not None else OPEN_WORDS
@@ -66,7 +66,7 @@ class Grammar:
 
 
 class Cursor:
-    """Where an answer stands in its grammar."""
+    """The state of an answer in its grammar."""
 
     def __init__(self, grammar: Grammar, max_objects: int = 0) -> None:
         self.grammar = grammar
@@ -78,7 +78,7 @@ class Cursor:
         return self.state == DONE
 
     def allowed(self) -> np.ndarray:
-        """(columns,) bool: what may come next; never empty before the end."""
+        """(columns,) bool: columns that may come next; never none before the end."""
         row = self.grammar.allowed[self.state]
         if self.state in (X_MAX, Y_MAX):
             row = row.copy()
@@ -93,7 +93,7 @@ class Cursor:
         return int(self.grammar.forced[self.state])
 
     def advance(self, column: int) -> None:
-        """Take one allowed column."""
+        """Move on with an allowed column."""
         state, following = self.state, int(self.grammar.next[self.state, column])
         if following == Y_MIN:
             self.x_min = column
@@ -108,7 +108,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Object:
-    """One complete object of an answer and the steps that made it."""
+    """A complete object of an answer, with the steps that produced it."""
 
     words: Words
     box: tuple[int, int, int, int]  #: bins of x_min, y_min, x_max, y_max
@@ -116,7 +116,7 @@ class Object:
 
 
 def objects(grammar: Grammar, columns: Iterable[int]) -> list[Object]:
-    """Complete objects among the columns of an answer; an incomplete last one is dropped."""
+    """Complete objects in the columns of an answer; an incomplete last one is dropped."""
     found: list[Object] = []
     start, words, box = 0, [], []
     for step, column in enumerate(columns):
@@ -131,7 +131,7 @@ def objects(grammar: Grammar, columns: Iterable[int]) -> list[Object]:
 
 
 def build(task: Task, tokens: Tokens) -> Grammar:
-    """Grammar of a task that ``prompts.check`` has passed."""
+    """The grammar of a task, which has passed ``prompts.check``."""
     vocabulary = tokens.checkpoint.vocabulary
     if vocabulary is None or task.name in ("caption", "ask"):
         return _free_text(tokens)
@@ -142,7 +142,7 @@ def build(task: Task, tokens: Tokens) -> Grammar:
 
 
 def _labels(task: Task, vocabulary: Vocabulary, tokens: Tokens) -> dict[Words, tuple[str, str]] | None:
-    """What an object's words can be, or None for any."""
+    """The possible words of an object, or None for any words."""
     if task.name == "ground":
         return {(): (task.prompt.strip(), "")}
     if task.name == "detect":
@@ -155,7 +155,7 @@ def _labels(task: Task, vocabulary: Vocabulary, tokens: Tokens) -> dict[Words, t
 
 
 def _words(text: str, tokens: Tokens) -> Words:
-    """Token ids of a label. Raises TaskError when the tokenizer cannot say it."""
+    """Token ids of a label. Raises TaskError where the tokenizer has no tokens for it."""
     words = tokens.encode(text)
     if not words or not set(words) <= tokens.text_set:
         raise prompts.TaskError(
@@ -175,14 +175,14 @@ def _free_text(tokens: Tokens) -> Grammar:
 
 
 def without_end(grammar: Grammar) -> Grammar:
-    """Free text that goes on until the token limit, for measurements of a fixed length."""
+    """Free text up to the token limit, for measurements with a fixed length."""
     allowed = grammar.allowed.copy()
     allowed[START, grammar.bins : grammar.bins + grammar.ends] = False
     return replace(grammar, allowed=allowed)
 
 
 class _Tables:
-    """The automaton while it is built; states from ``START`` are given out one by one."""
+    """The automaton under construction; states from ``START`` on are allocated one by one."""
 
     def __init__(self, tokens: Symbols, words: Iterable[int]) -> None:
         self.bins, self.ends = len(tokens.locations), len(tokens.ends)
@@ -212,7 +212,7 @@ class _Tables:
 
 
 def _closed(tokens: Tokens, vocabulary: Vocabulary, labels: dict[Words, tuple[str, str]]) -> Grammar:
-    """The labels as a trie in which equal remainders are one state."""
+    """The labels as a trie, in which equal suffixes share their states."""
     tables = _Tables(tokens, (token for words in labels for token in words))
     start = _trie(tables, frozenset(labels), tables.box)
     tables.rows[start] = tables.rows[start] | tables.end
@@ -220,7 +220,7 @@ def _closed(tokens: Tokens, vocabulary: Vocabulary, labels: dict[Words, tuple[st
 
 
 class Symbols(Protocol):
-    """The token ids that an automaton is built from: places, ends, and words."""
+    """The token ids of an automaton: locations, ends, and words."""
 
     @property
     def locations(self) -> tuple[int, ...]: ...
@@ -242,9 +242,9 @@ def open_labels(symbols: Symbols, max_objects: int) -> Grammar:
 
 
 def labels_last(symbols: Symbols, separator: int, max_objects: int, labels: Sequence[Words] = ()) -> Grammar:
-    """The box first and then its label, one of ``labels`` or any words; ``separator`` between two objects.
+    """The box first, then its label: one of ``labels`` or any words; with ``separator`` between objects.
 
-    A cursor counts the boxes, so where the last label may still come it must not stop at them.
+    A cursor counts the boxes, so it must not stop at the last box while its label is missing.
     """
     tables = _Tables(symbols, (*(t for words in labels or (symbols.text,) for t in words), separator))
     ending = {**tables.end, tables.column[separator]: START}
@@ -264,7 +264,7 @@ def labels_last(symbols: Symbols, separator: int, max_objects: int, labels: Sequ
 
 
 def _trie(tables: _Tables, labels: frozenset[Words], ending: Mapping[int, int]) -> int:
-    """The state in which one of the labels begins, behind which ``ending`` is allowed."""
+    """The state where a label begins; ``ending`` is allowed after each label."""
     states: dict[frozenset[Words], int] = {}
 
     def state(remainders: frozenset[Words]) -> int:

@@ -1,4 +1,4 @@
-"""CUDA graphs: operations that are recorded once for each shape and replayed without a call per operation."""
+"""CUDA graphs: operations recorded once per shape, and replayed without a call per operation."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-#: Shapes that are kept; each is a recording with its own buffers.
+#: Number of shapes kept; each is a recording with its own buffers.
 KEPT = 128
 
 
 class Graphs:
-    """A function of tensors on one device, replayed from a recording for each shape of its arguments.
+    """A function of tensors on one device, replayed from one recording per shape of its arguments.
 
-    A shape runs eagerly when it first comes, is recorded when it comes again, and is replayed from then on.
-    The function must do the same whatever the numbers in its arguments are and wait for nothing, and it may
-    run more than once for one call. A device without graphs runs it on the same buffers, unrecorded. Without
-    ``on`` it is just called.
+    The first call with a shape runs eagerly, the second one is recorded, and later ones are replayed. The
+    function must do the same operations for all numbers and must not synchronise. It may run more than once
+    for one call. A device without graphs runs it on the same buffers, without a recording. Without ``on`` it
+    is simply called.
     """
 
     def __init__(self, function: Callable[..., Any], device: torch.device, pool: Any, *, on: bool) -> None:
@@ -69,7 +69,7 @@ class Recording:
         current = torch.cuda.current_stream(device)
         try:
             stream.wait_stream(current)
-            with torch.cuda.stream(stream):  # libraries set themselves up on a stream's first use
+            with torch.cuda.stream(stream):  # libraries initialise on a stream's first use
                 self._again()
             current.wait_stream(stream)
             with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
@@ -87,7 +87,7 @@ class Recording:
         if self.graph is None:
             return self._again()
         self.graph.replay()
-        # All recordings work in the same memory: what is to be kept has to leave it.
+        # All recordings share one memory pool: results that are kept have to be copied.
         if isinstance(self._outputs, Tensor):
             return self._outputs.clone()
         return tuple(output.clone() for output in self._outputs)

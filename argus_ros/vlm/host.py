@@ -1,9 +1,9 @@
 """Decode passes on the CPU, in numpy.
 
-One token through a model of a few million parameters is a hundred small operations, whose cost is that of
-calling them: a call in numpy takes a fraction of one in torch. The weights and the key-value buffers are the
-decoder's own memory, so prompts still run in torch, and nothing is copied. Several tokens are multiplied four
-by four: OpenBLAS has kernels for products so small, and copies the whole matrix first for larger ones.
+One token in a model of a few million parameters takes a hundred small operations, and calling them takes most
+of the time: a call in numpy takes a fraction of one in torch. Weights and key-value buffers are views of the
+decoder's memory, so that prompts run in torch without copies. Several tokens are multiplied four by four:
+OpenBLAS has kernels for such small products, and for larger ones it first copies the whole matrix.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from argus_ros.vlm.decoder import Decoder
 
-#: Where tokens go and which they are: row and first place in the buffers, (n,) token ids.
+#: The tokens to append to a sequence: row and first position in the buffers, (n,) token ids.
 Segment = tuple[int, int, np.ndarray]
-#: Tokens that are multiplied together.
+#: Number of tokens multiplied together.
 ROWS = 4
 
 
@@ -32,9 +32,9 @@ class HostSteps:
         ]
         self._norm = decoder.norm.numpy()
 
-    @np.errstate(all="ignore")  # broken weights give broken numbers, which the grammar bears
+    @np.errstate(all="ignore")  # invalid weights give NaN, which the grammar handles
     def __call__(self, segments: Sequence[Segment]) -> np.ndarray:
-        """Append tokens to several sequences; the normed hidden states (tokens, width) in that order."""
+        """Append tokens to several sequences; returns normalised hidden states (tokens, width) in order."""
         decoder, shape = self._decoder, self._decoder.shape
         all_keys, all_values = decoder.keys.numpy(), decoder.values.numpy()
         tokens = np.concatenate([tokens for _, _, tokens in segments])
@@ -44,7 +44,7 @@ class HostSteps:
         scale = np.float32(shape.head_dim**-0.5)
         count = len(tokens)
         rows = ROWS if count > 1 else 1
-        # Filled up with tokens that nothing looks at: two or three take longer than four.
+        # Padded to four: two or three tokens take longer than four.
         filled = -(-count // rows) * rows
         turned = np.empty((count, rotated, shape.head_dim), np.float32)
         attended = np.zeros((filled, heads, shape.head_dim), np.float32)
@@ -71,7 +71,7 @@ class HostSteps:
         return self._normed(x, self._norm).reshape(filled, -1)[:count]
 
     def _attend(self, queries: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """The last tokens of a sequence, (n, heads, head_dim), over all of it, (kv_heads, end, head_dim)."""
+        """Attention of a sequence's last (n, heads, head_dim) over all of it, (kv_heads, end, head_dim)."""
         shape, count, end = self._decoder.shape, len(queries), keys.shape[1]
         # Queries of one group of heads are rows of one matrix: (kv_heads, heads of the group * n, head_dim).
         grouped = shape.kv_heads, shape.heads // shape.kv_heads * count, shape.head_dim

@@ -1,9 +1,9 @@
 """Streaming chat completions from an OpenAI-compatible HTTP server.
 
-Every request has an end on the steady clock: an answer is read as it streams in, and what is there at the
-end is kept. Errors that may pass (408, 409, 429, 5xx, a broken connection, an answer that is no chat
-completion) are tried again while time is left. Nothing that a server says is trusted: it is read up to a
-length and by type, and errors quote it.
+Every request has an end on the steady clock. The answer is read as a stream, and the part received by the end
+is kept. Temporary errors (408, 409, 429, 5xx, a broken connection, an answer that is not a chat completion)
+are retried while time is left. A server's data are not trusted: their length and types are checked, and error
+messages quote them.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from argus_ros.core.section import MALFORMED, CheckpointError
 
 log = logging.getLogger(__name__)
 
-#: A request is sent at most this many times. The pause before the second is FIRST_WAIT seconds and doubles
-#: from then on. Each is drawn from half to one and a half times that, so that clients do not return at once.
+#: Maximum number of tries. The wait before the second is FIRST_WAIT seconds, and doubles from then on. Each
+#: is multiplied by a random factor from 0.5 to 1.5, so that clients do not retry together.
 TRIES, FIRST_WAIT = 4, 0.1
-#: Most seconds for a connection, and for the list of models.
+#: Maximum seconds for a connection, and for the list of models.
 CONNECT, LISTING = 3.0, 5.0
-#: Most bytes that are read of an answer.
+#: Maximum bytes read of an answer.
 LONGEST = 1 << 20
-#: The score of a token where the server gives no probability.
+#: The score of a token without a probability from the server.
 UNSCORED = 0.5
 #: The environment variable with the server's key.
 KEY = "OPENAI_API_KEY"
 
 
 class ServerError(OSError):
-    """The server cannot be used, or cannot be used now; the message quotes what it said."""
+    """The server cannot be used, for now or at all; the message quotes its response."""
 
-    status = 0  #: the HTTP status, where it answered with one
+    status = 0  #: the HTTP status, 0 without a response
 
 
-class _Passing(ServerError):
-    """An error that may pass: worth another try, ``after`` seconds later where the server gives that."""
+class _Temporary(ServerError):
+    """A temporary error. Retry it, after ``after`` seconds if the server sent a Retry-After."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
@@ -57,23 +57,23 @@ class _Passing(ServerError):
 
 
 class Unfinished(TimeoutError):
-    """The server began its response, and the time was over before the first token."""
+    """The response began, but the time was over before the first token."""
 
 
 class Rejected(ServerError):
-    """The server rejects the request as it is (400 or 422)."""
+    """The server rejects the request as invalid (400 or 422)."""
 
 
 @dataclass
 class Reply:
-    """The answer to one request, as far as it was read."""
+    """The answer to one request, as far as it was received."""
 
-    pieces: list[str] = field(default_factory=list)  #: of the text; one token each where it is scored
-    probabilities: list[float] = field(default_factory=list)  #: of each piece; UNSCORED where not given
-    scored: bool = False  #: the server gave some of them
-    whole: bool = False  #: the model ended it, rather than the deadline or the limit of tokens
-    ended: bool = False  #: the server gave a finish_reason; some send nothing after it
-    tokens: int = 0  #: as the server counts them, else the number of pieces
+    pieces: list[str] = field(default_factory=list)  #: of the text; one token each where they are scored
+    probabilities: list[float] = field(default_factory=list)  #: of each piece; UNSCORED where missing
+    scored: bool = False  #: whether the server gave probabilities
+    whole: bool = False  #: the model ended it, not the deadline or the token limit
+    ended: bool = False  #: the server sent a finish_reason; some send nothing after it
+    tokens: int = 0  #: the server's count, else the number of pieces
     first: float = 0.0  #: seconds to the first piece
     seconds: float = 0.0
 
@@ -83,7 +83,7 @@ class Reply:
 
 
 class Client:
-    """Requests to one server. Several threads may call it; each has a connection of its own."""
+    """Requests to one server. Thread-safe; each thread has its own connection."""
 
     def __init__(self, url: str) -> None:
         """``url`` is like ``http://127.0.0.1:8000/v1``. Raises CheckpointError for a bad address or key."""
@@ -93,27 +93,27 @@ class Client:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise CheckpointError(f"{url!r} is no server's address: {error}") from None
+            raise CheckpointError(f"{url!r} is not a server's address: {error}") from None
         if not self._host or parts.query:
-            raise CheckpointError(f"{url!r} is no server's address such as http://127.0.0.1:8000/v1")
+            raise CheckpointError(f"{url!r} is not a server's address such as http://127.0.0.1:8000/v1")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/") or "/v1"
         self._kept = threading.local()
-        #: The socket of each thread, by the thread's identity: http.client hands it over to the response.
+        #: The socket of each thread, by thread id: http.client passes it on to the response.
         self._sockets: dict[int, socket.socket] = {}
         self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
         if key := os.environ.get(KEY, "").strip():
-            if not re.fullmatch(r"[!-~]+", key):  # http.client would quote it in its error
+            if not re.fullmatch(r"[!-~]+", key):  # http.client would quote the key in its error
                 raise CheckpointError(
                     f"the key in the environment variable {KEY} has a space, a line break or another "
-                    "character in it that no key has; set it again"
+                    "invalid character; set it again"
                 )
             self._headers["Authorization"] = f"Bearer {key}"
 
     def models(self) -> list[str]:
-        """The models that the server lists. Some servers list none, or not the one that they serve.
+        """The models that the server lists. Some servers list none, or not the one they serve.
 
-        Raises ServerError where it cannot be reached, and TimeoutError.
+        Raises ServerError where the server cannot be reached, and TimeoutError.
         """
         try:
             said = self._json("GET", "/models", time.monotonic() + LISTING)
@@ -127,25 +127,25 @@ class Client:
         return [m["id"] for m in listed if isinstance(m, dict) and isinstance(m.get("id"), str)]
 
     def ask(self, body: dict[str, Any], end: float) -> Reply:
-        """The streamed answer to a chat completion, as far as it came by ``end`` (steady clock).
+        """The streamed answer to a chat completion, as far as received by ``end`` (steady clock).
 
-        Raises ServerError, Rejected, and TimeoutError where no token came (Unfinished after a header).
+        Raises ServerError, Rejected, and TimeoutError without a token (Unfinished after a response header).
         """
         started, tries = time.monotonic(), 0
         while True:
             tries += 1
             try:
                 return self._stream(body, end, started)
-            except _Passing as error:
+            except _Temporary as error:
                 pause = max(FIRST_WAIT * 2 ** (tries - 1) * random.uniform(0.5, 1.5), error.after)
                 if tries >= TRIES or time.monotonic() + pause >= end:
                     raise ServerError(f"{error} (after {tries} tries)") from None
                 time.sleep(pause)
 
     def cut(self) -> None:
-        """Break off all connections, so that threads that wait in them end."""
+        """Close all connections, which ends the threads that wait in them."""
         for connected in list(self._sockets.values()):
-            with suppress(OSError):  # it was closed already
+            with suppress(OSError):  # already closed
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     # --- one request --------------------------------------------------------------------------------
@@ -156,11 +156,11 @@ class Client:
         while piece := self._read(response, end):
             data += piece
             if len(data) > LONGEST:
-                raise ServerError(f"{self.url}{path} says more than {LONGEST} bytes")
+                raise ServerError(f"{self.url}{path} sent more than {LONGEST} bytes")
         return self._parsed(data, path)
 
     def _send(self, method: str, path: str, body: bytes | None, end: float) -> http.client.HTTPResponse:
-        """Send a request; the response with its header read and its status checked."""
+        """Send a request; returns the response after its header and status are checked."""
         while True:
             connection, kept = self._connection(end)
             try:
@@ -171,7 +171,7 @@ class Client:
                 raise TimeoutError(f"{self.url} did not answer in time") from None
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
-                if kept:  # the server closed it in the meantime; the next connection is new
+                if kept:  # the server closed it meanwhile; open a new one
                     continue
                 raise self._unreachable(error) from None
             self._check(response, path, end)
@@ -185,14 +185,14 @@ class Client:
         except OSError:
             said = ""
         self._drop()
-        message = f"{self.url}{path} answers {response.status} {response.reason}{said}"
+        message = f"{self.url}{path} answered {response.status} {response.reason}{said}"
         if response.status in (401, 403):
-            message += f"; its key goes into the environment variable {KEY}"
+            message += f"; set its key in the environment variable {KEY}"
         error = ServerError(message)
         if response.status in (400, 422):
             error = Rejected(message)
         elif response.status in (408, 409, 429) or response.status >= 500:
-            error = _Passing(message, _seconds(response.getheader("Retry-After")))
+            error = _Temporary(message, _seconds(response.getheader("Retry-After")))
         error.status = response.status
         raise error
 
@@ -212,7 +212,7 @@ class Client:
             size += len(data)
             if size > LONGEST:
                 self._drop()
-                raise ServerError(f"{self.url} answers with more than {LONGEST} bytes")
+                raise ServerError(f"{self.url} sent more than {LONGEST} bytes")
             buffer += data
             if events:
                 *lines, buffer = buffer.split(b"\n")
@@ -221,7 +221,7 @@ class Client:
             if not data:
                 if events and not (done or reply.ended):
                     self._drop()
-                    raise _Passing(f"{self.url} ended its answer in the middle")
+                    raise _Temporary(f"{self.url} ended its answer too early")
                 done = True
         if not events:
             self._take(self._parsed(buffer, "/chat/completions"), reply, started)
@@ -232,7 +232,7 @@ class Client:
         return reply
 
     def _drain(self, response: http.client.HTTPResponse, end: float) -> None:
-        """Read to the end of the response, so that the connection can be used again."""
+        """Read the response to its end, so that the connection can be reused."""
         try:
             if self._read(response, end):
                 self._drop()
@@ -240,7 +240,7 @@ class Client:
             self._drop()
 
     def _event(self, line: bytes, reply: Reply, started: float) -> bool:
-        """Take one line of a stream. Returns whether it was the last."""
+        """Process one line of a stream. Returns whether it was the last."""
         name, _, data = line.strip().partition(b":")
         if name != b"data":
             return False
@@ -254,7 +254,7 @@ class Client:
         try:
             if error := said.get("error"):
                 self._drop()
-                raise _Passing(f"{self.url} says in its answer: {json.dumps(error)[:200]}")
+                raise _Temporary(f"{self.url} sent an error in its answer: {json.dumps(error)[:200]}")
             tokens = int((said.get("usage") or {}).get("completion_tokens") or 0)
             reply.tokens = max(min(tokens, LONGEST), reply.tokens)
             for choice in said["choices"][:1]:
@@ -265,7 +265,7 @@ class Client:
                     reply.pieces += pieces
                     reply.probabilities += [_probability(token["logprob"]) for token in told]
                     reply.scored = True
-                elif content:  # no probabilities, or tokens that are parts of one character
+                elif content:  # no probabilities, or a character split into several tokens
                     reply.pieces.append(str(content))
                     reply.probabilities.append(UNSCORED)
                 if content and not reply.first:
@@ -274,8 +274,8 @@ class Client:
                 reply.whole |= choice.get("finish_reason") == "stop"
         except MALFORMED as error:
             self._drop()
-            raise _Passing(
-                f"{self.url} answers with what is no chat completion ({type(error).__name__}: {error}): "
+            raise _Temporary(
+                f"{self.url} sent an answer that is not a chat completion ({type(error).__name__}: {error}): "
                 f"{json.dumps(said)[:200]}"
             ) from None
 
@@ -285,15 +285,15 @@ class Client:
         except (ValueError, RecursionError):
             self._drop()
             page = data.lstrip()[:1] == b"<"
-            what = "a web page and not JSON" if page else "what is no JSON"
-            raise _Passing(f"{self.url}{path} answers with {what}{_quoted(data)}") from None
+            what = "a web page instead of JSON" if page else "data that are not JSON"
+            raise _Temporary(f"{self.url}{path} sent {what}{_quoted(data)}") from None
 
     # --- connections --------------------------------------------------------------------------------
 
     def _connection(self, end: float) -> tuple[http.client.HTTPConnection, bool]:
-        """The connection of this thread, and whether it was open before.
+        """The connection of this thread, and whether it is a reused one.
 
-        Raises _Passing where none can be made, and TimeoutError at ``end``.
+        Raises _Temporary where the connection fails, and TimeoutError at ``end``.
         """
         connection: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
         if connection is None:
@@ -307,15 +307,15 @@ class Client:
             connection.timeout = min(CONNECT, self._left(end))
             try:
                 connection.connect()
-            except (OSError, UnicodeError) as error:  # also TimeoutError: nothing listens there
+            except (OSError, UnicodeError) as error:  # also TimeoutError: nothing listens
                 self._drop()
                 raise self._unreachable(error) from None
             self._sockets[threading.get_ident()] = connection.sock
         self._limit(end)
         return connection, kept
 
-    def _unreachable(self, error: Exception) -> _Passing:
-        return _Passing(f"{self.url} cannot be reached: {type(error).__name__}: {error}")
+    def _unreachable(self, error: Exception) -> _Temporary:
+        return _Temporary(f"{self.url} cannot be reached: {type(error).__name__}: {error}")
 
     def _limit(self, end: float) -> None:
         left = self._left(end)
@@ -330,25 +330,25 @@ class Client:
         return left
 
     def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
-        """The bytes that came since the last call; empty at the end. Raises TimeoutError and _Passing."""
+        """The bytes received since the last call; empty at the end. Raises TimeoutError and _Temporary."""
         try:
             self._limit(end)
             return response.read1(1 << 16)
         except TimeoutError:
-            raise TimeoutError(f"{self.url} did not go on in time") from None
+            raise TimeoutError(f"{self.url} did not continue in time") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             self._drop()
-            raise _Passing(f"{self.url} broke off: {type(error).__name__}: {error}") from None
+            raise _Temporary(f"{self.url} closed the connection: {type(error).__name__}: {error}") from None
 
     def _drop(self) -> None:
-        """Close the connection; a server that still works on the request then stops."""
+        """Close the connection, upon which the server stops the request."""
         if kept := getattr(self._kept, "connection", None):
             kept.close()
         self._kept.connection = None
 
 
 def _probability(logprob: object) -> float:
-    """The probability of a token, within 0 to 1 whatever the server says."""
+    """The probability of a token, limited to 0 to 1."""
     value = float(logprob)  # type: ignore[arg-type]
     return math.exp(min(value, 0.0)) if not math.isnan(value) else 0.0
 
@@ -359,6 +359,6 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _quoted(data: bytes) -> str:
-    """The beginning of an answer on one line, for an error."""
+    """The beginning of an answer on one line, for an error message."""
     said = " ".join(data[:400].decode(errors="replace").split())[:200]
     return f": {said}" if said else ""

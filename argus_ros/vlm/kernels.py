@@ -1,16 +1,17 @@
-"""Triton kernels of a decode step: few tokens, every matrix read once. ``fused.py`` launches them.
+"""Triton kernels of a decode step: few tokens, every matrix is read once. ``fused.py`` launches them.
 
-A step of few tokens is as fast as the weights come from memory, if nothing waits in between. So a kernel does
-all that lies between two matrices, a block asks for its whole part of a matrix before it looks at anything
-else, and, where the card can launch a kernel before the last one has ended (PDL), before what it is to be
-multiplied with is there. Where a sum is split, the block that ends last adds up the parts, always in the same
-order. Products of one token are sums, of more they are the tensor cores'.
+Memory bandwidth limits a step of few tokens, if nothing else waits. So a kernel does everything between two
+matrices, a block first requests its whole part of a matrix, and, where the GPU can launch a kernel before the
+previous one has ended (PDL), it does so before its input is ready. Where a sum is split, the block that ends
+last adds the parts, always in the same order. Products of one token are sums, those of more tokens use the
+tensor cores.
 
-Shapes: ``M`` tokens are ``count`` of each row, filled up to ``MP``. Matrices are (out, in). In all of them
-``K`` is the length of what is added up, taken ``BK`` at a time, and ``BN`` are a block's columns.
+Shapes: ``M`` tokens are ``count`` tokens of each row, padded to ``MP``. Matrices are (out, in). In all of
+them ``K`` is the length of the sum, processed ``BK`` at a time, and ``BN`` is the number of a block's
+columns.
 """
 
-# Triton reads these functions as its own language; annotations of parameters mean constants there.
+# Triton compiles these functions itself; parameter annotations mark compile-time constants.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-#: Triton's interpreter on the CPU multiplies no bfloat16.
+#: Triton's interpreter on the CPU cannot multiply bfloat16.
 WIDEN = tl.constexpr(bool(triton.knobs.runtime.interpret))
-#: States and registers of ``grammar.py`` and ``loop.py``, which hold them together (see ``fused.py``).
+#: States and registers of ``grammar.py`` and ``loop.py``; ``fused.py`` checks that they agree.
 BIG = tl.constexpr(1 << 30)
-#: Numbers that differ from pass to pass, which no kernel is compiled anew for.
+#: Arguments that differ from pass to pass; Triton does not recompile a kernel for their values.
 NUMBERS = "M", "count", "first", "columns"
 
 
@@ -33,21 +34,21 @@ def _kernel(function):
 
 @triton.jit
 def _begin(PDL: tl.constexpr):
-    """Let the next kernel be launched: what it asks for first does not depend on this one."""
+    """Allow the next kernel to be launched: its first loads do not depend on this one."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
 
 
 @triton.jit
 def _wait(PDL: tl.constexpr):
-    """From here on all that kernels before this one have written is there."""
+    """Wait until all previous kernels have written their results."""
     if PDL:
         tl.extra.cuda.gdc_wait()
 
 
 @triton.jit
 def _times(x, w, acc, MP: tl.constexpr):
-    """(MP, BK) by (BN, BK), added to (MP, BN) float32."""
+    """The product of (MP, BK) and (BN, BK), added to (MP, BN) float32."""
     if MP == 1:
         acc += tl.sum(x.to(tl.float32) * w.to(tl.float32), 1)[None, :]
     elif WIDEN:
@@ -66,7 +67,7 @@ def _tile(w_ptr, n, ok, k0, end, K: tl.constexpr, BK: tl.constexpr):
 
 @triton.jit
 def _inverse_rms(x_ptr, m, ok, eps, K: tl.constexpr, BK: tl.constexpr, MP: tl.constexpr):
-    """What rows ``m`` are multiplied with to have a mean square of one, (MP,)."""
+    """The factor that gives each of the rows ``m`` a mean square of one, (MP,)."""
     squares = tl.zeros((MP,), tl.float32)
     for k0 in range(0, K, BK):
         x = _tile(x_ptr, m, ok, k0, K, K, BK).to(tl.float32)
@@ -90,10 +91,10 @@ def qkv(
     K: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr,
     MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """RMSNorm, query, key and value with bias, RoPE, and keys and values into the cache.
+    """RMSNorm, query, key and value with bias, RoPE, and writing keys and values to the cache.
 
-    A block has ``BN`` numbers of the first half of a head, and those of the second half that RoPE turns
-    them with: grid (heads + 2 kv_heads, blocks of half a head).
+    A block has ``BN`` numbers of the first half of a head, and the numbers of the second half that RoPE
+    rotates them with: grid (heads + 2 kv_heads, blocks of half a head).
     """
     half: tl.constexpr = HD // 2
     head = tl.program_id(0)
@@ -154,10 +155,10 @@ def attention(
     HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr, HDP: tl.constexpr, MQ: tl.constexpr,
     SPLIT: tl.constexpr, SPLITS: tl.constexpr, BS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Queries of one row and one group of heads over a part of the cache: grid (rows * kv_heads, SPLITS).
+    """Attention of one row and one group of heads over a part of the cache: grid (rows * kv_heads, SPLITS).
 
-    A part is ``SPLIT`` places, taken ``BS`` at a time; ``combine`` puts several together. What stands behind
-    a row's last token is not read.
+    A part has ``SPLIT`` positions, processed ``BS`` at a time; ``combine`` merges the parts. Positions after
+    a row's last token are not read.
     """
     group: tl.constexpr = HEADS // KV
     pair, split = tl.program_id(0), tl.program_id(1)
@@ -213,7 +214,7 @@ def combine(
     acc_ptr, peak_ptr, sum_ptr, out_ptr,
     HD: tl.constexpr, HDP: tl.constexpr, SPLITS: tl.constexpr, SP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """One softmax of the parts that ``attention`` has left: grid (tokens * heads,)."""
+    """Merge the parts of ``attention`` into one softmax: grid (tokens * heads,)."""
     query = tl.program_id(0)
     s = tl.arange(0, SP)
     d = tl.arange(0, HDP)
@@ -235,7 +236,7 @@ def project(
     K: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
     MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """(M, K) by a matrix, added to the residual (M, N) in its place: grid (blocks of N, SPLITS of K)."""
+    """(M, K) times a matrix, added to the residual (M, N) in place: grid (blocks of N, SPLITS of K)."""
     tile, split = tl.program_id(0), tl.program_id(1)
     n = tile * BN + tl.arange(0, BN)
     inside = n < N
@@ -275,7 +276,7 @@ def gate_up(
     K: tl.constexpr, N: tl.constexpr,
     MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """RMSNorm, then silu(gate) * up; gate and up lie one under the other. Grid (blocks of N,)."""
+    """RMSNorm, then silu(gate) * up; the matrix has the rows of gate, then of up. Grid (blocks of N,)."""
     n = tl.program_id(0) * BN + tl.arange(0, BN)
     inside = n < N
     _begin(PDL)
@@ -303,9 +304,9 @@ def logits(
     x_ptr, norm_ptr, w_ptr, token_ptr, count_ptr, out_ptr, M, count, columns, eps, stride,
     K: tl.constexpr, MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """RMSNorm of each row's last token and its float32 logits of the grammar's tokens.
+    """RMSNorm of each row's last token, and its float32 logits of the grammar's tokens.
 
-    ``count_ptr`` has each row's tokens, ``stride`` numbers apart. Grid (blocks of columns,).
+    ``count_ptr`` has each row's number of tokens, ``stride`` numbers apart. Grid (blocks of columns,).
     """
     n = tl.program_id(0) * BN + tl.arange(0, BN)
     inside = n < columns
@@ -334,7 +335,7 @@ def choose(
     LEAST_Y: tl.constexpr, OBJECTS: tl.constexpr, MOST: tl.constexpr, LIMIT: tl.constexpr,
     FULL: tl.constexpr, Y_MIN: tl.constexpr, X_MAX: tl.constexpr, Y_MAX: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Mask logits in their place, choose, and move on, as ``DeviceLoop._step`` does: grid (rows,)."""
+    """Mask logits in place, choose, and move on, as ``DeviceLoop._step`` does: grid (rows,)."""
     row = tl.program_id(0)
     width: tl.constexpr = SCALARS + LONGEST
     mine = register_ptr + row * width
@@ -351,7 +352,7 @@ def choose(
     least = tl.where(state == X_MAX, x_min, tl.where(state == Y_MAX, y_min, -1))
     best = -float("inf")
     pick = 0
-    broken = BIG  # the first column whose logit is no number: it is chosen, as argmax does
+    broken = BIG  # the first column with a NaN logit: it is chosen, as by argmax
     for block in range(BLOCKS):
         c = block * BC + tl.arange(0, BC)
         inside = c < columns

@@ -1,8 +1,8 @@
-"""Decode steps whose choices stay on the device (recipe ``device_loop``).
+"""Decode steps whose token choices stay on the device (recipe ``device_loop``).
 
-The grammar's tables and registers are tensors, so masking, choosing and moving on need no host. Steps come in
-chunks: the host reads a chunk while the device computes the next one, so it learns of an answer's end at most
-two chunks late. It chooses the same tokens as ``Decoding.take``.
+The grammar's tables and registers are tensors, so that masking and choosing need no host. Steps run in
+chunks: the host reads a chunk while the device computes the next one, so that it learns of an answer's end at
+most two chunks late. The tokens are the same as those of ``Decoding.take``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from argus_ros.vlm.grammar import DONE, FULL, START, X_MAX, Y_MAX, Y_MIN, Gramma
 from argus_ros.vlm.graphs import Graphs
 from argus_ros.vlm.upload import up
 
-#: Steps of a chunk: they have to take longer than what the host does between two.
+#: Steps per chunk: a chunk has to take longer than the host's work between two chunks.
 CHUNK = 2
-#: Most tokens that a step runs: what was chosen and what the grammar forces behind it.
+#: Maximum tokens per step: the chosen one and those that the grammar forces after it.
 LONGEST = 8
-#: Registers of a row, which its tokens follow.
+#: Number of a row's registers; its tokens follow them.
 PLACE, COUNT, STATE, LEAST_X, LEAST_Y, OBJECTS, MOST, LIMIT = range(8)
 
 
@@ -60,13 +60,13 @@ class DeviceLoop:
         self.run = recorded(self._chunk)
 
     def takes(self, decodings: Sequence[Decoding]) -> bool:
-        """Whether these answers can go on here: one grammar, nothing guessed, not too much to run first."""
+        """Whether the loop supports these answers: one grammar, no draft, and few pending tokens."""
         return all(
             d.grammar is self.grammar and not d.guess and len(d.pending) <= self.longest for d in decodings
         )
 
     def __call__(self, decodings: Sequence[Decoding]) -> Iterator[None]:
-        """Bring answers forward by chunks until they end; by one where drafts are to be heard after it."""
+        """Continue answers in chunks until they end; only one chunk where a draft may follow."""
         registers = self._registers(decodings)
         reach = -(-int(registers[:, LIMIT].max() + self.longest) // GRAIN) * GRAIN
         registers = up(registers, self._decoder.embedding.device)
@@ -85,7 +85,7 @@ class DeviceLoop:
                 return
 
     def _registers(self, decodings: Sequence[Decoding]) -> Tensor:
-        """Where the answers stand, (rows, registers and tokens); rows that have ended stay where they are."""
+        """The state of the answers, (rows, registers and tokens); rows that have ended do not change."""
         made = torch.zeros(len(decodings), LIMIT + 1 + self.longest, dtype=torch.long)
         for row, decoding in zip(made, decodings, strict=True):
             row[PLACE] = row[LIMIT] = decoding.length
@@ -101,12 +101,12 @@ class DeviceLoop:
             row[LIMIT + 1 : LIMIT + 1 + len(pending)] = torch.from_numpy(pending)
         return made
 
-    def launch(self, registers: Tensor, reach: int) -> tuple[Tensor, Landing]:
+    def launch(self, registers: Tensor, reach: int) -> tuple[Tensor, Download]:
         registers, columns, rows = self.run(registers, reach=reach)
-        return registers, Landing(columns, rows)
+        return registers, Download(columns, rows)
 
     def _chunk(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Some steps: registers, columns (rows, steps, longest), masked logits (rows, steps, columns)."""
+        """Several steps: registers, columns (rows, steps, longest), masked logits (rows, steps, columns)."""
         chosen, rows = [], []
         for _ in range(CHUNK):
             registers, columns, row = self.step(registers, reach)
@@ -115,7 +115,7 @@ class DeviceLoop:
         return registers, torch.stack(chosen, 1), torch.stack(rows, 1)
 
     def step(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Run what has been chosen, and choose by what comes out."""
+        """Run the chosen tokens, and choose by the result."""
         fused = self._decoder.fused
         if fused and fused.takes(len(registers), self.longest):
             made = fused.step(registers, self.tables, self.longest, reach)
@@ -128,7 +128,7 @@ class DeviceLoop:
         return self.choose(registers, self._logits(last))
 
     def choose(self, registers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Choose by logits (rows, columns) and move on, as ``Cursor`` does, in all rows at once."""
+        """Choose by logits (rows, columns) and update the registers of all rows, as ``Cursor`` does."""
         place, count, state, x_min, y_min, objects, most, limit = registers[:, : LIMIT + 1].unbind(1)
         least = torch.where(state == X_MAX, x_min, torch.where(state == Y_MAX, y_min, -1))
         allowed = self._allowed[state] & (self._columns > least[:, None])
@@ -146,8 +146,8 @@ class DeviceLoop:
         return torch.cat([scalars, self._tokens[columns.clamp(min=0)]], 1), columns, row
 
 
-class Landing:
-    """Results of a chunk, on their way to the host."""
+class Download:
+    """Results of a chunk, being copied to the host."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
@@ -162,12 +162,12 @@ class Landing:
 
 
 def longest(grammar: Grammar) -> int:
-    """Tokens of a step that takes along what the grammar forces."""
+    """Tokens of a step, with those that the grammar forces."""
     return 1 + max(len(_chain(grammar, state)[0]) for state in range(len(grammar.allowed)))
 
 
 def _chain(grammar: Grammar, state: int) -> tuple[list[int], int]:
-    """Columns that the grammar forces from a state on, whatever the registers hold, and where they lead."""
+    """The columns that the grammar forces from a state on, for any registers, and the state after them."""
     columns: list[int] = []
     while len(columns) + 1 < LONGEST and (state == FULL or state >= START):
         column = int(grammar.forced[state])

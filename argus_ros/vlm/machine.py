@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision, by the names of parameters; and whether memory ran out."""
+"""The device and precision of a model, from parameter values, and the detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class EngineError(ValueError):
-    """The engine cannot run as configured; says what to do."""
+    """The engine cannot run as configured; the message says what to do."""
 
 
 def is_full(error: Exception) -> bool:
-    """Whether memory ran out; torch has no type of its own for that on the host."""
+    """Whether an error means that memory ran out; torch has no exception class for that on the host."""
     signs = "can't allocate memory", "not enough memory", "ALLOC_FAILED"
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in str(error) for s in signs)
 
@@ -28,7 +28,7 @@ def device_of(name: str) -> torch.device:
         raise EngineError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EngineError(
-            f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices"
+            f"device {name!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices"
         )
     return device
 

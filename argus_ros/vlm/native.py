@@ -1,4 +1,4 @@
-"""The native backend: lean modules, static buffers, and a loop that does only what a step needs."""
+"""The native backend: lean modules, static buffers, and a minimal decode loop."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from argus_ros.vlm.upload import Upload, up
 from argus_ros.vlm.vision import Normalisation, VisionTower
 from argus_ros.vlm.weights import Weights
 
-#: Prompts and grammars whose tensors are kept on the device.
+#: Number of prompts and grammars whose tensors are kept on the device.
 KEPT = 32
 
-#: What drafted tokens cost behind the prompt and in a later pass, on the CPU and on a device, where it is
-#: reading the weights that takes time.
+#: Default cost of drafted tokens in the prefill and in a later pass, on the CPU and on a device, where
+#: reading the weights takes most of the time.
 ON_CPU = PassCost(0.0, 0.25), PassCost(0.2, 0.15)
 ON_DEVICE = PassCost(0.0, 0.003), PassCost(0.0, 0.003)
 
-#: Passes of more tokens than this are filled up to a multiple of it, where shapes are static.
+#: Passes of more tokens than this are padded to a multiple of it, where shapes are static.
 FINE = 32
 
-#: Normed hidden states of tokens, (n, width), on the device or on the host.
+#: Normalised hidden states of tokens, (n, width), on the device or on the host.
 Hidden = Tensor | np.ndarray
 
 
 class NativeModel(Model):
-    """A checkpoint in modules of our own. One call at a time."""
+    """A checkpoint in this package's own modules. Not thread-safe."""
 
     def __init__(
         self, checkpoint: Checkpoint, recipes: Recipes, device: torch.device, dtype: torch.dtype
@@ -63,29 +63,29 @@ class NativeModel(Model):
             weights.check_all_taken()
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._fronts: dict[int, tuple[int, ...]] = {}  # whose keys and values stand at the front of a row
+        self._fronts: dict[int, tuple[int, ...]] = {}  # the prefix at the front of each row's buffers
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._heads: dict[int, Head] = {}
         self.loops: dict[int, DeviceLoop] = {}
         in_numpy = device.type == "cpu" and dtype == torch.float32 and not recipes.device_loop
         self._host = HostSteps(self.decoder) if recipes.compiled_step and in_numpy else None
-        self._static = recipes.compiled_step and not in_numpy  # one sequence of operations for many lengths
+        self._static = recipes.compiled_step and not in_numpy  # the same operations for many lengths
         self._pool = torch.cuda.graph_pool_handle() if self._static and device.type == "cuda" else None
         self.vision, self.decode = self._recorded(tower), self._recorded(self.decoder)
         self._boxes = None
         if recipes.box_draft and checkpoint.vocabulary:
             self._boxes = BoxHead.read(checkpoint.path, checkpoint.vocabulary.bins, text.width, device)
-        self.choices: Choices | None = None  #: by measurement; without it, by what other machines were like
+        self.choices: Choices | None = None  #: measured settings; None: defaults from other machines
         self.pass_costs = ON_CPU if device.type == "cpu" else ON_DEVICE
-        self._jumping: dict[int, tuple[Grammar, bool]] = {}  # whether steps take along what one forces
-        self._stained = False  # what is kept between frames may hold NaN
+        self._jumping: dict[int, tuple[Grammar, bool]] = {}  # whether steps include forced tokens
+        self._may_hold_nan = False  # in buffers that are kept between frames
 
     @torch.inference_mode()
     def choose(self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None) -> bool:
-        """Find out what is fastest here, or remember it by ``key`` in ``kept``; whether it was measured.
+        """Measure the fastest settings, or read them by ``key`` from ``kept``; returns whether measured.
 
-        Buffers are as long as an earlier frame needed them, and passes are timed at their end. Raises
-        RuntimeError where they cannot be timed; all then stays as it was.
+        Buffers have the length that earlier frames needed, and passes are timed at their end. Raises
+        RuntimeError where timing fails; the settings then stay unchanged.
         """
         fused = self.decoder.fused
         tried = Tuning.tried(self.device) if fused else []
@@ -113,7 +113,7 @@ class NativeModel(Model):
         return measured
 
     def _trial(self, count: int, tuning: Tuning | None) -> Callable[[], object] | None:
-        """A pass of this many tokens, to be timed; None where it is not possible."""
+        """A pass of ``count`` tokens for timing; None where it is not possible."""
         fused, end = self.decoder.fused, self.decoder.capacity
         if self._host and count <= MOST_TOKENS:
             segment = 0, end - count, np.zeros(count, np.int64)
@@ -127,9 +127,9 @@ class NativeModel(Model):
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
-        """Answer frames together: a pass runs all that go on. Each has its own limits, deadline and end."""
+        """Answer frames together, several in each pass. Each frame has its own limits, deadline and end."""
         watch = Stopwatch(self.device)
-        self._cleanse()
+        self._clear_nan()
         tiles = [self.upload(job.tiles) for job in jobs]
         watch.mark("transfer")
         pixels = torch.cat(tiles) if len(tiles) > 1 else tiles[0]
@@ -146,18 +146,18 @@ class NativeModel(Model):
             watch.mark("first_token")
             for decoding in alive:
                 if decoding.ended:
-                    self._stained |= not decoding.sound
+                    self._may_hold_nan |= not decoding.sound
                     yield decoding.row, decoding.generated(watch.times(), len(visual[decoding.row]))
             alive = [decoding for decoding in alive if not decoding.ended]
 
     def _rounds(self, decodings: Sequence[Decoding], logits: list[np.ndarray]) -> Iterator[None]:
-        """The decode loop: bring all answers that go on forward, time and again, until none does."""
+        """The decode loop: continue all unfinished answers until none is left."""
         alive = decodings
         while True:
             for decoding, chosen_by in zip(alive, logits, strict=True):
                 decoding.take(chosen_by)
                 if self._boxes and decoding.begins_box and decoding.job.draft:
-                    decoding.job.draft.say(self._boxes(decoding.hidden[decoding.chosen_by]))
+                    decoding.job.draft.add_box(self._boxes(decoding.hidden[decoding.chosen_by]))
             yield
             while alive := [decoding for decoding in decodings if not decoding.ended]:
                 for decoding in alive:
@@ -171,7 +171,7 @@ class NativeModel(Model):
             logits = self.append(decodings)
 
     def _loop(self, grammar: Grammar) -> DeviceLoop | None:
-        # A guess is heard between two passes, which a chunk has not; it saves more passes than that costs.
+        # Drafts need passes one by one, without chunks, and save more passes than chunks would gain.
         if not self._recipes.device_loop or (self._boxes and grammar.bins):
             return None
         if id(grammar) not in self.loops:
@@ -184,9 +184,9 @@ class NativeModel(Model):
         return self.loops[id(grammar)]
 
     def _jumps(self, grammar: Grammar) -> bool:
-        """Whether what the grammar forces is appended without a step each.
+        """Whether forced tokens are appended without a step each.
 
-        It always gains where a step is as long as it has to be; those of a device loop have one length.
+        This always gains where a step has no fixed length; steps of a device loop have one.
         """
         recipes = self._recipes
         looped = recipes.device_loop and not (self._boxes and grammar.bins)
@@ -198,16 +198,16 @@ class NativeModel(Model):
         return self._jumping[id(grammar)][1]
 
     def _recorded(self, function: Callable[..., Any]) -> Graphs:
-        """A function of tensors, replayed from CUDA graphs where steps are compiled so."""
+        """A function of tensors, replayed from CUDA graphs with recipe ``compiled_step``."""
         return Graphs(function, self.device, self._pool, on=self._static)
 
     def prefill(self, decodings: Sequence[Decoding], visual: Sequence[Tensor]) -> list[np.ndarray]:
-        """Run prompts, and a guess behind each; logits (1 + guess, columns) from their last tokens on."""
+        """Run prompts, each with its guess; returns logits (1 + guess, columns) from their last tokens on."""
         prompts = [decoding.job.prompt for decoding in decodings]
         if not self._recipes.prefix_kv:
             prompts = [Prompt((), prompt.ids, prompt.image_token) for prompt in prompts]
         longest = max(decoding.job.limits.max_tokens for decoding in decodings)
-        # Rows are run as far as the longest: what is short of it is filled up behind its end.
+        # All rows run to the length of the longest; shorter ones are padded at their end.
         most = max(len(p.prefix) for p in prompts) + max(len(p.rest) for p in prompts) + 2 * longest + FINE
         if self.decoder.reserve(len(prompts), most):
             self._fronts.clear()
@@ -234,7 +234,7 @@ class NativeModel(Model):
         return [self.head(decoding.grammar)(decoding.hidden) for decoding in decodings]
 
     def append(self, decodings: Sequence[Decoding]) -> list[np.ndarray]:
-        """Run what answers that go on have chosen and guess; logits (1 + guess, columns) of each of them."""
+        """Run the chosen and guessed tokens of unfinished answers; returns logits (1 + guess, columns)."""
         alive = [decoding for decoding in decodings if not decoding.ended]
         tokens = {decoding.row: decoding.tokens for decoding in alive}
         hidden: Sequence[Hidden]
@@ -256,12 +256,12 @@ class NativeModel(Model):
         return [self.head(decoding.grammar)(decoding.hidden) for decoding in alive]
 
     def _pass(self, x: Tensor, starts: Sequence[int], row: int = 0) -> Tensor:
-        """Run (rows, n, width) in torch, each row from its start on; hidden states (rows, n, width)."""
+        """Run (rows, n, width) in torch, each row from its start on; returns the hidden states."""
         count, start = x.shape[1], starts[0]
         reach = max(starts) + count
-        # Made on the device: numbers of the host's would have to wait for it.
+        # Created on the device: copies from the host would have to wait for it.
         places = torch.stack([torch.arange(s, s + count, device=self.device) for s in starts])
-        # A prompt behind a prefix: few shapes, so that a recording can know where it begins.
+        # A prompt after a prefix: few shapes, so that a recording can have a fixed start.
         if count > FEW and start <= count and len(set(starts)) == 1:
             return self.decode(x, places, reach=reach, first=row, start=start)
         if self._static:
@@ -269,13 +269,13 @@ class NativeModel(Model):
         return self.decode(x, places, reach=reach, first=row)
 
     def _filled(self, count: int) -> int:
-        """The padded length of a pass of ``count`` tokens: few lengths make few shapes."""
+        """The padded length of a pass of ``count`` tokens; few lengths mean few shapes."""
         if not self._static:
             return count
         return 1 << (count - 1).bit_length() if count < FINE else -(-count // FINE) * FINE
 
     def _restore(self, row: int, prefix: tuple[int, ...]) -> None:
-        """Put the keys and values of ``prefix`` at the front of a row; they are computed once."""
+        """Write the keys and values of ``prefix`` to the front of a row; they are computed once."""
         if self._fronts.get(row) == prefix:
             return
         keys, values = (kept[:, row, :, : len(prefix)] for kept in (self.decoder.keys, self.decoder.values))
@@ -287,16 +287,16 @@ class NativeModel(Model):
             keys[:], values[:] = self._prefixes[prefix]
         self._fronts[row] = prefix
 
-    def _cleanse(self) -> None:
-        """Forget what a frame without finite logits has left: masked places are still multiplied with."""
-        if self._stained:
+    def _clear_nan(self) -> None:
+        """Clear the buffers after a frame with NaN: attention also multiplies masked positions."""
+        if self._may_hold_nan:
             self._prefixes.clear()
             self._fronts.clear()
             self.decoder.clear()
-            self._stained = False
+            self._may_hold_nan = False
 
     def free(self) -> None:
-        """Release all that is kept between frames and can be computed again."""
+        """Free everything kept between frames that can be computed again."""
         for kept in (self._prefixes, self._fronts, self._rests, self._heads, self.loops):
             kept.clear()
         self.vision.clear()
@@ -304,7 +304,7 @@ class NativeModel(Model):
         super().free()
 
     def _rest(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        """Token ids from the image on, and the places of the visual tokens among them."""
+        """Token ids from the image on, and the indices of the visual tokens among them."""
         if prompt.rest not in self._rests:
             ids = torch.tensor(prompt.rest)
             places = (ids == prompt.image_token).nonzero().flatten()
@@ -322,7 +322,7 @@ class Head:
 
     def __init__(self, grammar: Grammar, weight: Tensor) -> None:
         self.grammar = grammar
-        # Only the rows that the grammar can use are computed, where that is worth their copy.
+        # Only the rows for the grammar's tokens are computed, where a copy of them is worth it.
         self._all = 2 * len(grammar.tokens) > len(weight)
         self._used = torch.from_numpy(grammar.tokens).to(weight.device)
         self._weight = weight.t() if self._all else weight[self._used].t().contiguous()
@@ -342,7 +342,7 @@ class Head:
 
 
 def _keep(cache: dict[Any, Any], key: object, value: object) -> None:
-    """Put into a bounded cache; the oldest entry goes."""
+    """Add to a bounded cache; the oldest entry is removed."""
     if len(cache) >= KEPT:
         del cache[next(iter(cache))]
     cache[key] = value

@@ -1,12 +1,12 @@
-"""The preprocessing recipes for users of plain transformers: a drop-in for the stock image processors.
+"""The preprocessing recipes for plain transformers: a drop-in replacement of the stock image processors.
 
     processor = fast_processor(AutoProcessor.from_pretrained("HuggingFaceTB/SmolVLM-256M-Instruct"))
 
-Same keys, shapes and dtypes. Of SmolVLM, Idefics3 and InternVL, whose pictures are cut into tiles, pixels are
-scaled once by OpenCV instead of up to three times by PIL. Of the other families each step stays where it is,
-and is done faster: PIL's filters by torch's kernels for uint8, which differ from them by a level here and
-there; rescaling and normalising in one pass through a table. Whatever the stock processor is asked beyond
-that (float pictures, other filters, no normalisation) it does itself.
+Keys, shapes and dtypes are the same. For SmolVLM, Idefics3 and InternVL, which cut pictures into tiles,
+pixels are scaled once by OpenCV instead of up to three times by PIL. For other families each step stays, but
+is faster: torch's uint8 kernels replace PIL's filters, with occasional differences of one level; rescaling
+and normalising are one pass through a table. The stock processor still runs for all other options (float
+pictures, other filters, no normalisation).
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from argus_ros.vlm import chat
 
 Processor = TypeVar("Processor")
 
-#: PIL's filters that OpenCV's area averaging and cubic interpolation stand in for: Lanczos, bicubic.
+#: PIL's filters that OpenCV's area averaging and cubic interpolation replace: Lanczos, bicubic.
 FILTERS = (1, 3)
-#: Longest side that the stock Idefics3 processor scales a picture to.
+#: Maximum side to which the stock Idefics3 processor scales a picture.
 LONGEST = 4096
 
 
 def fast_processor(processor: Processor) -> Processor:
-    """A copy of a processor (or of its image processor) that prepares fast.
+    """A faster copy of a processor (or of its image processor).
 
-    It keeps its settings, saves as the stock one, and is of its class; but of torchvision's, whose steps are
-    torchvision's, it is of the one with PIL. Raises TypeError for processors of which there is no fast one.
+    It keeps the settings, is saved as the stock one, and is an instance of its class. A torchvision processor
+    is replaced by the PIL one's faster copy. Raises TypeError for processors without a fast version.
     """
     if hasattr(processor, "image_processor"):
         fast = copy.copy(processor)
@@ -65,7 +65,7 @@ def fast_processor(processor: Processor) -> Processor:
 
 
 def _with_pil(processor: Any) -> Any:
-    """Of an image processor on torchvision, whose steps have a fast stand-in on PIL, the sibling there."""
+    """The PIL version of a torchvision image processor with a fast version; others unchanged."""
     kind = type(processor)
     if kind.__name__ not in STEPS or isinstance(processor, PilBackend):
         return processor
@@ -74,7 +74,7 @@ def _with_pil(processor: Any) -> Any:
 
 
 class ImagesOnly(InternVLProcessor):
-    """InternVL's processor without its part for videos, which needs torchvision."""
+    """InternVL's processor without the video part, which needs torchvision."""
 
     def __init__(
         self, image_processor: Any, tokenizer: Any, image_seq_length: int = 256, chat_template: Any = None
@@ -82,13 +82,13 @@ class ImagesOnly(InternVLProcessor):
         super().__init__(image_processor, tokenizer, None, image_seq_length, chat_template)
 
 
-ImagesOnly.__name__ = InternVLProcessor.__name__  # processors are saved under their class's name
+ImagesOnly.__name__ = InternVLProcessor.__name__  # processors are saved under their class name
 
 
 def stock_processor(checkpoint: Checkpoint) -> Any:
-    """The processor that transformers has for a checkpoint; of InternVL the part for pictures.
+    """transformers' processor for a checkpoint; for InternVL the part for pictures.
 
-    Some versions hide the image processors that are there without torchvision: then it is put together here.
+    Some versions hide image processors that work without torchvision: then it is assembled here.
     """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     intern = checkpoint.native is INTERNVL
@@ -107,7 +107,7 @@ def stock_processor(checkpoint: Checkpoint) -> Any:
 
 @lru_cache
 def _fast_class(stock: Any) -> type:
-    """``stock`` with preprocessing of our own; by the same name, which is what processors are saved under."""
+    """A subclass of ``stock`` with fast preprocessing, under the same name, which is used for saving."""
     if issubclass(stock, _Fast):
         return stock
     names = {name.removesuffix("Pil") for name in (base.__name__ for base in stock.__mro__)}
@@ -119,7 +119,7 @@ def _fast_class(stock: Any) -> type:
         first = _FastPatches if names & set(_FastPatches.NAMES) else _FastSteps
         return type(stock.__name__, (first, stock, _Steps), members)
     known = ", ".join((*_FastIdefics3.NAMES, *_FastInternVL.NAMES, *STEPS))
-    raise TypeError(f"no fast stand-in for {stock.__name__}; there is one for {known} of transformers 5")
+    raise TypeError(f"no fast version of {stock.__name__}; supported are {known} of transformers 5")
 
 
 def _restore(stock: type, state: dict[str, Any]) -> object:
@@ -129,7 +129,7 @@ def _restore(stock: type, state: dict[str, Any]) -> object:
 
 
 class _Fast:
-    """Comes before a stock image processor among the bases; takes over where it can, and else steps aside."""
+    """A base class before a stock image processor: handles the usual settings, and calls it for others."""
 
     NAMES: tuple[str, ...] = ()
     stock: type
@@ -148,7 +148,7 @@ class _Fast:
 
 
 class _FastIdefics3(_Fast):
-    """Tiles of one size, the last one the whole picture; samples with fewer tiles are padded with zeros."""
+    """Tiles of one size, the last with the whole picture; samples with fewer are padded with zeros."""
 
     NAMES = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
 
@@ -177,7 +177,7 @@ class _FastIdefics3(_Fast):
 
 
 class _FastInternVL(_Fast):
-    """A grid of tiles whose aspect ratio is nearest to the picture's, then the whole picture as a tile."""
+    """A grid of tiles with the aspect ratio nearest to the picture's, then the whole picture as a tile."""
 
     NAMES = ("GotOcr2ImageProcessor",)
 
@@ -197,7 +197,7 @@ class _FastInternVL(_Fast):
         return BatchFeature(data, tensor_type=settings["return_tensors"])
 
 
-#: Processors whose steps are those of transformers' PIL backend; each is held to its stock one in the tests.
+#: Processors with the steps of transformers' PIL backend; tests compare each with its stock version.
 STEPS = (
     "CLIPImageProcessor",
     "Gemma3ImageProcessor",
@@ -211,16 +211,16 @@ STEPS = (
 
 
 class _FastSteps:
-    """Comes before a stock image processor among the bases: leaves rescaling to the step that normalises."""
+    """A base class before a stock image processor: leaves rescaling to the normalisation."""
 
     stock: type
-    factor: float | None = None  #: that pictures still have to be multiplied by
+    factor: float | None = None  #: by which pictures still have to be multiplied
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.stock, self.__dict__)
 
     def _preprocess(self, *images: Any, **settings: Any) -> BatchFeature:
-        working = copy.copy(self)  # others may be preparing with this one
+        working = copy.copy(self)  # other threads may use this one
         if settings.get("do_rescale") and settings.get("do_normalize"):
             working.factor, settings["do_rescale"] = settings["rescale_factor"], False
         return super(_FastSteps, working)._preprocess(*images, **settings)  # type: ignore[misc]
@@ -245,12 +245,12 @@ class _FastPatches(_FastSteps):
 
 
 class _Steps(PilBackend):
-    """Comes behind a stock image processor among the bases, in place of transformers' own steps."""
+    """A base class after a stock image processor: replaces transformers' own steps."""
 
     factor: float | None = None
 
     def resize(self, image: Any, size: Any, resample: Any = None, **more: Any) -> Any:
-        """(3, height, width) uint8, bilinear or bicubic; the rest is transformers'."""
+        """(3, height, width) uint8, bilinear or bicubic; transformers handles the rest."""
         name = FILTER_NAMES.get(int(getattr(resample, "value", resample if resample is not None else 2)))
         if not (_usual_picture(image) and name and isinstance(image, np.ndarray)) or more.get("reducing_gap"):
             return super().resize(image, size, resample, **more)
@@ -264,7 +264,7 @@ class _Steps(PilBackend):
         return scaled[0].numpy()
 
     def normalize(self, image: Any, mean: Any, std: Any, **more: Any) -> Any:
-        """(3, height, width) uint8 to float32; with the rescaling that was left to this step."""
+        """(3, height, width) uint8 to float32, with the rescaling that was left to this step."""
         factor = self.factor if self.factor is not None else 1.0
         if not (_usual_picture(image) and isinstance(image, np.ndarray)):
             image = image if self.factor is None else self.rescale(image, factor)
@@ -276,12 +276,12 @@ class _Steps(PilBackend):
         return out
 
 
-#: PIL's filters that torch has for uint8.
+#: PIL's filters that torch supports for uint8.
 FILTER_NAMES = {2: "bilinear", 3: "bicubic"}
 
 
 def _resized(image: np.ndarray, size: Any) -> tuple[int, int]:
-    """Height and width that a size asks for. Raises ValueError."""
+    """Height and width for a ``size`` setting. Raises ValueError."""
     if size.shortest_edge and size.longest_edge:
         return get_size_with_aspect_ratio(image.shape[1:], size.shortest_edge, size.longest_edge)
     if size.shortest_edge:
@@ -297,7 +297,7 @@ def _resized(image: np.ndarray, size: Any) -> tuple[int, int]:
 
 
 def _usual(settings: dict[str, Any]) -> bool:
-    """Whether a picture is to be scaled smoothly and normalised, as it always is but on special request."""
+    """Whether the settings are the usual ones: smooth scaling, and normalisation."""
     resample = settings.get("resample")
     resample = getattr(resample, "value", resample)
     return (
@@ -325,7 +325,7 @@ def _image(picture: Any) -> Image:
 
 
 def _table(settings: dict[str, Any]) -> np.ndarray:
-    """(3, 256) float32: what each level of each channel is normalised to."""
+    """(3, 256) float32: the normalised value of each level of each channel."""
     levels = np.arange(256, dtype=np.float32) * np.float32(settings["rescale_factor"])
     mean, std = (
         np.broadcast_to(np.asarray(settings[name], np.float32), 3) for name in ("image_mean", "image_std")
@@ -357,7 +357,7 @@ def _pad(samples: Sequence[Sequence[np.ndarray]], tile: int, tensors: str | None
     if tensors == "pt" and min(counts) == max(counts):
         import torch
 
-        # Nothing is padded: one number stands for the whole mask, which else is as large as the pixels.
+        # Without padding, one number represents the whole mask, which would be as large as the pixels.
         return pixels, torch.ones((), dtype=torch.int64).expand(shape)
     mask = np.zeros(shape, np.int64)
     for count, out in zip(counts, mask, strict=True):

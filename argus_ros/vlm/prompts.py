@@ -1,6 +1,6 @@
-"""The words of an Argus checkpoint: what is asked before the image, what is answered after it.
+"""The fixed words of an Argus checkpoint's prompts and answers.
 
-Everything static stands before the image, so that its keys and values can be kept
+All static text is before the image, so that its keys and values can be kept
 (recipe ``prefix_kv``)::
 
     <|im_start|>detect cone ball<image><answer>cone<loc_012><loc_030><loc_050><loc_090>…<end_of_utterance>
@@ -28,14 +28,14 @@ _VERBS = {
 
 
 class TaskError(ValueError):
-    """A task that this checkpoint cannot do, with what it can."""
+    """This checkpoint cannot do the task; the message lists what it can do."""
 
 
 def location_token(index: int) -> str:
     return f"<loc_{index:03d}>"
 
 
-#: Characters of prompt and classes together, and classes, at most: looked at before anything is made of them.
+#: Maximum number of characters of prompt and classes together, and of classes; checked first.
 MOST_TEXT, MOST_CLASSES = 4096, 512
 
 
@@ -46,7 +46,7 @@ def check(task: Task, checkpoint: Checkpoint) -> None:
     ) > MOST_CLASSES:
         raise TaskError(
             f"the task has {length} characters of text and {len(task.classes)} classes; {MOST_TEXT} and "
-            f"{MOST_CLASSES} are the most"
+            f"{MOST_CLASSES} are the limits"
         )
     if task.name not in TASKS:
         raise TaskError(f"unknown task {task.name!r}; tasks are {', '.join(TASKS)}")
@@ -63,13 +63,13 @@ def check(task: Task, checkpoint: Checkpoint) -> None:
                 f"its classes are {', '.join(known)}"
             )
     if task.name == "detect" and not (known or task.classes) and checkpoint.format not in UNASKED:
-        raise TaskError(f"{checkpoint.name} has an open vocabulary: say in 'classes' what to detect")
+        raise TaskError(f"{checkpoint.name} has an open vocabulary: list in 'classes' what to detect")
 
 
 def check_question(task: Task, checkpoint: Checkpoint) -> None:
-    """Raise TaskError for a question of a form that an Argus checkpoint has not learnt, with those it has.
+    """Raise TaskError, with the known kinds, for a question that the checkpoint was not trained on.
 
-    Those of a closed vocabulary are taught two forms, and to any other say nothing, or anything.
+    A closed vocabulary is trained on two kinds. Answers to other questions would be empty or arbitrary.
     """
     vocabulary = checkpoint.vocabulary
     if task.name != "ask" or not vocabulary or not vocabulary.classes:
@@ -81,23 +81,23 @@ def check_question(task: Task, checkpoint: Checkpoint) -> None:
     plurals = "|".join(map(re.escape, map(plural, vocabulary.classes)))
     if re.fullmatch(f"how many (?:{plurals}) are there|is there a {colour}(?:{classes})", asked):
         return
-    which = f"CLASSES and CLASS being of {', '.join(vocabulary.classes)}"
+    which = f"where CLASS is one of {', '.join(vocabulary.classes)}"
     if vocabulary.colours:
-        which += f", COLOUR of {', '.join(vocabulary.colours)}"
+        which += f" and COLOUR one of {', '.join(vocabulary.colours)}"
     raise TaskError(
-        f"{checkpoint.name} has not learnt to answer {task.prompt!r}; it knows 'how many CLASSES are there' "
+        f"{checkpoint.name} was not trained on {task.prompt!r}; it answers 'how many CLASSES are there' "
         f"and 'is there a {'[COLOUR] ' if colour else ''}CLASS', {which}"
     )
 
 
 def question(prompt: str) -> str:
-    """A question in the letters that checkpoints are taught it in."""
+    """A question in the spelling of the training data."""
     words = prompt.lower().rstrip("? \n").split()
     return " ".join("a" if words[:2] == ["is", "there"] and word == "an" else word for word in words)
 
 
 def plural(noun: str) -> str:
-    """Plural of a class name as the questions use it."""
+    """Plural of a class name, as in the trained questions."""
     irregular = {"person": "people"}
     if noun in irregular:
         return irregular[noun]
@@ -105,14 +105,14 @@ def plural(noun: str) -> str:
 
 
 def asked_classes(task: Task, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Classes of a ``detect`` task in the vocabulary's order, which is the order of training."""
+    """Classes of a ``detect`` task in the order of the vocabulary and of training."""
     if not vocabulary.classes:
         return task.classes
     return tuple(c for c in vocabulary.classes if c in task.classes or not task.classes)
 
 
 def static_text(task: Task, vocabulary: Vocabulary) -> str:
-    """What stands before the image: the verb and the classes, phrase or question."""
+    """The text before the image: the verb, and the classes, phrase or question."""
     words = {
         "detect": asked_classes(task, vocabulary),
         "ground": (task.prompt,),

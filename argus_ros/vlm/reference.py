@@ -30,7 +30,7 @@ from argus_ros.vlm.weights import check_finite, check_loaded, check_stored
 
 
 class TransformersModel(Model):
-    """A checkpoint in transformers' modules. Frames run one by one, drafts are not used."""
+    """A checkpoint in transformers' modules. Frames run one by one, and drafts are ignored."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         check_stored(checkpoint.path)
@@ -46,7 +46,7 @@ class TransformersModel(Model):
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-        except Exception as error:  # a configuration can be wrong in any way
+        except Exception as error:  # invalid configurations can raise anything
             raise CheckpointError(
                 f"transformers cannot load {checkpoint.path}: {type(error).__name__}: {error}"
             ) from None
@@ -54,7 +54,7 @@ class TransformersModel(Model):
         check_finite(checkpoint.path, self.model.named_parameters())
         self.model.to(device).eval()
         generation = self.model.generation_config
-        if generation.pad_token_id is None:  # nothing is ever filled up; some versions warn on every call
+        if generation.pad_token_id is None:  # nothing is padded, but some versions warn on every call
             ends = generation.eos_token_id
             generation.pad_token_id = ends[0] if isinstance(ends, list) else ends
         self._projector = self.model.model.get_submodule(checkpoint.native.connector)
@@ -108,7 +108,7 @@ class TransformersModel(Model):
         return self._greedy(dict(inputs), max_new_tokens).tolist()
 
     def stock_inputs(self, image: np.ndarray, task: Task) -> Any:
-        """What the stock processor makes of an image and a task's prompt: without a vocabulary, of a chat."""
+        """The stock processor's output for an image and a task's prompt; without a vocabulary for a chat."""
         if not hasattr(self, "_processor"):
             self._processor = stock_processor(self.checkpoint)
         if self.checkpoint.vocabulary is not None:
@@ -125,7 +125,7 @@ class TransformersModel(Model):
 
 
 class GrammarProcessor(LogitsProcessor):
-    """The grammar for ``generate``, one sequence at a time: forbids by -inf."""
+    """The grammar for ``generate``, one sequence at a time; forbidden tokens get -inf."""
 
     def __init__(
         self, grammar: Grammar, max_objects: int, prompt_length: int, watch: Stopwatch | None = None
@@ -150,7 +150,7 @@ class GrammarProcessor(LogitsProcessor):
         return masked
 
     def follow(self, tokens: Tensor) -> None:
-        """Move the cursor over the tokens that it has not seen."""
+        """Move the cursor over the new tokens."""
         for token in tokens[self._seen :].tolist():
             self.cursor.advance(self.cursor.grammar.column[token])
         self._seen = len(tokens)

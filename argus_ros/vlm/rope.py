@@ -1,4 +1,4 @@
-"""Rotary position embeddings: how fast each pair of a head's numbers turns, as transformers computes it."""
+"""Rotary position embeddings: the frequency of each pair of a head's numbers, as in transformers."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from argus_ros.core.section import Section
 
-#: ``dynamic`` is ``default`` within the context, and what is longer is refused.
+#: ``dynamic`` equals ``default`` within the context; longer sequences are refused.
 KINDS = ("default", "dynamic", "linear", "yarn", "llama3")
 
 
 @dataclass(frozen=True)
 class Rope:
-    """What config.json says of it."""
+    """RoPE settings of config.json."""
 
     kind: str = "default"
     theta: float = 10000.0
     factor: float = 1.0
     original: int = 0  #: context that the model was trained with, in tokens
     low: float = 1.0  #: llama3: wavelengths above original / low are stretched
-    high: float = 4.0  #: llama3: wavelengths below original / high stay
-    fast: float = 32.0  #: yarn: turns within the original context from which on pairs stay
-    slow: float = 1.0  #: yarn: turns up to which they are stretched
-    whole: bool = True  #: yarn: the bounds between these are rounded to whole pairs
+    high: float = 4.0  #: llama3: wavelengths below original / high are unchanged
+    fast: float = 32.0  #: yarn: pairs with more turns in the original context are unchanged
+    slow: float = 1.0  #: yarn: pairs with fewer turns are stretched
+    whole: bool = True  #: yarn: these bounds are rounded to whole pairs
     scale: float = 1.0  #: of cosines and sines
 
 
 def read(text: Section, context: int) -> Rope:
-    """RoPE of a text_config, under either of the names that there are. Raises CheckpointError."""
+    """RoPE of a text_config, under either of its two key names. Raises CheckpointError."""
     given = text.section("rope_scaling")
     given = given if given.values else text.section("rope_parameters")
     kind = given.word("rope_type") or given.word("type", "default")
     if kind not in KINDS:
         key = "rope_type" if "rope_type" in given else "type"
-        raise given.error(key, f"one of {', '.join(KINDS)} to run here")
+        raise given.error(key, f"one of {', '.join(KINDS)} for the native backend")
     for section in (given, text):
         section.require("partial_rotary_factor", section.values.get("partial_rotary_factor") and 1.0)
     theta = given.number("rope_theta", text.number("rope_theta", 10000.0), 1.0)
@@ -88,7 +88,7 @@ def frequencies(rope: Rope, width: int) -> Tensor:
     if rope.kind == "yarn":
 
         def pair(turns: float) -> float:
-            """The pair that makes this many turns within the original context."""
+            """The pair with this many turns within the original context."""
             return width * math.log(rope.original / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
 
         low, high = pair(rope.fast), pair(rope.slow)

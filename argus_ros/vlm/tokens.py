@@ -1,4 +1,4 @@
-"""Text and pictures as token ids: the tokenizer, and prompts laid out as the stock processor does."""
+"""Converts text and pictures to token ids: the tokenizer, and prompts in the stock processor's layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from argus_ros.core.section import Section, read_json
 from argus_ros.core.types import Task
 from argus_ros.vlm import chat, prompts
 
-#: Special tokens that are part of what a model says: where things are, and which.
+#: Special tokens that are part of answers: locations and labels of objects.
 SAID = (
     *(f"<{slash}{tag}>" for tag in ("ref", "box", "quad", "poly", "point") for slash in ("", "/")),
     *(f"<|{tag}_{end}|>" for tag in ("object_ref", "box", "quad") for end in ("start", "end")),
@@ -22,10 +22,10 @@ SAID = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one question with its image: ``prefix``, then the rest with visual tokens in it."""
+    """Token ids of a question with its image: ``prefix``, then ``rest`` with the visual tokens."""
 
-    prefix: tuple[int, ...]  #: all that stands before the image; the same for every frame of a task
-    rest: tuple[int, ...]  #: begins where the image does; ``image_token`` where a visual token goes
+    prefix: tuple[int, ...]  #: everything before the image; the same for every frame of a task
+    rest: tuple[int, ...]  #: starts with the image; ``image_token`` at each visual token
     image_token: int
 
     @property
@@ -34,13 +34,13 @@ class Prompt:
 
 
 class Tokens:
-    """What a checkpoint's tokenizer and configuration say about its token ids."""
+    """Token ids from a checkpoint's tokenizer and configuration."""
 
     def __init__(self, checkpoint: Checkpoint, vocabulary_size: int) -> None:
         path = checkpoint.path / "tokenizer.json"
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library has no narrower exception
             raise CheckpointError(f"{path} cannot be read: {error}") from None
         self.checkpoint = checkpoint
         vocabulary, known = checkpoint.vocabulary, self._tokenizer.get_vocab_size()
@@ -48,7 +48,7 @@ class Tokens:
         self.image = self._known(checkpoint.native.placeholder)
         config = Section(checkpoint.config, str(checkpoint.path / "config.json"))
         if config.count("image_token_id", self.image, 0) != self.image:
-            raise config.error("image_token_id", f"{self.image}, which tokenizer.json has for a picture")
+            raise config.error("image_token_id", f"{self.image}, as in tokenizer.json")
         generation = checkpoint.path / "generation_config.json"
         self._generation = read_json(generation) if generation.is_file() else Section({}, str(generation))
         self.ends = self._ends(config, vocabulary_size)
@@ -63,14 +63,14 @@ class Tokens:
         }
         if vocabulary:
             special.add(self._known(prompts.ANSWER))
-        #: Tokens that no user may write into a prompt; an unknown word is no such token.
+        #: Tokens that are forbidden in a user's prompt; the token for unknown words is allowed.
         self._control = special - {self._tokenizer.token_to_id("<unk>")}
-        #: Tokens that free text may consist of: of an open model all, as with plain ``generate``.
+        #: Tokens of free text; for an open model all of them, as with plain ``generate``.
         words = range(self.size) if vocabulary else range(vocabulary_size)
         never = special if vocabulary else {*self.ends, *self._forbidden()}
         self.text = tuple(i for i in words if i not in never)
         self.text_set = frozenset(self.text)
-        #: Special tokens of an answer that are not shown.
+        #: Special tokens of an answer that are removed from the text.
         self._silent = special - {self._tokenizer.token_to_id(token) for token in SAID}
 
     def _known(self, token: str) -> int:
@@ -80,7 +80,7 @@ class Tokens:
         return index
 
     def _ends(self, config: Section, vocabulary_size: int) -> tuple[int, ...]:
-        """Tokens that end an answer: those of generation_config.json, as ``generate`` does."""
+        """Tokens that end an answer, from generation_config.json as in ``generate``."""
         if self.checkpoint.vocabulary:
             return (self._known(prompts.END),)
         for section in (self._generation, config, config.section("text_config")):
@@ -103,7 +103,7 @@ class Tokens:
         return found
 
     def check_plain(self) -> None:
-        """Raise CheckpointError where ``generate`` does not simply take the best token of an open model."""
+        """Raise CheckpointError where ``generate`` would not simply take an open model's best token."""
         section = self._generation
         plain: dict[str, float | None] = {
             "repetition_penalty": 1.0,
@@ -117,12 +117,12 @@ class Tokens:
             odd.append("bad_words_ids")
         if odd and not self.checkpoint.vocabulary:
             raise CheckpointError(
-                f"{section.where}: {odd[0]} changes answers in a way that the native backend does not know; "
-                "use backend transformers, or take it out"
+                f"{section.where}: {odd[0]} changes answers in a way that backend native does not support; "
+                "use backend transformers, or remove it"
             )
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of words inside an answer, without anything the tokenizer puts around a whole text."""
+        """Ids of words inside an answer, without the tokens that the tokenizer adds around a whole text."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -130,17 +130,17 @@ class Tokens:
         return self._tokenizer.decode(said, skip_special_tokens=False).strip()
 
     def decode_all(self, ids: Sequence[int]) -> str:
-        """With all special tokens and spaces."""
+        """The text with all special tokens and spaces."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def prompt(self, task: Task, rows: int, columns: int, tokens_per_tile: int) -> Prompt:
-        """The prompt for one frame, equal to what the stock processor makes of the text and the picture.
+        """The prompt of one frame, equal to the stock processor's for the text and the picture.
 
-        Raises TaskError for words that would be read as control tokens.
+        Raises TaskError for words that contain control tokens.
         """
         for words in (task.prompt, *task.classes):
             if self._control.intersection(self.encode(words)):
-                raise prompts.TaskError(f"{words!r} has a control token in it, such as <image>; leave it out")
+                raise prompts.TaskError(f"{words!r} contains a control token, such as <image>; remove it")
         text, family = chat.full_text(task, self.checkpoint), self.checkpoint.native
         begin = not chat.starts_itself(text, self.checkpoint)
         return lay_out(self._tokenizer, text, family, rows, columns, tokens_per_tile, begin=begin)
@@ -156,14 +156,14 @@ def lay_out(
     *,
     begin: bool = True,
 ) -> Prompt:
-    """Token ids of a text with a placeholder for a picture, cut into ``rows`` x ``columns`` tiles.
+    """Token ids of a text with a placeholder for a picture of ``rows`` x ``columns`` tiles.
 
-    With ``begin`` the tokenizer puts around the text what it puts around every text.
+    With ``begin``, the tokenizer adds the tokens that it adds around every text.
     """
     picture, expanded = family.placeholder, family.picture(rows, columns)
     image = tokenizer.encode(picture, add_special_tokens=False).ids[0]
     ids = tokenizer.encode(text.replace(picture, expanded), add_special_tokens=begin).ids
-    # Added tokens split the text, so placeholders can be repeated after tokenising as well as before.
+    # Added tokens split the text, so placeholders can be repeated before or after tokenising.
     before = tokenizer.encode(expanded.split(picture)[0], add_special_tokens=False).ids
     start = ids.index(image) - len(before)
     rest = [i for token in ids[start:] for i in [token] * (tokens_per_tile if token == image else 1)]

@@ -1,4 +1,4 @@
-"""From the host's pixels to tiles on the device: recipes uint8_transfer, pinned_async and device_resize."""
+"""Uploads pixels from the host as tiles: recipes uint8_transfer, pinned_async and device_resize."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from argus_ros.vlm.vision import Normalisation
 
 
 class Upload:
-    """Tiles (tiles, side, side, 3) uint8, or a frame to cut them from, as the vision tower takes them.
+    """Converts tiles (tiles, side, side, 3) uint8, or a frame to cut, to the vision encoder's input.
 
-    With ``uint8_transfer`` they stay uint8, else they are normalised float32. The source may be written to
-    again once the device has finished what follows.
+    With ``uint8_transfer`` tiles stay uint8, else they are normalised float32. The source memory can be
+    reused once the device has finished the work that follows.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Upload:
         if self._stream is None:
             return host.to(self._device)
         with torch.cuda.stream(self._stream):
-            there = host.to(self._device, non_blocking=True)  # waits where the memory is not pinned
+            there = host.to(self._device, non_blocking=True)  # blocks where the memory is not pinned
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         there.record_stream(current)
@@ -56,7 +56,7 @@ class Upload:
 
 
 def _scale(picture: Tensor, height: int, width: int) -> Tensor:
-    """(1, 3, …, …) float, in 0..255, with a cubic filter as PIL's."""
+    """(1, 3, …, …) float in 0..255, with a cubic filter like PIL's."""
     return F.interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
@@ -65,14 +65,14 @@ def _tensor(pixels: np.ndarray) -> Tensor:
 
 
 def up(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small tensor to the device, without waiting for what the device is doing."""
+    """Copy a small tensor to the device, without waiting for the device's work."""
     if device.type == "cuda" and len(tensor):
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 def pin(memory: np.ndarray, device: torch.device) -> str:
-    """Register memory with the device permanently. Returns why that failed, or an empty string."""
+    """Register memory with the device permanently. Returns the reason of a failure, or ""."""
     with torch.cuda.device(device):
         error = torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
     return "" if int(error) == 0 else f"the device refuses to pin shared memory: {error}"

@@ -1,6 +1,6 @@
-"""The eyes: a vision transformer on uint8 tiles, pixel-unshuffle and a projection to the decoder's width.
+"""The vision encoder: a vision transformer on uint8 tiles, pixel-unshuffle and a projection.
 
-SigLIP as in SmolVLM and Idefics3, and InternViT as in InternVL3, differ in little: a class token, scaled
+SigLIP (SmolVLM and Idefics3) and InternViT (InternVL3) differ in a few parts: a class token, scaled
 residuals, the exact GELU, no last norm, a deeper projection.
 """
 
@@ -23,7 +23,7 @@ from argus_ros.vlm.weights import Weights
 
 @dataclass(frozen=True)
 class Normalisation:
-    """``(pixel * scale - mean) / std`` per channel, as the image processor of the checkpoint has it."""
+    """``(pixel * scale - mean) / std`` per channel, from the checkpoint's image processor."""
 
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -45,7 +45,7 @@ class Normalisation:
         return (tiles.float() * self.scale - mean) / std
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch embedding of normalised pixels, (width, patch, patch, 3), to one of pixels as they are."""
+        """Convert a patch embedding of normalised pixels, (width, patch, patch, 3), to one of raw pixels."""
         mean, std = (torch.tensor(v, device=bias.device) for v in (self.mean, self.std))
         return weight * (self.scale / std), bias - (weight * (mean / std)).sum((1, 2, 3))
 
@@ -66,7 +66,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a family's tower is made of."""
+    """The parts of a family's vision encoder."""
 
     patch: tuple[Tensor, Tensor]  #: float32, (width, patch, patch, 3) and (width,)
     position: Tensor  #: (patches, width), row by row
@@ -78,11 +78,11 @@ class _Parts:
 
 
 class VisionTower:
-    """Tiles (tiles, side, side, 3) to visual tokens (tiles * tokens, text width).
+    """Converts tiles (tiles, side, side, 3) to visual tokens (tiles * tokens, text width).
 
-    Patches are taken in the order in which pixel-unshuffle groups them, so that unshuffling is a view. With
-    ``folded``, tiles are uint8 and the normalisation is part of the patch embedding, in float32; otherwise
-    they are normalised float32.
+    Patches are in the order in which pixel-unshuffle groups them, so that unshuffling is a view. With
+    ``folded``, tiles are uint8 and the patch embedding includes the normalisation, in float32; otherwise they
+    are normalised float32.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class VisionTower:
         )
 
     def _block_order(self, grid: Tensor) -> Tensor:
-        """(side, side, …) to (blocks, unshuffle², …): the patches that become one token stand together."""
+        """(side, side, …) to (blocks, unshuffle², …): the patches that become one token are adjacent."""
         blocks, u = self.shape.side // self.shape.unshuffle, self.shape.unshuffle
         return (
             grid.unflatten(0, (blocks, u))
@@ -154,8 +154,8 @@ def gelu(x: Tensor, kind: str) -> Tensor:
 def position_ids(side: int) -> Tensor:
     """(side, side) rows of SigLIP's position table for a full tile.
 
-    The stock models find them by bucketing fractions in float32, whose rounding moves some of them at some
-    sizes; the weights were trained so, hence the same arithmetic.
+    The stock models compute them by bucketing fractions in float32, where rounding shifts some of them at
+    some sizes. The weights were trained like this, so the arithmetic is the same here.
     """
     boundaries = torch.arange(1 / side, 1.0, 1 / side)
     fractions = torch.arange(side, dtype=torch.float32) * (1.0 / torch.tensor(side))
@@ -201,14 +201,14 @@ def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
     second = _affine(weights, projector + "linear_2", text_width, text_width)
 
     def scaled(scale: str, name: str, width: int) -> tuple[Tensor, Tensor]:
-        """A residual's scale is part of the matrix before it."""
+        """Multiply a residual's scale into the matrix before it."""
         by = weights.take(scale, d)
         weight, bias = _affine(weights, name, d, width)
         return by[:, None] * weight, by * bias
 
     def qk_norm(name: str) -> tuple[Norm, Norm]:
         q, k = (weights.take(f"{name}{n}_norm.weight", d) for n in "qk")
-        return partial(_rms_norm, q, 1e-6), partial(_rms_norm, k, 1e-6)  # whatever layer_norm_eps is
+        return partial(_rms_norm, q, 1e-6), partial(_rms_norm, k, 1e-6)  # independent of layer_norm_eps
 
     def layer(name: str) -> _Layer:
         return _Layer(
@@ -231,7 +231,7 @@ def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
     )
 
 
-#: Modules, by a family's tower.
+#: The vision encoders, by a family's tower.
 TOWERS: dict[str, Callable[[Weights, VisionShape, int], _Parts]] = {"siglip": _siglip, "internvit": _intern}
 
 

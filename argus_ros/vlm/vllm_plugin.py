@@ -1,7 +1,8 @@
-"""A plugin for vLLM: its processors prepare pictures by ``fast_processor``.
+"""A plugin for vLLM, which makes its processors prepare pictures with ``fast_processor``.
 
-``pip install argus-ros`` into vLLM's environment is all: vLLM finds it by the entry point group
-``vllm.general_plugins``. With ``ARGUS_VLLM_PLUGIN=0``, or where there is no fast stand-in, vLLM's own stay.
+Install it with ``pip install argus-ros`` in vLLM's environment: vLLM finds it by the entry point group
+``vllm.general_plugins``. With ``ARGUS_VLLM_PLUGIN=0``, or without a fast version, vLLM keeps its own
+processors.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 #: Environment variable that turns the plugin off.
 SWITCH = "ARGUS_VLLM_PLUGIN"
-log = logging.getLogger("vllm.argus_ros")  # below vLLM's own, which it shows
+log = logging.getLogger("vllm.argus_ros")  # a child of vLLM's logger, so that vLLM shows it
 
 
 def register() -> None:
-    """Put the fast processors in place of those that vLLM loads from now on. Never raises."""
+    """Replace the processors that vLLM loads from now on by fast ones. Never raises."""
     if os.environ.get(SWITCH, "1").lower() in ("0", "off", "false", "no"):
         log.info("argus_ros: off by %s", SWITCH)
         return
@@ -28,7 +29,7 @@ def register() -> None:
         place: Any = importlib.import_module("vllm.transformers_utils.processor")
 
         stock = place.get_processor
-    except Exception as error:  # another vLLM or transformers, whose insides may be anything
+    except Exception as error:  # unknown versions of vLLM or transformers can raise anything
         log.warning("argus_ros: vLLM keeps its own processors (%s: %s)", type(error).__name__, error)
         return
     if hasattr(stock, "argus"):

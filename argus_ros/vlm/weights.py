@@ -1,4 +1,4 @@
-"""Read ``model.safetensors``, whole or sharded. Nothing else is ever opened: no pickles, no code."""
+"""Reads ``model.safetensors``, in one file or sharded. Other files are never opened: no pickles, no code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.resources import why_unreadable
 from argus_ros.core.section import MALFORMED
 
-#: How numbers may be stored. Whole numbers and float8 mean nothing without scales, which are not read.
+#: Valid dtypes of stored weights. Integers and float8 need scales, which are not supported.
 DTYPES = ("F64", "F32", "BF16", "F16")
-#: Tensors that some folders hold and no model needs: tables that are computed, and a token for training.
+#: Tensors that some folders contain and no model needs: computed tables, and a token for training.
 HARMLESS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids|mask_token)$")
 
 
@@ -37,11 +37,11 @@ class Weights:
                 file = self._open.enter_context(safe_open(path, "pt"))
             except (OSError, SafetensorError) as error:
                 self._open.close()
-                raise CheckpointError(why_unreadable(path, error, "fetch the file again")) from None
+                raise CheckpointError(why_unreadable(path, error, "download the file again")) from None
             self._files.update(dict.fromkeys(file.keys(), file))
         self._folder = checkpoint.path
-        self._left = set(self._files)  # not taken so far
-        self.parameters = 0  #: numbers taken so far
+        self._left = set(self._files)  # not read so far
+        self.parameters = 0  #: number of parameters read so far
 
     def __enter__(self) -> Weights:
         return self
@@ -70,16 +70,16 @@ class Weights:
         return tensor
 
     def check_all_taken(self) -> None:
-        """Raise CheckpointError for a tensor that nothing has taken: the model would not be what it was."""
+        """Raise CheckpointError for tensors that were not read, as the model would differ."""
         _check_left(self._folder, self._left)
 
     def cat(self, names: list[str], *shapes: tuple[int, ...]) -> torch.Tensor:
-        """Several tensors, one under the other: a fused weight."""
+        """Several tensors, concatenated along the first axis."""
         return torch.cat([self.take(name, *shape) for name, shape in zip(names, shapes, strict=True)])
 
 
 def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint. Raises CheckpointError, above all for pickles."""
+    """The safetensors files of a checkpoint. Raises CheckpointError, for example for pickles."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() or single.is_symlink():  # a broken link is reported when it is opened
         return [single]
@@ -95,7 +95,7 @@ def shards(folder: Path) -> list[Path]:
     if pickles:
         raise CheckpointError(
             f"{folder} has its weights in {pickles[0]}, a pickle, which could run any code; "
-            "convert it to model.safetensors (save_pretrained in transformers does)"
+            "convert it to model.safetensors (with transformers' save_pretrained)"
         )
     other_format = checkpoint.other_format(folder)
     instead = f"; it {other_format}" if other_format else ""
@@ -103,18 +103,18 @@ def shards(folder: Path) -> list[Path]:
 
 
 def check_stored(folder: Path) -> None:
-    """Raise CheckpointError for weights that are stored as no model's own numbers."""
+    """Raise CheckpointError for weights with an unsupported dtype."""
     for path in shards(folder):
         try:
             with safe_open(path, "pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     _check_dtype(folder, name, file.get_slice(name).get_dtype())
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(why_unreadable(path, error, "fetch the file again")) from None
+            raise CheckpointError(why_unreadable(path, error, "download the file again")) from None
 
 
 def check_loaded(folder: Path, told: dict[str, Any]) -> None:
-    """Raise CheckpointError for weights that transformers did not find or did not take; it only warns."""
+    """Raise CheckpointError for missing and unused weights, where transformers only warns."""
     if missing := sorted(told.get("missing_keys", ())):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"{folder}: weight {missing[0]!r}{more} is missing")
@@ -136,8 +136,8 @@ def check_finite(folder: Path, weights: Iterable[tuple[str, torch.Tensor]]) -> N
 def _check_dtype(folder: Path, name: str, dtype: str) -> None:
     if dtype not in DTYPES:
         raise CheckpointError(
-            f"{folder}: weight {name!r} is stored as {dtype}, as quantised weights are, which nothing here "
-            f"can read; it has to be one of {', '.join(DTYPES)}"
+            f"{folder}: weight {name!r} is stored as {dtype}, which is not supported, for example "
+            f"in quantised weights; it has to be one of {', '.join(DTYPES)}"
         )
 
 
@@ -146,6 +146,6 @@ def _check_left(folder: Path, names: Iterable[str]) -> None:
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise CheckpointError(
-            f"{folder}: nothing takes weight {left[0]!r}{more}: config.json means another model, "
+            f"{folder}: weight {left[0]!r}{more} is not used: config.json describes another model, "
             "or the weights are quantised, an adapter's or of another layout"
         )

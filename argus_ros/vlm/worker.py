@@ -1,8 +1,9 @@
 """The engine's process: ``python -m argus_ros.vlm.worker --connection FD --arena FD``.
 
-Both descriptors are inherited. The first message on the connection is ``Start``; then the worker loads, says
-``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Shutdown``, on SIGTERM, as soon as the other
-end of the connection is closed, also in the middle of an inference, and with its parent even while stopped.
+Both descriptors are inherited. The first message on the connection is ``Start``. Then the worker loads, sends
+``Ready`` (or ``Failed``), and answers each ``Run``. It ends on ``Shutdown``, on SIGTERM, and when the other
+end of the connection is closed, also in the middle of an inference. It ends with its parent, even while
+stopped.
 """
 
 from __future__ import annotations
@@ -48,23 +49,23 @@ _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: the kernel sends this signal when the
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The engine's process; started by the node.")
-    parser.add_argument("--connection", type=int, required=True, help="descriptor of the pipe to the parent")
+    parser.add_argument("--connection", type=int, required=True, help="the descriptor of the socket")
     parser.add_argument("--arena", type=int, required=True, help="descriptor of the shared memory")
     given = parser.parse_args(arguments)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # works on a process that is stopped, too
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also ends a stopped process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     channel = Channel(socket.socket(fileno=given.connection), ToWorker)
     messages: queue.SimpleQueue[object] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, messages), daemon=True).start()
     try:
         _serve(channel, messages, given.arena)
-    except BrokenPipeError:  # the parent died while it was being written to
+    except BrokenPipeError:  # the parent ended during a write
         _leave()
 
 
 def _listen(channel: Channel, messages: queue.SimpleQueue[object]) -> None:
-    """Pass messages on; when the parent is gone, so is this process, whatever it is doing."""
+    """Pass messages on; end this process at once when the parent is gone."""
     while True:
         try:
             messages.put(channel.receive(wait=True))
@@ -83,7 +84,7 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
         return
     try:
         engine, arena = _load(start.config, channel, arena_fd)
-    except Exception as error:  # whatever stops loading is the parent's to know
+    except Exception as error:  # report any failure to the parent
         reason, transient = _reason(error, start.config)
         channel.send(Failed(reason, transient), wait=True)
         return
@@ -97,7 +98,7 @@ def _serve(channel: Channel, messages: queue.SimpleQueue[object], arena_fd: int)
 def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served, Arena]:
     channel.send(Progress(f"looking up {config.checkpoint}"), wait=True)
     hub.allow(config, weights=True)
-    checkpoints.read_for(config)  # a wrong name is worth knowing before torch is imported
+    checkpoints.read_for(config)  # report a wrong name before importing torch, which takes seconds
     channel.send(Progress("importing torch"), wait=True)
     from argus_ros.vlm import engines
 
@@ -111,7 +112,7 @@ def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served
 
 
 def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:
-    """Why loading failed, and whether that may pass."""
+    """Why loading failed, and whether the failure is temporary."""
     if isinstance(error, ValueError):  # CheckpointError, EngineError and TaskError say what to do
         return str(error), False
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
@@ -123,7 +124,7 @@ def _reason(error: Exception, config: EngineConfig) -> tuple[str, bool]:
 
 
 def run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Iterator[Answered]:
-    """Answer each request when it is done; one that cannot be run gets an error and leaves the others be."""
+    """Answer each request once it is done. One that cannot be run gets an error, and the others run."""
     good: dict[int, FrameRequest] = {}
     pixels = []
     for request in requests:
@@ -149,9 +150,9 @@ def run(engine: Served, arena: Arena, requests: Sequence[FrameRequest]) -> Itera
 
 
 def _unanswered(id: int, error: Exception) -> Answered:
-    if isinstance(error, TaskError):  # what only shows while it runs, as a prompt that is too long
+    if isinstance(error, TaskError):  # found only during the run, for example a prompt that is too long
         return Answered(id, error=str(error), refused=True)
-    return Answered(id, error=f"{type(error).__name__}: {error}")  # which the parent counts and reports
+    return Answered(id, error=f"{type(error).__name__}: {error}")  # the parent counts and reports it
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def test_a_question_is_answered_beside_the_stream(robot: Robot) -> None:
     assert "unicorn" in robot.ask(classes=["unicorn"]).reason
     unknown = robot.ask(prompt="is the door open?")
     assert not unknown.success
-    assert "it knows 'how many CLASSES are there' and 'is there a [COLOUR] CLASS'" in unknown.reason
+    assert "it answers 'how many CLASSES are there' and 'is there a [COLOUR] CLASS'" in unknown.reason
     assert "cannot do 'ground'" in robot.ask(task="ground", prompt="the box").reason
     assert "there is no camera 'rear'; there is front" in robot.ask(camera="rear").reason
     assert "the shortest that works" in robot.ask(deadline=1e-4).reason

@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.Lo
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
         Kept(tmp_path / "file" / "timings.json").put("key", timings())
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_an_engine_that_cannot_be_timed_is_ready_all_the_same(
     with caplog.at_level(logging.WARNING):
         engine.warm_up()
     (record,) = caplog.records
-    assert "could not be timed, defaults are used: CUDA error" in record.getMessage()
+    assert "could not be timed, the defaults are used: CUDA error" in record.getMessage()
     assert engine.info.frame_seconds > 0
 
 

@@ -224,7 +224,7 @@ def test_what_cannot_be_asked_is_refused(engine: GenericEngine) -> None:
     if "detect" in engine.info.tasks:
         tasks["name fewer"] = Task("detect", tuple(f"kind {i}" for i in range(400)))
         if engine.checkpoint.format not in checkpoints.UNASKED:
-            tasks["say in 'classes'"] = Task("detect")
+            tasks["list in 'classes'"] = Task("detect")
     else:
         tasks["it can do caption, ask"] = Task("detect", ("cone",))
     for message, task in tasks.items():

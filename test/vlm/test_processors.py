@@ -165,7 +165,7 @@ def test_saved_pickled_and_made_fast_twice_it_is_the_same(chat: Path, tmp_path: 
 
 
 def test_another_processor_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(TypeError, match=r"no fast stand-in for ViT.*Idefics3.*SmolVLM.*GotOcr2.*Qwen2VL"):
+    with pytest.raises(TypeError, match=r"no fast version of ViT.*Idefics3.*SmolVLM.*GotOcr2.*Qwen2VL"):
         fast_processor(ViTImageProcessorPil())
 
 

@@ -53,7 +53,7 @@ def test_a_question_is_put_in_the_words_that_were_taught(prompt: str) -> None:
 def test_a_question_of_another_form_is_refused_with_those_there_are(prompt: str) -> None:
     with pytest.raises(prompts.TaskError) as refused:
         prompts.check_question(Task("ask", prompt=prompt), NANO)
-    assert f"argus-nano has not learnt to answer {prompt!r}" in str(refused.value)
+    assert f"argus-nano was not trained on {prompt!r}" in str(refused.value)
     assert "'how many CLASSES are there' and 'is there a [COLOUR] CLASS'" in str(refused.value)
     assert "person, cone" in str(refused.value)
     open_model = replace(NANO, vocabulary=None)

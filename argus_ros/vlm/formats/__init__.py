@@ -1,8 +1,8 @@
-"""How families of open models write boxes: one file each, which asks for them and reads them.
+"""The box formats of open models, one file for each family, with its questions and the parser of its answers.
 
-The order, the scale and the signs of a box are the family's own and cannot be told from an answer. The format
-is chosen by ``model_type`` (``core/checkpoint.py``); ``argus_format`` in config.json or parameter
-``answer_format`` says otherwise.
+Order, scale and markers of a box depend on the family, and cannot be recognised from an answer. The format is
+chosen by ``model_type`` (``core/checkpoint.py``), unless ``argus_format`` in config.json or parameter
+``answer_format`` names another one.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ assert set(_MADE) == set(FORMATS)
 
 
 def of(name: str) -> Format:
-    """The format of a name that ``Checkpoint.format`` can have."""
+    """The format of a ``Checkpoint.format``."""
     return _MADE[name]

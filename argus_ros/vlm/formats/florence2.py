@@ -1,7 +1,7 @@
 """Florence-2: ``cone<loc_10><loc_20><loc_30><loc_40>``, x0 y0 x1 y1; bin N is (N + 0.5) / 1000 of a side.
 
-It has no chat: its processor makes a prompt of a task's token. Several places after one phrase are several
-things.
+It has no chat: its processor makes a prompt from a task's token. Several boxes after one phrase are several
+objects.
 """
 
 from __future__ import annotations

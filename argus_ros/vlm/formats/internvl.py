@@ -1,6 +1,6 @@
 """InternVL: ``<ref>cone</ref><box>[[x0, y0, x1, y1], …]</box>``, in thousandths of the picture.
 
-A phrase is asked for in the words that it was trained with.
+Phrases are asked for in the words of its training.
 """
 
 from __future__ import annotations

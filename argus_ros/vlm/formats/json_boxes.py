@@ -1,7 +1,7 @@
-"""Families that write a JSON array of objects with a label and four numbers.
+"""Families that write a JSON array of objects, each with a label and four numbers.
 
 Qwen2.5-VL: ``bbox_2d`` in pixels of the resized picture; Qwen3-VL: ``bbox_2d`` in thousandths; LFM2.5-VL:
-``bbox`` in shares of the picture. A last object that was cut off is counted and left out.
+``bbox`` in fractions of the picture. A truncated last object is counted and dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from argus_ros.core.types import Task
 from argus_ros.vlm.formats.reading import LABEL, Candidate, Question, Sizes, listed, scaled
 from argus_ros.vlm.formats.text import Text, caption_or_question
 
-#: Most objects of an answer under a schema.
+#: Maximum number of objects in an answer under a schema.
 MOST = 32
 _OBJECT = re.compile(r"\{[^{}]*(\}|$|(?=\{))")
 
@@ -25,7 +25,7 @@ _OBJECT = re.compile(r"\{[^{}]*(\}|$|(?=\{))")
 class JsonBoxes(Text):
     key: str
     scale: float  #: 0: pixels of the resized picture
-    ask: str  #: with {} for the names
+    ask: str  #: the question, with {} for the names
 
     def questions(self, task: Task) -> Sequence[Question]:
         if task.name == "detect":
@@ -56,7 +56,7 @@ class JsonBoxes(Text):
             )
 
     def schema(self, task: Task) -> dict[str, Any] | None:
-        """An array of objects, the box first; that a box's maxima are greater it cannot say."""
+        """An array of objects, the box first. A schema cannot require that a box's maxima are greater."""
         edge = (
             {"type": "number", "minimum": 0, "maximum": 1}
             if self.scale == 1

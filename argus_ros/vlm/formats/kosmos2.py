@@ -1,8 +1,9 @@
-"""Kosmos-2: ``<phrase> cone</phrase><object><patch_index_0004><patch_index_0099></object>``: the cells of the
-upper left and the lower right corner on a grid of 32 x 32, in rows; places of the same phrase are divided by
-``</delimiter_of_multi_objects/>``.
+"""Kosmos-2: ``<phrase> cone</phrase><object><patch_index_0004><patch_index_0099></object>``.
 
-It has no chat: the phrase stands in the prompt, and the answer begins behind it.
+A box is the cells of its upper left and its lower right corner on a grid of 32 x 32, row by row. Boxes of the
+same phrase are separated by ``</delimiter_of_multi_objects/>``.
+
+It has no chat: the phrase is in the prompt, and the answer follows it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Kosmos2(Text):
 
 
 def _box(cells: Sequence[int]) -> list[float] | None:
-    """Corners in the middle of their cells, as the model's own processor has it; a row or column whole."""
+    """Corners at the centres of their cells, as in the model's processor; a single row or column is whole."""
     if len(cells) != 2 or max(cells) >= SIDE * SIDE:
         return None
     (y0, x0), (y1, x1) = (divmod(cell, SIDE) for cell in cells)
@@ -64,7 +65,7 @@ def _box(cells: Sequence[int]) -> list[float] | None:
 
 
 class Places:
-    """``<object>``, pairs of cells, the second not left of or above the first, ``</object>``, end."""
+    """``<object>``, pairs of cells (the second not left of or above the first), ``</object>``, end."""
 
     OPEN, FIRST, SECOND, NEXT, END, DONE = range(6)
 

@@ -1,4 +1,4 @@
-"""What all formats share: a question, a box that was read, and what makes one valid."""
+"""Types shared by all formats (question, box, constraint), and the validation of boxes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 
 from argus_ros.core.types import Task
 
-#: Most characters of an answer that are read.
+#: Maximum number of characters of an answer that are read.
 LONGEST = 1 << 15
-#: A box may leave the picture by this share of its side, as a rounded one does; it is clipped.
+#: A box may exceed the picture by this fraction of its side, as a rounded one does; it is clipped.
 TOLERANCE = 0.01
-#: Most characters of a label.
+#: Maximum number of characters in a label.
 LABEL = 120
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask: ``text`` in a chat or, for models without chats, as their whole prompt."""
+    """A question: ``text`` in a chat or, for models without a chat, as the whole prompt."""
 
     text: str
-    subject: str = ""  #: what every box of the answer is, where the question is about one thing
+    subject: str = ""  #: label of every box, where the question is about one object
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Pixels of the source picture, and of the resized one that the model was shown (0: unknown)."""
+    """Pixels of the source picture, and of the resized one that the model got (0: unknown)."""
 
     width: int
     height: int
@@ -44,20 +44,20 @@ class Thing:
 
     label: str
     box: tuple[float, float, float, float]
-    span: tuple[int, int]  #: characters of the answer that say so
+    span: tuple[int, int]  #: its characters in the answer
     description: str = ""
 
 
 @dataclass
 class Reading:
-    """What was read of one answer."""
+    """The valid boxes of an answer, and the number of invalid ones."""
 
     things: list[Thing] = field(default_factory=list)
-    dropped: int = 0  #: boxes, or beginnings of one, that are none: incomplete, empty, outside, not asked for
+    dropped: int = 0  #: invalid boxes: incomplete, empty, outside, not requested
 
 
 class Constraint(Protocol):
-    """What the next token may be, by its column among ``tokens``; never nothing before the end."""
+    """The tokens that may come next, by their column in ``tokens``; never none before the end."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class Constraint(Protocol):
 
 
 class Words(Protocol):
-    """What a constraint is made from: a tokenizer."""
+    """The tokenizer that a constraint is built with."""
 
     ends: tuple[int, ...]
     words: tuple[int, ...]  #: ordinary words
@@ -85,31 +85,31 @@ class Words(Protocol):
     def __hash__(self) -> int: ...
 
     def token(self, text: str) -> int:
-        """Id of a token. Raises CheckpointError where there is none."""
+        """Id of a token. Raises CheckpointError where it is missing."""
 
     def encode(self, text: str) -> list[int]: ...
 
 
 class Format(Protocol):
-    """One family's way."""
+    """The questions and the parser of one family."""
 
     chat: bool  #: whether a question goes through the chat template
 
     def questions(self, task: Task) -> Sequence[Question]: ...
 
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
-        """Boxes in the order of the answer, and what only begins like one. Never raises."""
+        """Boxes in the order of the answer, with incomplete ones. Never raises."""
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
-        """For formats whose places are tokens of their own."""
+        """The constraint of formats whose coordinates are special tokens; None for others."""
 
     def schema(self, task: Task) -> dict[str, Any] | None:
-        """JSON schema of the answer to a structured task, for formats that are JSON."""
+        """JSON schema of a structured task's answer, for formats in JSON; None for others."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A box as written: ``x0, y0, x1, y1`` as shares of the picture; None where it cannot be read."""
+    """A box as written: ``x0, y0, x1, y1`` in fractions of the picture; None where it is unreadable."""
 
     label: str
     box: Sequence[float] | None
@@ -117,7 +117,7 @@ class Candidate:
 
 
 def read(format: Format, task: Task, question: Question, answer: str, sizes: Sizes) -> Reading:
-    """The valid boxes of an answer, each once."""
+    """The valid boxes of an answer, without duplicates."""
     reading, known = Reading(), set()
     for candidate in format.read(answer[:LONGEST], sizes):
         box = _valid(candidate.box, sizes)
@@ -131,7 +131,7 @@ def read(format: Format, task: Task, question: Question, answer: str, sizes: Siz
 
 
 def _valid(box: Sequence[float] | None, sizes: Sizes) -> tuple[float, float, float, float] | None:
-    """In pixels of the source picture; None for what is no box in it."""
+    """The box in pixels of the source picture; None for an invalid one."""
     if box is None or len(box) != 4 or not all(math.isfinite(edge) for edge in box):
         return None
     if not all(-TOLERANCE <= edge <= 1 + TOLERANCE for edge in box):
@@ -142,7 +142,7 @@ def _valid(box: Sequence[float] | None, sizes: Sizes) -> tuple[float, float, flo
 
 
 def _named(label: str, task: Task, question: Question) -> tuple[str, str] | None:
-    """Label and description: what was asked for is the label, in its spelling. None for something else."""
+    """Label, spelt as in the request, and description; None for an object that was not requested."""
     said = " ".join(label.split())[:LABEL]
     if question.subject:
         return question.subject, said if said.casefold() != question.subject.casefold() else ""
@@ -158,18 +158,18 @@ def _named(label: str, task: Task, question: Question) -> tuple[str, str] | None
 
 
 def numbers(text: str) -> list[float]:
-    """The numbers in a piece of text; absurdly long ones are cut off."""
+    """The numbers in a text; very long ones are truncated."""
     return [float(n[:32]) for n in re.findall(r"-?\d+(?:\.\d+)?", text)]
 
 
 def label_before(labels: Sequence[re.Match[str]], place: int) -> str:
-    """The text of the last label that ends before a place of the answer; "" where there is none."""
+    """The text of the last label that ends before position ``place``; "" where there is none."""
     before = [label for label in labels if label.end() <= place]
     return before[-1][1] if before else ""
 
 
 def scaled(values: Iterable[float], x: float, y: float) -> list[float] | None:
-    """Four numbers, x and y in turn, over their scales; None unless they are four."""
+    """Four numbers, alternately x and y, divided by their scales; None unless there are four."""
     found = list(values)
     return [v / s for v, s in zip(found, (x, y, x, y), strict=True)] if len(found) == 4 else None
 
@@ -179,9 +179,9 @@ def listed(classes: Sequence[str]) -> str:
 
 
 def caption_or_question(task: Task) -> Question:
-    """What free-text tasks ask."""
+    """The question of a free-text task."""
     return Question(task.prompt.strip() if task.name == "ask" else CAPTION)
 
 
-#: What a caption is asked for by.
+#: The question for a caption.
 CAPTION = "Describe this image briefly."

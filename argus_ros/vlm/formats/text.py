@@ -1,4 +1,4 @@
-"""Models that are not known to write boxes: captions and answers."""
+"""Models without a known box format: captions and answers only."""
 
 from __future__ import annotations
 

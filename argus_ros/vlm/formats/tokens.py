@@ -1,4 +1,4 @@
-"""The engine's own automaton for formats whose places are location tokens."""
+"""The automaton for formats whose coordinates are location tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from argus_ros.vlm.formats.reading import Words
 from argus_ros.vlm.grammar import FULL, START, Cursor, Grammar, labels_last, open_labels
 
-#: Automata that are kept: with every word of a vocabulary they take a while to make.
+#: Number of cached automata: one with a whole vocabulary takes a while to build.
 KEPT = 8
 
 
 @dataclass(frozen=True)
 class Signs:
-    """The tokens that an automaton is built from."""
+    """The tokens of an automaton."""
 
     locations: tuple[int, ...]
     ends: tuple[int, ...]
@@ -25,7 +25,7 @@ class Signs:
 
 
 class Automaton(Cursor):
-    """``Cursor`` as a constraint."""
+    """``Cursor`` as a ``Constraint``."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -50,14 +50,14 @@ class LabelsLast(Automaton):
 
 
 def words_then_box(words: Words, locations: tuple[int, ...], max_objects: int) -> Automaton:
-    """Any words, then four places; time and again."""
+    """Any words, then four coordinates; repeated."""
     return Automaton(_open_labels(words, locations, max_objects))
 
 
 def box_then_label(
     words: Words, locations: tuple[int, ...], separator: int, labels: Sequence[str], max_objects: int
 ) -> LabelsLast:
-    """Four places, then one of ``labels`` or, without any, words; with a separator between two objects."""
+    """Four coordinates, then one of ``labels`` or, without any, words; a separator between objects."""
     spelt = tuple(tuple(words.encode(f" {label}")) for label in labels)
     return LabelsLast(_labels_last(words, locations, separator, spelt, max_objects), max_objects)
 
