@@ -1,4 +1,4 @@
-"""Draws the newest answer into its image, in a thread of its own, while somebody looks."""
+"""Draws the newest answer into its image, in a separate thread, while the output has subscribers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Drawn = Callable[[Header, np.ndarray], None]
 
 
 class Annotator:
-    """``publish`` gets each picture drawn: (height, width, 3) uint8 RGB. Skips answers that come faster."""
+    """Calls ``publish`` with drawn pictures (height, width, 3), uint8 RGB; skips answers while it draws."""
 
     def __init__(self, publish: Drawn) -> None:
         self._publish = publish
@@ -48,10 +48,10 @@ class Annotator:
                     return
                 (image, detections), self._next = self._next, None
             try:
-                picture = np.array(decode(image).rgb())  # a copy: raw pixels are the message's own
+                picture = np.array(decode(image).rgb())  # a copy: raw pixels belong to the message
                 draw(picture, detections.detections, detections.text)
                 self._publish(detections.header, picture)
-            except ImageError:  # it was good enough for the engine, which need not have seen all of it
+            except ImageError:  # the engine may have used a valid part of it
                 continue
             except Exception:  # one picture must not end the thread
                 log.exception("camera %s: an answer could not be drawn", detections.camera)

@@ -1,4 +1,4 @@
-"""One camera's subscription: finds out what is published, takes it, and says why nothing comes."""
+"""One camera's subscription: finds its topic, receives images, and reports why none arrive."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from argus_ros.ros.settings import CameraSettings, ParameterError, reason_of
 #: camera, image, stamp [ns], header
 OnImage = Callable[[str, Image, int, Header], None]
 
-LOOK_INTERVAL = 0.2  #: seconds between two looks at what is published, until something is
+SEARCH_INTERVAL = 0.2  #: seconds between two searches for a publisher
 _TYPES = {"raw": ImageMessage, "compressed": CompressedImage}
 _NAMES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a camera's images may come from."""
+    """A possible topic of a camera's images."""
 
-    topic: str  #: remapped and in full
+    topic: str  #: full name after remapping
     transport: str  #: raw or compressed
 
 
 def sources(node: LifecycleNode, settings: CameraSettings) -> tuple[Source, ...]:
-    """Where to look for a camera's images, the preferred place first.
+    """The possible topics of a camera's images, in order of preference.
 
-    Names are remapped here and nowhere else: a second time they might become another camera's. Raises
+    Names are remapped here only: a second remapping could turn them into another camera's topic. Raises
     RuntimeError (rcl's) for an invalid name.
     """
     topic = node.resolve_topic_name(settings.topic)
     below = f"{settings.topic}/compressed"
     compressed = node.resolve_topic_name(below)
-    if compressed == node.resolve_topic_name(below, only_expand=True):  # no rule is meant for it alone
+    if compressed == node.resolve_topic_name(below, only_expand=True):  # no remapping rule of its own
         compressed = f"{topic}/compressed"
     there = [Source(topic, "raw"), Source(topic, "compressed"), Source(compressed, "compressed")]
     if topic.endswith("/compressed"):
@@ -63,10 +63,10 @@ def sources(node: LifecycleNode, settings: CameraSettings) -> tuple[Source, ...]
 
 
 class Camera:
-    """Subscribes while active; images are handed on in a thread of the camera's own.
+    """Subscribes while active; passes images on in the camera's own thread.
 
-    ``overrides`` are the node's parameters ``qos_overrides.*``, as given at its start. ``watch`` is to be
-    called every second or so. Raises ParameterError for a topic that cannot be.
+    ``overrides`` are the node's parameters ``qos_overrides.*`` from its start. Call ``watch`` about every
+    second. Raises ParameterError for an invalid topic.
     """
 
     def __init__(
@@ -85,33 +85,33 @@ class Camera:
         self._overrides = overrides
         with _given_by(f"camera.{settings.name}.topic"):
             self._sources = sources(node, settings)
-        for parameter in ("depth_topic", "camera_info_topic"):  # whoever sets them is to hear of it at once
+        for parameter in ("depth_topic", "camera_info_topic"):  # report an invalid name when it is set
             with _given_by(f"camera.{settings.name}.{parameter}"):
                 node.resolve_topic_name(getattr(settings.positions, parameter) or "~")
-        self.source = self._sources[0]  # the one subscribed to, or to be
+        self.source = self._sources[0]  # the one in use, or the first to try
         self._intake: Intake | None = None
         self._on_placed, self._aims = on_placed, aims
         self._locator: Locator | None = None
-        self._look: Timer | None = None
-        self._since = 0.0  # when it was subscribed to
-        self._delivered = False  # whether an image has come since
+        self._search_timer: Timer | None = None
+        self._since = 0.0  # time of the subscription
+        self._delivered = False  # whether an image has arrived since
         self._newest = 0  # stamp
-        self._silent = self._mixed = False  # as the log has it
+        self._silent = self._mixed = False  # as last logged
         self._why_silent = ""
 
     @property
     def topic(self) -> str:
-        """The one subscribed to, remapped and in full; before that the one to be."""
+        """Full name of the topic in use, after remapping; before activation the first one to try."""
         return self.source.topic
 
     @property
     def searching(self) -> bool:
-        """Whether it still looks for a topic on which images are published."""
-        return self._look is not None
+        """Whether it still searches for a topic with a publisher."""
+        return self._search_timer is not None
 
     @property
     def shared(self) -> bool:
-        """Whether several publishers send it images."""
+        """Whether several publishers send images to it."""
         return len(self.health.publishers) > 1
 
     def activate(self) -> None:
@@ -119,14 +119,14 @@ class Camera:
         self._silent, self._why_silent = False, ""
         self._log().info(f"camera {self.settings.name}: waiting for images on {self.topic}")
         self._start_locator()
-        self._subscribe(self._sources[0])  # at once, so that whoever looks sees what is waited for
+        self._subscribe(self._sources[0])  # at once, so that the graph shows the topic
         if len(self._sources) > 1 and not self._find():
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._look = self._node.create_timer(LOOK_INTERVAL, self._find, clock=steady)
+            self._search_timer = self._node.create_timer(SEARCH_INTERVAL, self._find, clock=steady)
 
     def deactivate(self) -> None:
         self.health.activate(None)
-        self._stop_looking()
+        self._stop_searching()
         self._unsubscribe()
         if self._locator:
             self._locator.stop()
@@ -134,24 +134,24 @@ class Camera:
         self.source = self._sources[0]
 
     def change(self, settings: CameraSettings) -> None:
-        """Go on with other settings, of the same subscription."""
+        """Change the settings, without a change of the subscription."""
         self.settings, self.health.deadline = settings, settings.policy.deadline
         if locator := self._locator:
             locator.expect(settings.policy.deadline)
 
     def place(self, detections: DetectionArray) -> None:
-        """Have an answer placed in space, where that is asked for; returns at once."""
+        """Compute an answer's positions in space, if the camera has any; returns at once."""
         if locator := self._locator:
             locator.offer(detections)
 
     def watch(self) -> None:
-        """Check for images and for their publishers; log a problem once."""
+        """Check for images and for their publishers; log each problem once."""
         if not self._intake:
             return
-        if not self._look:
+        if not self._search_timer:
             self._find()
-        self._know_publishers()
-        self._why_silent = self._reason()
+        self._update_publishers()
+        self._why_silent = self._silence_reason()
         if self.shared and not self._mixed:
             self._log().warning(f"camera {self.settings.name}: {self.health.mixture(self.topic)}")
         self._mixed = self.shared
@@ -160,7 +160,7 @@ class Camera:
             self._log().warning(f"camera {self.settings.name}: {self.report().message}")
 
     def report(self) -> Report:
-        """As of the last ``watch``; from any thread."""
+        """The camera's diagnostics as of the last ``watch``; thread-safe."""
         return self.health.report(self.topic, time.monotonic(), self._why_silent)
 
     # --- subscribing ----------------------------------------------------------------------------
@@ -170,17 +170,16 @@ class Camera:
             return
         try:
             self._locator = Locator(self._node, self.settings, self._aims, self._on_placed, self._overrides)
-        except (IntakeError, RuntimeError) as error:  # which is not to take the images with it
+        except (IntakeError, RuntimeError) as error:  # images work without positions
             self.health.no_positions = f"no positions: {reason_of(error)}"
             self._log().error(f"camera {self.settings.name}: {self.health.no_positions}")
             return
         self.health.position_topics = self._locator.topics
 
     def _find(self) -> bool:
-        """Subscribe to a topic that has publishers, unless images arrive; returns whether one has any.
+        """Subscribe to a topic that has publishers, unless images arrive; returns whether there is one.
 
-        A topic without images is left for another after PATIENCE: drivers advertise types that they
-        do not send.
+        A topic without images is given up after PATIENCE: drivers advertise types that they do not send.
         """
         published = [source for source in self._sources if self.publishers(source)]
         waited = time.monotonic() - self._since
@@ -190,13 +189,13 @@ class Camera:
         if others and not here:
             self._subscribe(others[0])
         if published:
-            self._stop_looking()
+            self._stop_searching()
         return bool(published)
 
-    def _stop_looking(self) -> None:
-        if self._look:
-            self._node.destroy_timer(self._look)
-            self._look = None
+    def _stop_searching(self) -> None:
+        if self._search_timer:
+            self._node.destroy_timer(self._search_timer)
+            self._search_timer = None
 
     def _subscribe(self, source: Source) -> None:
         self._unsubscribe()
@@ -218,9 +217,9 @@ class Camera:
                 self._lost,
                 self._overrides,
             )
-            self.health.losses_told = self._intake.tells_losses
-        except IntakeError as error:  # which is not to take the other cameras, or the node, with it
-            self._complain(str(error))
+            self.health.losses_reported = self._intake.reports_losses
+        except IntakeError as error:  # the other cameras and the node keep working
+            self._log_mismatch(str(error))
 
     def _unsubscribe(self) -> None:
         if self._intake:
@@ -230,12 +229,12 @@ class Camera:
     def receive(self, message: Any) -> None:
         stamp = stamp_ns(message.header)
         if self._silent or not self._delivered:
-            again = "come again " if self._delivered else ""
+            again = "arrive again " if self._delivered else ""
             self._silent, self._delivered = False, True
             images = f"{self.source.transport} images {again}from {self.topic}"
             self._log().info(f"camera {self.settings.name}: {images}")
-        if (self._newest - stamp) * 1e-9 > JUMP and not self.shared:  # time goes back, or is another's
-            self._know_publishers()
+        if (self._newest - stamp) * 1e-9 > JUMP and not self.shared:  # time went back
+            self._update_publishers()
         self._newest = stamp
         self.health.arrived(stamp, time.monotonic())
         image = Image.of(message, self.settings.mono16, self.settings.decode_budget)
@@ -251,12 +250,12 @@ class Camera:
 
     def _incompatible(self, event: Any) -> None:
         policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-        self._complain(
-            f"a publisher on {self.topic} offers a QoS that does not fit, by its {policy}; no image comes "
-            f"from it: change the publisher's, or here {self._remedy(policy)}"
+        self._log_mismatch(
+            f"a publisher on {self.topic} offers an incompatible QoS ({policy}); no image arrives "
+            f"from it: change the publisher's QoS, or {self._remedy(policy)}"
         )
 
-    def _complain(self, mismatch: str) -> None:
+    def _log_mismatch(self, mismatch: str) -> None:
         self.health.mismatch = mismatch
         self._log().error(f"camera {self.settings.name}: {mismatch}")
 
@@ -274,11 +273,11 @@ class Camera:
         return self._intake.publishers(topic) if self._intake else []
 
     def publishers(self, source: Source) -> list[TopicEndpointInfo]:
-        """Publishers of the source's kind of image."""
+        """Publishers of the source's type of image."""
         return [p for p in self._published(source.topic) if _NAMES.get(p.topic_type) == source.transport]
 
-    def _know_publishers(self) -> None:
-        """Record who publishes images, and clear a QoS mismatch whose publisher is gone."""
+    def _update_publishers(self) -> None:
+        """Record the publishers of images, and clear a QoS mismatch whose publisher is gone."""
         if not self._intake:
             return
         fitting = self.publishers(self.source)
@@ -286,22 +285,22 @@ class Camera:
             self.health.mismatch = ""
         self.health.publishers = tuple(sorted(map(full_name, filter(self._intake.fits, fitting))))
 
-    def _reason(self) -> str:
-        """Why no image arrives, as far as that is known."""
+    def _silence_reason(self) -> str:
+        """Why no image arrives, as far as known."""
         published = {info.topic_type for info in self._published(self.topic)}
         if not published:
             return "nobody publishes it; check the topic's name, its namespace and ROS_DOMAIN_ID"
         if not any(kind in _NAMES for kind in published):
-            return f"it carries {', '.join(sorted(published))}, no image"
+            return f"its type is {', '.join(sorted(published))}, which is not an image"
         wanted = self.settings.transport
         if wanted != "auto" and wanted not in {_NAMES.get(kind) for kind in published}:
             kinds = ", ".join(sorted(published))
-            return f"it carries {kinds}; set camera.{self.settings.name}.transport to auto"
+            return f"its type is {kinds}; set camera.{self.settings.name}.transport to auto"
         unheard = all(map(nameless, self.publishers(self.source)))
         if unheard and (users := fastdds.other_users(self._node.context.get_domain_id())):
             return (
                 f"a process of user {' and '.join(users)} is in this ROS domain, and Fast DDS's shared "
-                "memory does not pass from one user to another: run driver and node as the same user, or set "
+                "memory does not work between users: run driver and node as the same user, or set "
                 "FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both (not with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST)"
             )
         return ""
@@ -309,7 +308,7 @@ class Camera:
 
 @contextmanager
 def _given_by(parameter: str) -> Iterator[None]:
-    """Turn rcl's error of a topic's name into a ParameterError that names the parameter."""
+    """Turn rcl's error about a topic's name into a ParameterError that names the parameter."""
     try:
         yield
     except RuntimeError as error:
@@ -317,12 +316,12 @@ def _given_by(parameter: str) -> Iterator[None]:
 
 
 def nameless(publisher: TopicEndpointInfo) -> bool:
-    """Whether discovery has reported the publisher and not yet its node."""
+    """Whether discovery has reported the publisher but not its node."""
     return "UNKNOWN" in publisher.node_name
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
-    """Full name of the node that publishes; discovery may report it late or not at all."""
+    """Full name of the publisher's node; discovery may report it late or never."""
     if nameless(publisher):
-        return "a node that does not say its name"
+        return "a node of unknown name"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

@@ -1,4 +1,4 @@
-"""Between ROS messages and the program's own words. No node is needed."""
+"""Converts between ROS messages and the package's own types. Needs no node."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from argus_ros.msg import Detection3D, Detection3DArray, DetectionArray, FrameTi
 
 try:
     import vision_msgs.msg as vision_messages
-except ImportError:  # on robots that have it; there are no wheels of it
+except ImportError:  # optional: installed with ROS, not from PyPI
     vision_messages: ModuleType | None = None  # type: ignore[no-redef]
 
 JPEG_QUALITY = 85
-#: Length of the arrow that shows a direction, and height of a label, in metres.
+#: Length of an arrow for a direction, and height of a label, in metres.
 ARROW, LETTERS = 2.0, 0.2
-#: Least side of a box that is shown: one without any extent would be left out.
+#: Minimum side of a box: RViz omits a box without an extent.
 THIN = 0.02
 MARKER_SECONDS = 1
 
@@ -65,9 +65,9 @@ def to_detections(
     latency: float,
     age: float,
 ) -> DetectionArray:
-    """An answer as published. ``size``: width and height of the image in pixels; times in seconds.
+    """The message of an answer. ``size``: width and height of the image in pixels; times in seconds.
 
-    ``detections`` are those of the answer that are to be published.
+    ``detections`` are the answer's detections to publish.
     """
     return DetectionArray(
         header=header,
@@ -92,7 +92,7 @@ def to_timing(
     level: int = 0,
     answer: Answer | None = None,
 ) -> FrameTiming:
-    """What became of a frame; ``answer`` where it ran."""
+    """The message for the end of a frame; with ``answer`` if it ran."""
     answer = answer or Answer()
     return FrameTiming(
         header=header,
@@ -110,7 +110,7 @@ def to_timing(
 
 
 def to_vision(detections: DetectionArray) -> object:
-    """The same as ``vision_msgs/Detection2DArray``; only where ``vision_messages`` is there."""
+    """The same as ``vision_msgs/Detection2DArray``; only where ``vision_messages`` is available."""
     assert vision_messages is not None
     array_2d = vision_messages.Detection2DArray(header=detections.header)
     for detection in detections.detections:
@@ -135,7 +135,7 @@ def to_detections_3d(
     depth_offset: float,
     trouble: str,
 ) -> Detection3DArray:
-    """``places``, one for each detection, in ``frame_id`` by ``transform`` (4, 4) from the optical frame."""
+    """``places``, one for each detection, in ``frame_id``; ``transform`` (4, 4) is from the optical frame."""
     turn, origin = transform[:3, :3], transform[:3, 3]
     axes = Quaternion(**dict(zip("xyzw", quaternion(turn), strict=True)))
     found = [
@@ -168,7 +168,7 @@ def _of(kind: type, values: np.ndarray) -> Point | Vector3:
 
 
 def to_vision_3d(detections: Detection3DArray) -> object:
-    """What has a position, as ``vision_msgs/Detection3DArray``; only where ``vision_messages`` is there."""
+    """The detections with a position, as ``vision_msgs/Detection3DArray``; only with ``vision_messages``."""
     assert vision_messages is not None
     array_3d = vision_messages.Detection3DArray(header=detections.header)
     for detection in detections.detections:
@@ -191,7 +191,7 @@ def to_vision_3d(detections: Detection3DArray) -> object:
 def to_markers(detections: Detection3DArray) -> MarkerArray:
     """For RViz and Foxglove: a box and a label for each position, an arrow where only the direction is known.
 
-    Each camera has a name space of its own. Markers last MARKER_SECONDS unless newer ones take their place.
+    Each camera has its own namespace. Markers last MARKER_SECONDS unless newer ones replace them.
     """
     header, camera = detections.header, detections.camera
     markers: list[Marker] = []
@@ -222,9 +222,9 @@ def to_markers(detections: Detection3DArray) -> MarkerArray:
 
 
 def to_image(header: Header, rgb: np.ndarray) -> ImageMessage:
-    """``rgb`` (height, width, 3) uint8 as an image of encoding rgb8."""
+    """``rgb`` (height, width, 3) uint8 as an image with encoding rgb8."""
     height, width = rgb.shape[:2]
-    # An array is taken over as it is; bytes would be checked one by one.
+    # rclpy takes an array as it is, but checks bytes one by one.
     data = array.array("B", rgb.tobytes())
     return ImageMessage(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=data)
 

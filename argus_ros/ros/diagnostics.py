@@ -1,4 +1,4 @@
-"""What goes to ``/diagnostics``: how each camera and the engine are, and what to do about it."""
+"""The contents of ``/diagnostics``: the state of each camera and of the engine, with remedies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from argus_ros.core.types import Answer, Outcome
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
-WINDOW = 10.0  #: seconds that rates, ages and complaints look back
+WINDOW = 10.0  #: seconds of history for rates, ages and warnings
 PATIENCE = 3.0  #: seconds without an image before it is reported
-LOST_TOLERATED = 0.05  #: part of the images that may get lost before it is reported
-IMPLAUSIBLE = 100_000  #: messages that cannot have been lost at once: Fast DDS says billions at times
-LATE_TOLERATED = 0.1  #: likewise of those that come too late
-UNPLACED_TOLERATED = 0.1  #: likewise of the answers that find no depth, or no transform
+LOST_TOLERATED = 0.05  #: part of lost images above which it is reported
+IMPLAUSIBLE = 100_000  #: invalid number of lost messages: Fast DDS sometimes reports billions
+LATE_TOLERATED = 0.1  #: part of late images above which it is reported
+UNPLACED_TOLERATED = 0.1  #: part of answers without depth or a transform above which it is reported
 LOST_REMEDY = (
     "give camera driver and node the Fast DDS profile config/fastdds_large_images.xml, "
     "or publish compressed images (raw ones above 60 MB, such as 8K, get lost with it as well)"
@@ -51,10 +51,10 @@ def to_diagnostics(stamp: Time, statuses: Iterable[DiagnosticStatus]) -> Diagnos
 
 
 class StampGaps:
-    """Counts the images that got lost on the way: gaps between stamps of whole multiples of the period.
+    """Counts lost images, by gaps between stamps that are multiples of the period.
 
-    The period is the usual distance of stamps that follow each other closest, so that it is found even
-    where half of the images get lost.
+    The period is the usual difference of the closest consecutive stamps, so that it is found even where half
+    of the images are lost.
     """
 
     def __init__(self) -> None:
@@ -64,17 +64,17 @@ class StampGaps:
 
     @property
     def period(self) -> float:
-        """Seconds between two images of the camera; 0 while not known."""
+        """Seconds between two images of the camera; 0 while unknown."""
         if len(self._gaps) < 5:
             return 0.0
         least = sorted(self._gaps)[len(self._gaps) // 10]
         return statistics.median(gap for gap in self._gaps if gap < 1.5 * least) * 1e-9
 
     def arrive(self, stamp_ns: int, arrived: int = 0) -> int:
-        """Take the next stamp: how many are missing before it, beside ``arrived`` that came without one."""
+        """Add a stamp; returns the images missing before it, less the ``arrived`` ones without a stamp."""
         gap = stamp_ns - self._last if self._last is not None else 0
         self._last = stamp_ns
-        if not 0 < gap < 2_000_000_000:  # the first, time went back, or the camera paused
+        if not 0 < gap < 2_000_000_000:  # the first one, time went back, or the camera paused
             return 0
         self._gaps.append(gap)
         periods = gap * 1e-9 / self.period if self.period else 1.0
@@ -86,7 +86,7 @@ class StampGaps:
 
 
 class CameraHealth:
-    """Counts what one camera delivered and how its frames ended; called from several threads."""
+    """Counts one camera's images and the outcomes of its frames; thread-safe."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -95,28 +95,28 @@ class CameraHealth:
         self.malformed_count = 0
         self.gaps = StampGaps()
         self.lost_count = 0
-        self.mismatch = ""  #: publishers whose QoS does not fit
-        self.publishers: tuple[str, ...] = ()  #: whose images are received
+        self.mismatch = ""  #: publishers with an incompatible QoS
+        self.publishers: tuple[str, ...] = ()  #: nodes whose images arrive
         self.last_error = ""
-        self.position_topics: dict[str, str] = {}  #: that positions in space are made from, by what they are
-        self.with_depth = self.without_depth = 0  #: answers, of a camera with a depth topic
-        self.without_frame = 0  #: answers of which no transform was there
-        self.position_trouble = ""  #: the last
-        self.no_positions = ""  #: why none can be given at all
+        self.position_topics: dict[str, str] = {}  #: topics for positions in space, by their role
+        self.with_depth = self.without_depth = 0  #: answers of a camera with a depth topic
+        self.without_frame = 0  #: answers without a transform
+        self.position_trouble = ""  #: the last error of a position
+        self.no_positions = ""  #: why the camera has no positions at all
         self.dropped_boxes = 0
         self._active_since: float | None = None
         self._last_image: float | None = None
         self._recent: deque[tuple[float, str]] = deque()  # "in", "malformed" or an outcome's name
-        self._losses: deque[tuple[float, int]] = deque()  # how many at once
+        self._losses: deque[tuple[float, int]] = deque()  # number of images lost at once
         self._ages: deque[tuple[float, float]] = deque()
-        self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: read, dropped
-        self._gap = 0  # messages since the last image that were malformed
-        self.losses_told = False  #: by the middleware; else they are guessed by gaps in the stamps
-        self._lost_since = 0  # the last image, as the middleware says
+        self._boxes: deque[tuple[float, int, int]] = deque()  # of each answer: valid boxes, invalid boxes
+        self._gap = 0  # malformed messages since the last image
+        self.losses_reported = False  #: by the middleware; else gaps in stamps are counted
+        self._lost_since = 0  # since the last image, from the middleware
         self._lock = threading.Lock()
 
     def activate(self, now: float | None) -> None:
-        """Images are wanted from ``now`` on; None: no longer."""
+        """Images are expected from ``now`` on; None: no longer."""
         with self._lock:
             self._active_since, self._last_image, self.mismatch = now, None, ""
             self.publishers, self.no_positions = (), ""
@@ -131,12 +131,12 @@ class CameraHealth:
             self._last_image = now
             self._recent.append((now, "in"))
             self._lost_since = 0
-            if not self.losses_told:
+            if not self.losses_reported:
                 self._count_lost(self.gaps.arrive(stamp_ns, arrived=self._gap), now)
             self._gap = 0
 
     def malformed(self, now: float) -> None:
-        """A message came that is no image: it cannot be deserialised, so that its header is not known."""
+        """A message arrived that cannot be deserialised, so that its header is unknown."""
         with self._lock:
             self.malformed_count += 1
             self._last_image = now
@@ -144,7 +144,7 @@ class CameraHealth:
             self._gap += 1
 
     def lost(self, count: int, now: float) -> None:
-        """The middleware says that messages were lost; a number that cannot be counts as one."""
+        """The middleware reports lost messages; an invalid number counts as one."""
         with self._lock:
             count = count if 0 < count < IMPLAUSIBLE else 1
             self._count_lost(count, now)
@@ -155,7 +155,7 @@ class CameraHealth:
         self._losses.append((now, count))
 
     def ended(self, outcome: Outcome, now: float, error: str = "", answer: Answer | None = None) -> None:
-        """``answer``: of a frame that ran."""
+        """A frame has ended. ``answer``: of a frame that ran."""
         with self._lock:
             if answer:
                 self.dropped_boxes += answer.dropped
@@ -169,7 +169,7 @@ class CameraHealth:
             self._ages.append((now, age))
 
     def placed(self, has_depth: bool, depth_trouble: str, frame_trouble: str, now: float) -> None:
-        """An answer has been placed in space. ``has_depth``: the camera has a depth topic."""
+        """Positions of an answer were computed. ``has_depth``: the camera has a depth topic."""
         with self._lock:
             self._recent.append((now, "unplaced" if depth_trouble or frame_trouble else "placed"))
             if depth_trouble:
@@ -180,19 +180,19 @@ class CameraHealth:
             self.position_trouble = depth_trouble or frame_trouble or self.position_trouble
 
     def silence(self, now: float) -> float:
-        """Seconds without an image where one is wanted, once they are too many; else 0."""
+        """Seconds without an image while active, once they exceed PATIENCE; else 0."""
         with self._lock:
             return self._silence(now)
 
     def mixture(self, topic: str) -> str:
-        """What is to be said where several publishers share a topic."""
+        """The warning for a topic with several publishers."""
         return (
-            f"{len(self.publishers)} publishers are on {topic} ({', '.join(self.publishers)}), whose images "
-            "nothing tells apart: end one, or give each a topic of its own; it passes where one has just died"
+            f"{len(self.publishers)} publishers send to {topic} ({', '.join(self.publishers)}); their images "
+            "cannot be told apart: stop one, or give each its own topic; ignore this after a restart of one"
         )
 
     def report(self, topic: str, now: float, why_silent: str = "") -> Report:
-        """``why_silent``: what is known of the publishers, for when no image comes."""
+        """``why_silent``: the reason why no image arrives, from its publishers."""
         with self._lock:
             return self._report(topic, now, why_silent)
 
@@ -231,7 +231,7 @@ class CameraHealth:
             return OK, "inactive"
         if silent := self._silence(now):
             never = "no image yet" if self._last_image is None else f"no image for {silent:.0f} s"
-            why = "its publisher is silent"
+            why = "its publisher sends nothing"
             if self._lost_since:
                 some = "1 image was" if self._lost_since == 1 else f"{self._lost_since} images were"
                 why = f"{some} lost between camera and node; {LOST_REMEDY}"
@@ -250,7 +250,7 @@ class CameraHealth:
         if down and self._recent[-1][1] in ("in", Outcome.ENGINE_DOWN.name):
             return WARN, "images arrive, but the engine is not ready"
         if recent[Outcome.DISABLED.name] and self._recent[-1][1] in ("in", Outcome.DISABLED.name):
-            return OK, "images arrive and are not worked on: the node is paused; service ~/enable resumes it"
+            return OK, "images arrive but are not processed: the node is paused; service ~/enable resumes it"
         if self.mismatch:
             return WARN, self.mismatch
         if self.no_positions:
@@ -275,8 +275,8 @@ class CameraHealth:
             )
         if (dropped := sum(n for _, _, n in self._boxes)) and not any(n for _, n, _ in self._boxes):
             return WARN, (
-                f"the model wrote {dropped} boxes, and none is one of what was asked for in the picture: the "
-                "classes, or 'answer_format', may not be those it was trained with"
+                f"none of the model's {dropped} boxes is valid and of a requested class: the "
+                "classes, or 'answer_format', may differ from its training"
             )
         return OK, f"{images} images, {ran} answers in the last {WINDOW:g} s"
 
@@ -310,7 +310,7 @@ class EngineHealth:
         cause: str = "",
         next_try: float | None = None,
     ) -> Report:
-        """``cause``: the last thing that went wrong; ``next_try``: seconds until the process is started."""
+        """``cause``: the last error; ``next_try``: seconds until the process is started."""
         told: dict[str, object] = {"state": self.state.value}
         if info:
             told |= {
@@ -320,7 +320,7 @@ class EngineHealth:
                 "parameters": info.parameters,
                 "recipes": ", ".join(info.recipes) or "none",
                 "load [s]": f"{info.load_seconds:.1f}",
-                "scores": "of probabilities" if info.scored else "all the same: the server tells none",
+                "scores": "probabilities" if info.scored else "all the same: the server tells none",
             }
         told |= values
         match self.state:

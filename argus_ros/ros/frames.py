@@ -1,4 +1,4 @@
-"""Transforms between frames at the time of a stamp, from ``/tf`` and ``/tf_static``, where there is tf2."""
+"""Transforms between frames at the time of a stamp, from ``/tf`` and ``/tf_static``; needs tf2."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ from argus_ros.ros.intake import Intake, mismatch
 try:
     import tf2_py
     from tf2_msgs.msg import TFMessage
-except ImportError:  # on robots that have it; there are no wheels of it
+except ImportError:  # optional: installed with ROS, not from PyPI
     tf2_py: ModuleType | None = None  # type: ignore[no-redef]
 
-#: What a parameter that needs tf2 is refused with where there is none.
+#: The error of a parameter that needs tf2, where tf2 is missing.
 MISSING = "needs tf2_py and tf2_msgs, which are not installed: sudo apt install ros-$ROS_DISTRO-tf2-ros"
 
 
 class FramesError(ValueError):
-    """No transform: what is wrong and what to do."""
+    """There is no transform; the message says why and what to do."""
 
 
 class Frames:
-    """Takes ``/tf`` in threads of its own, so that nobody's callbacks wait for it; only where ``tf2_py`` is.
+    """Receives ``/tf`` in its own threads, so that it delays no callbacks; needs ``tf2_py``.
 
-    The buffer is tf2's own; what is added here is that one can wait for a transform in any thread.
-    ``overrides`` are the node's parameters ``qos_overrides.*``. Raises IntakeError, and leaves nothing behind
-    then.
+    The buffer is tf2's own; this class adds waiting for a transform in any thread. ``overrides`` are the
+    node's parameters ``qos_overrides.*``. Raises IntakeError, after which no subscription is left.
     """
 
     def __init__(self, node: Node, overrides: Sequence[Parameter] = ()) -> None:
         assert tf2_py is not None
         self._buffer = tf2_py.BufferCore()
         self._news = threading.Condition()
-        self._newest: dict[str, int] = {}  # stamps, by the frame that is told of
+        self._newest: dict[str, int] = {}  # newest stamp of each child frame
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
         def take(name: str, topic: str, qos: QoSProfile, static: bool) -> Intake:
@@ -71,9 +70,9 @@ class Frames:
     def lookup(
         self, target: str, source: str, stamp: int, until: float, stopped: Callable[[], bool]
     ) -> np.ndarray:
-        """(4, 4) from frame ``source`` to ``target`` at ``stamp`` in nanoseconds.
+        """The transform (4, 4) from frame ``source`` to ``target`` at ``stamp`` in nanoseconds.
 
-        Waits for it until ``until`` on the steady clock, or until ``stopped`` holds, which is asked again
+        Waits until ``until`` on the steady clock, or until ``stopped`` returns True, which is checked again
         after ``wake``. Raises FramesError.
         """
         assert tf2_py is not None
@@ -92,10 +91,10 @@ class Frames:
         try:
             return transform((moved.x, moved.y, moved.z), (turned.x, turned.y, turned.z, turned.w))
         except ValueError as error:
-            raise FramesError(f"from {source!r} to {target!r}: {error}; mend whoever publishes it") from None
+            raise FramesError(f"from {source!r} to {target!r}: {error}; correct its publisher") from None
 
     def wake(self) -> None:
-        """Have those who wait in ``lookup`` ask whether they are stopped."""
+        """Make waiting threads in ``lookup`` check whether they are stopped."""
         with self._news:
             self._news.notify_all()
 
@@ -110,7 +109,7 @@ class Frames:
                     continue
                 stamp, child = stamp_ns(one.header), one.child_frame_id
                 if (self._newest.get(child, stamp) - stamp) * 1e-9 > JUMP:
-                    self._buffer.clear()  # time goes back; tf2 would take nothing older than what it has
+                    self._buffer.clear()  # time went back; tf2 would ignore older transforms
                     self._newest.clear()
                 self._newest[child] = stamp
                 self._buffer.set_transform(one, "argus")

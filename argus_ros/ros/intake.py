@@ -1,4 +1,4 @@
-"""Takes the messages of one topic in a thread of its own."""
+"""Receives the messages of one topic in its own thread."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from rclpy.qos import QoSCompatibility, QoSPolicyKind, QoSProfile, qos_check_com
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-#: Seconds between two complaints about messages that went wrong.
-COMPLAINT_INTERVAL = 5.0
+#: Seconds between two log messages about failed messages.
+LOG_INTERVAL = 5.0
 
 
 class IntakeError(ValueError):
-    """A topic that cannot be subscribed to, and why."""
+    """A topic cannot be subscribed to; the message gives the reason."""
 
 
 def mismatch(topic: str, event: Any) -> str:
-    """What is wrong and what to do, where a publisher's QoS does not fit; ``topic`` in full."""
+    """The error message for a publisher with an incompatible QoS; ``topic`` is the full name."""
     policy = QoSPolicyKind(event.last_policy_kind).name.lower()
     return (
-        f"a publisher on {topic} offers a QoS that does not fit, by its {policy}: change the publisher's, or "
+        f"a publisher on {topic} offers an incompatible QoS ({policy}): change the publisher's, or "
         f"set qos_overrides.{topic}.subscription.{policy}"
     )
 
 
 class _Executor(SingleThreadedExecutor):
-    """Reports messages that cannot be deserialised, about which rclpy and its middleware say nothing.
+    """Reports messages that cannot be deserialised, which rclpy and its middleware drop silently.
 
-    All that is seen of one is that the subscription has something to take and then nothing comes.
+    The only sign of one is a subscription that is ready and then returns no message.
     """
 
     def __init__(self, context: Context, on_malformed: Callable[[], None]) -> None:
@@ -52,16 +52,15 @@ class _Executor(SingleThreadedExecutor):
 
 
 class Intake:
-    """Calls back for what comes on ``topic``, given in full, until stopped; ``qos_overrides`` apply.
+    """Calls back for each message on ``topic`` (a full name), until stopped; ``qos_overrides`` apply.
 
-    ``on_malformed`` is called for each message that cannot be deserialised, ``on_lost`` with how many the
-    middleware says were lost on the way, as publishers number theirs. Raises IntakeError where the topic or
-    an override cannot be.
+    ``on_malformed`` is called for each message that cannot be deserialised, ``on_lost`` with the number of
+    messages that the middleware reports as lost, by the publishers' sequence numbers. Raises IntakeError for
+    an invalid topic or override.
 
-    rclpy's executor waits for all that its node has, and gathers that anew, in Python, twice for each
-    message: about a millisecond for a node with parameters and a lifecycle. So the subscription is that of a
-    bare node beside ``node``: hidden (its name begins with _), without services, with this one thing to
-    wait for.
+    rclpy's executor waits for all entities of its node, and collects them again in Python, twice per message:
+    about a millisecond for a node with parameters and a lifecycle. So the subscription belongs to a separate
+    bare node: hidden (its name begins with _), without services, and with nothing else to wait for.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Intake:
         overrides: Sequence[Parameter] = (),
     ) -> None:
         self._logger = node.get_logger()
-        qos = copy(qos)  # rclpy writes overrides into it
+        qos = copy(qos)  # rclpy modifies it
         self._mismatch = ""
 
         def incompatible(event: Any) -> None:
@@ -89,7 +88,7 @@ class Intake:
             f"_{node.get_name()}_{name}",
             context=node.context,
             namespace=node.get_namespace(),
-            use_global_arguments=False,  # they name and remap the node itself
+            use_global_arguments=False,  # these name and remap the main node
             enable_rosout=False,
             start_parameter_services=False,
             parameter_overrides=[Parameter("start_type_description_service", value=False), *overrides],
@@ -101,17 +100,17 @@ class Intake:
             )
             options = QoSOverridingOptions.with_default_policies()
             #: Whether the middleware reports lost messages.
-            self.tells_losses = True
+            self.reports_losses = True
             try:
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
                 )
             except UnsupportedEventTypeError:  # the middleware does not report lost messages
-                events.message_lost, self.tells_losses = None, False
+                events.message_lost, self.reports_losses = None, False
                 self._subscription = self._node.create_subscription(
                     kind, topic, on_message, qos, event_callbacks=events, qos_overriding_options=options
                 )
-        except Exception as error:  # rclpy raises many kinds
+        except Exception as error:  # rclpy raises many types
             self._node.destroy_node()
             raise IntakeError(f"{topic} cannot be subscribed to: {error}") from None
         self._topic = topic
@@ -122,24 +121,24 @@ class Intake:
         self.thread.start()
 
     def publishers(self, topic: str) -> list[TopicEndpointInfo]:
-        """Who publishes on a topic, given in full: it is not remapped, as the node's own would be."""
+        """Publishers of a topic, given by its full name; it is not remapped as the main node's topics are."""
         return self._node.get_publishers_info_by_topic(topic)
 
     def fits(self, publisher: TopicEndpointInfo) -> bool:
-        """Whether its QoS is good enough for the subscription's."""
+        """Whether a publisher's QoS is compatible with the subscription's."""
         found, _ = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
         return found != QoSCompatibility.ERROR
 
     def mismatch(self) -> str:
-        """What is wrong and what to do, while there is a publisher whose QoS does not fit; else empty."""
+        """The error message while a publisher has an incompatible QoS; else ""."""
         if not self._mismatch or all(map(self.fits, self.publishers(self._topic))):
             return ""
         return self._mismatch
 
     def stop(self) -> None:
-        """Return when no callback runs any more."""
+        """Stop, and return when no callback runs any more."""
         self._stopping = True
-        self._executor.create_task(lambda: None)  # merely woken up, it would go on waiting
+        self._executor.create_task(lambda: None)  # a wake-up alone would not end the wait
         self.thread.join()
         self._executor.shutdown()
         self._node.destroy_node()
@@ -155,5 +154,5 @@ class Intake:
                     return
                 self._logger.error(
                     f"{self._topic}: a message was lost: {type(error).__name__}: {error}",
-                    throttle_duration_sec=COMPLAINT_INTERVAL,
+                    throttle_duration_sec=LOG_INTERVAL,
                 )

@@ -1,7 +1,7 @@
-"""What a planner would do: subscribe to the node's output; here every message becomes a line of JSON.
+"""Subscribes to the node's output, as a planner would, and writes every message as a line of JSON.
 
-``python -m argus_ros.ros.listener [NODE]`` writes ``{"topic": …, "message": …}`` lines to the standard
-output: detections, their places, timing and diagnostics.
+``python -m argus_ros.ros.listener [NODE]`` writes ``{"topic": …, "message": …}`` lines to standard output:
+detections, positions, timing and diagnostics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rclpy.node import Node
 
 from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
 
-#: Enough for bursts; a planner that cares for the newest answer alone takes 1.
+#: Enough for bursts; a planner that only needs the newest answer uses 1.
 DEPTH = 100
 
 
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 class Listener(Node):
-    """Writes what it receives, a line a message."""
+    """Writes what it receives, one line per message."""
 
     def __init__(self, target: str) -> None:
         super().__init__("argus_listener")

@@ -1,7 +1,6 @@
-"""Where a camera's detections are in space: finds the depth of each answer, and places it, in a thread.
+"""Positions of a camera's detections: finds the depth of each answer and locates it, in its own thread.
 
-Answers are published before they come here. So nothing that happens here, no depth that is late and no
-transform that is missing, holds a detection back.
+Answers are published before they come here, so late depth or a missing transform never delays a detection.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from argus_ros.ros.frames import Frames, FramesError
 from argus_ros.ros.intake import Intake, mismatch
 from argus_ros.ros.settings import CameraSettings
 
-#: Answers that may wait to be placed; more are placed without what they wait for.
+#: Maximum number of waiting answers; further ones are located without waiting for depth or TF.
 MOST_WAITING = 8
-#: Depth is kept for this many seconds more than an answer may take, as long as it is at most so many bytes.
+#: Depth is kept this many seconds longer than an answer may take, up to this many bytes.
 SPARE_SECONDS, MOST_BYTES = 0.5, 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """One answer with its places, in the optical frame."""
+    """An answer with the positions of its detections, in the optical frame."""
 
     detections: DetectionArray
     places: list[Place]
     depth_offset: float  #: seconds from the image's stamp to its depth's; NaN without depth
-    depth_trouble: str  #: why there is no depth, of a camera that has some; or why there are no places
-    frame_trouble: str  #: why it is not in the frame that is asked for
+    depth_trouble: str  #: why depth is missing though the camera has a topic, or why there are no positions
+    frame_trouble: str  #: why it is not in the requested frame
     frame_id: str
     transform: np.ndarray  #: (4, 4) from the optical frame into ``frame_id``
 
@@ -58,12 +57,12 @@ OnPlaced = Callable[[Placed], None]
 
 @dataclass(frozen=True)
 class Aims:
-    """The node's side of it: into which frames, and how long to wait."""
+    """The node's settings for positions: target frames, and the maximum wait."""
 
     target_frame: str = ""
     ground_frame: str = ""
     wait: float = 0.1
-    frames: Frames | None = None  #: None: no frame is asked for
+    frames: Frames | None = None  #: None: no other frame is requested
 
 
 def names_rectified(topic: str) -> bool:
@@ -73,11 +72,11 @@ def names_rectified(topic: str) -> bool:
 
 
 class Locator:
-    """Subscribes to one camera's depth and camera_info until it is stopped.
+    """Subscribes to one camera's depth and camera_info until stopped.
 
-    ``on_placed`` is called for every answer, in order, in a thread of this locator's. ``overrides`` are the
-    node's parameters ``qos_overrides.*``. Raises IntakeError, and RuntimeError (rcl's) for a topic that
-    cannot be, and leaves nothing behind then.
+    ``on_placed`` is called for every answer, in order, in the locator's own thread. ``overrides`` are the
+    node's parameters ``qos_overrides.*``. Raises IntakeError, and RuntimeError (from rcl) for an invalid
+    topic, after which no subscription is left.
     """
 
     def __init__(
@@ -94,12 +93,12 @@ class Locator:
         self._rectified = names_rectified(images) if wanted.rectified is None else wanted.rectified
         self._log = node.get_logger()
         self._info: CameraInfo | None = None
-        self._lens: tuple[Any, Lens] | None = None  # with what it was made from
+        self._lens: tuple[Any, Lens] | None = None  # with the camera_info it was made from
         self._depth_topic = node.resolve_topic_name(wanted.depth_topic) if wanted.depth_topic else ""
         self._info_topic = node.resolve_topic_name(wanted.camera_info_topic)
         self._depths: Recent[tuple[Header, Image]] = Recent(wanted.slop, 0.0, MOST_BYTES)
         self.expect(settings.policy.deadline)
-        self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with when each is to be placed
+        self._waiting: deque[tuple[DetectionArray, float]] = deque()  # with the latest time to locate each
         self._stopped = False
         self._news = threading.Condition()
         self._overrides = overrides
@@ -117,7 +116,7 @@ class Locator:
 
     @property
     def topics(self) -> dict[str, str]:
-        """What it subscribes to, by what it is, for diagnostics."""
+        """Its topics by their role, for diagnostics."""
         depth = {"depth topic": self._depth_topic} if self._depth_topic else {}
         return {**depth, "camera_info topic": self._info_topic}
 
@@ -126,17 +125,17 @@ class Locator:
         return bool(self._depth_topic)
 
     def expect(self, deadline: float) -> None:
-        """Keep depth for answers that come up to ``deadline`` seconds after their image."""
+        """Keep depth for answers that arrive up to ``deadline`` seconds after their image."""
         self._depths.seconds = deadline + SPARE_SECONDS
 
     def offer(self, detections: DetectionArray) -> None:
-        """Place this answer soon; returns at once."""
+        """Queue an answer; returns at once."""
         with self._news:
             self._waiting.append((detections, time.monotonic() + self._aims.wait))
             self._news.notify()
 
     def stop(self) -> None:
-        """Return when nothing is placed any more."""
+        """Stop, and return when no answer is being located any more."""
         with self._news:
             self._stopped = True
             self._news.notify()
@@ -186,7 +185,7 @@ class Locator:
                 )
 
     def _place(self, detections: DetectionArray, until: float) -> Placed:
-        """Raises nothing that a message can bring about."""
+        """Locate an answer. No message can make it raise."""
         boxes = [(d.x_min, d.y_min, d.x_max, d.y_max) for d in detections.detections]
         size = detections.image_width, detections.image_height
         frame = detections.header.frame_id
@@ -209,7 +208,7 @@ class Locator:
         """Raises LensError."""
         info = self._info
         if info is None:
-            raise LensError(self._info_intake.mismatch() or f"no camera_info has come on {self._info_topic}")
+            raise LensError(self._info_intake.mismatch() or f"no camera_info arrived on {self._info_topic}")
         roi = info.roi
         numbers = (info.width, info.height, info.binning_x, info.binning_y, info.distortion_model)
         numbers += (roi.x_offset, roi.y_offset, roi.width, roi.height, *info.k, *info.d, *info.p, *size)
@@ -218,12 +217,12 @@ class Locator:
         return self._lens[1]
 
     def _depth_for(self, header: Header, until: float) -> tuple[np.ndarray | None, float, str]:
-        """Depth of an image, seconds from its stamp, and why there is none."""
+        """Depth of an image, seconds from the image's stamp, and the reason where there is none."""
         if not self._depth_topic:
             return None, math.nan, ""
         match = self._depths.nearest(stamp_ns(header), until)
         if match is None:
-            came = "its newest are too far off in time" if len(self._depths) else "nothing has come on it"
+            came = "the nearest stamps differ too much" if len(self._depths) else "nothing has arrived on it"
             reason = self._depth_intake.mismatch() or came
             return None, math.nan, f"no depth on {self._depth_topic} within {self._depths.slop:g} s: {reason}"
         depth_header, image = match.item
@@ -232,8 +231,8 @@ class Locator:
                 None,
                 math.nan,
                 (
-                    f"depth on {self._depth_topic} is of frame {depth_header.frame_id!r} and the image of "
-                    f"{header.frame_id!r}: have the driver register depth to the image (align_depth)"
+                    f"depth on {self._depth_topic} has frame {depth_header.frame_id!r} and the image "
+                    f"{header.frame_id!r}: let the driver register depth to the image (align_depth)"
                 ),
             )
         try:
@@ -242,7 +241,7 @@ class Locator:
             return None, math.nan, f"depth on {self._depth_topic}: {error}"
 
     def _ground(self, placed: Placed, until: float) -> tuple[np.ndarray | None, Placed]:
-        """The transform from the optical frame to that of the ground, and what is to be said of it."""
+        """The transform from the optical frame to the ground frame, and ``placed`` with an error, if any."""
         if not (self._aims.ground_frame and self._aims.frames):
             return None, placed
         try:

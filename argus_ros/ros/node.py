@@ -1,7 +1,7 @@
 """The lifecycle node: cameras in, detections out.
 
-Images are taken in a thread per camera (``intake.py`` says why) and prepared in threads of the pipeline; the
-model runs in a process of its own. ``program.py`` spins the node.
+Images are received in one thread per camera (``intake.py`` explains why) and prepared in threads of the
+pipeline. The model runs in a process of its own. ``program.py`` spins the node.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from argus_ros.srv import Ask
 Transition = Callable[["ArgusNode", LifecycleState], TransitionCallbackReturn]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-STOP_SECONDS = 0.6  #: for the engine's process to end in order, before it is killed
+STOP_SECONDS = 0.6  #: timeout for the engine's process to end, before it is killed
 DIAGNOSTICS_INTERVAL = 1.0
 
 
 def logged_transition(transition: Transition) -> Transition:
-    """Log an exception in a transition, which rclpy turns into ERROR silently."""
+    """Log an exception in a transition, which rclpy turns into ERROR without a message."""
 
     @wraps(transition)
     def wrapper(node: ArgusNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -75,43 +75,43 @@ def logged_transition(transition: Transition) -> Transition:
 
 
 class ArgusNode(LifecycleNode):
-    """Raises ParameterError where a parameter given at start cannot be."""
+    """The lifecycle node. Raises ParameterError for an invalid parameter at start."""
 
     def __init__(self, **options: Any) -> None:
-        short = fastdds.short_of_memory()  # asked before this process takes its own part
+        short = fastdds.short_of_memory()  # checked before this process allocates its own segment
         super().__init__("argus", **options)
         if short:
             self.get_logger().error(short)
         self.pipeline: Pipeline | None = None
-        self.cameras: dict[str, Camera] = {}  #: replaced, not changed: several threads look at it
-        self.enabled = True  #: by service ~/enable, whatever the state of the lifecycle
+        self.cameras: dict[str, Camera] = {}  #: replaced as a whole: several threads read it
+        self.enabled = True  #: set by service ~/enable, in any state of the lifecycle
         self.results = Results(self)
         self._active = False
-        self._aims = Aims()  # where positions are to be given
+        self._aims = Aims()  # target frames of positions
         self.engine_health = diagnostics.EngineHealth()
         self.settings = self._declare_all()
         self._status = Status(self, short)
         self.add_pre_set_parameters_callback(self._coerce)
         self.add_on_set_parameters_callback(self._change)
         self.add_post_set_parameters_callback(self._changed)
-        # Of their own, for an answer takes its time and parameters are not to wait for it.
-        # All are kept that come at once: each hears that there are too many.
+        # A separate callback group: an answer takes time, and parameters must not wait for it. All parallel
+        # questions are kept: each gets an answer or an error.
         every = QoSProfile(history=HistoryPolicy.KEEP_ALL)
         group = ReentrantCallbackGroup()
         self.create_service(Ask, "~/ask", self._ask, qos_profile=every, callback_group=group)
         self.create_service(SetBool, "~/enable", self._enable)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a bag's clock stands still
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs while a bag's clock is paused
         self.create_timer(DIAGNOSTICS_INTERVAL, self.watch, clock=steady)
 
     def start(self) -> None:
-        """Configure and activate, where parameter ``autostart`` says so."""
+        """Configure and activate, if parameter ``autostart`` is set."""
         if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
     def close(self) -> None:
-        """End the engine's process and every thread, each whatever becomes of the others."""
+        """End the engine's process and every thread, each one even where another fails."""
         self._active = False
-        with ExitStack() as ends:  # the last first
+        with ExitStack() as ends:  # in reverse order
             ends.callback(self._forget)
             ends.callback(self.results.close)
             if self._aims.frames:
@@ -195,16 +195,16 @@ class ArgusNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After an exception in a transition; the node is unconfigured then."""
+        """Clean up after an exception in a transition; the node is unconfigured then."""
         return SUCCESS
 
     def _LifecycleNodeMixin__on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        """rclpy's, which raises for a transition that the state does not have, and with it ends spin()."""
+        """rclpy's method raises for an invalid transition, which would end spin()."""
         try:
             return super()._LifecycleNodeMixin__on_change_state(request, response)
-        except RuntimeError as error:  # rcl's
+        except RuntimeError as error:  # from rcl
             asked = request.transition.label or request.transition.id
             self.get_logger().error(f"transition {asked} is refused: {reason_of(error)}")
             response.success = False
@@ -222,7 +222,7 @@ class ArgusNode(LifecycleNode):
             settings = Settings.of(self._values({}))
         except (InvalidParameterTypeException, InvalidParameterValueException, PolicyError) as error:
             raise ParameterError(str(error)) from None
-        for complaint in parameter_warnings.complaints(
+        for complaint in parameter_warnings.ineffective_parameters(
             self._parameter_overrides, parameters.all_specs(names)
         ):
             self.get_logger().error(complaint)
@@ -230,32 +230,33 @@ class ArgusNode(LifecycleNode):
 
     def _declare(self, specs: Iterable[Spec]) -> None:
         for spec in specs:
-            # rclpy has no other way to put right a value from a file or the command line.
+            # rclpy has no other way to correct a value from a file or the command line.
             if given := self._parameter_overrides.get(spec.name):
                 value = spec.coerce(given.value)
                 self._parameter_overrides[spec.name] = Parameter(spec.name, value=value)
             self.declare_parameter(spec.name, spec.value, spec.descriptor)
 
     def _values(self, changed: dict[str, Any]) -> dict[str, Any]:
-        """Every parameter's value, as it would be with ``changed``."""
+        """Every parameter's value after the changes ``changed``."""
         cameras = changed.get("cameras", self.get_parameter("cameras").value)
         return {name: self._value(spec) for name, spec in parameters.all_specs(cameras).items()} | changed
 
     def _value(self, spec: Spec) -> Any:
         if self.has_parameter(spec.name):
             return self.get_parameter(spec.name).value
-        given = self._parameter_overrides.get(spec.name)  # at start, for a camera that comes later
+        given = self._parameter_overrides.get(spec.name)  # given at start, for a camera added later
         return spec.coerce(given.value) if given else spec.value
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """As rclpy's, which the parameter services call, but nothing that goes wrong gets out of it: it is a
-        refusal, rather than a caller that waits for ever. It says what is wrong with an unknown name, too.
+        """Set parameters, as in rclpy, but never raise, as the service's caller would wait forever.
+
+        Any error is a refusal with a reason, also for an unknown name.
         """
         unknown = [change.name for change in parameter_list if not self.has_parameter(change.name)]
         if unknown:
             specs = parameters.all_specs(self.get_parameter("cameras").value)
-            reasons = "; ".join(parameter_warnings.complaints(unknown, specs))
-            reason = reasons or f"{unknown[0]} can be given at start only"
+            reasons = "; ".join(parameter_warnings.ineffective_parameters(unknown, specs))
+            reason = reasons or f"{unknown[0]} can only be set at start"
             return SetParametersResult(successful=False, reason=reason)
         try:
             return super().set_parameters_atomically(parameter_list)
@@ -273,7 +274,7 @@ class ArgusNode(LifecycleNode):
         ]
 
     def _change(self, changes: list[Parameter]) -> SetParametersResult:
-        """Take all of the changes, or none and say why."""
+        """Apply all of the changes, or none and return the reason."""
         try:
             self._take({change.name: change.value for change in changes})
         except (ParameterError, PolicyError, checkpoint.CheckpointError) as error:
@@ -283,7 +284,7 @@ class ArgusNode(LifecycleNode):
     def _take(self, changed: dict[str, Any]) -> None:
         values = self._values(changed)
         specs = parameters.all_specs(values["cameras"])
-        if not specs.keys() & changed.keys():  # one of rclpy's own
+        if not specs.keys() & changed.keys():  # a parameter of rclpy's own
             return
         settings = Settings.of(values)
         if not self.pipeline:
@@ -306,7 +307,7 @@ class ArgusNode(LifecycleNode):
         self.settings = settings
 
     def _cameras_of(self, settings: Settings) -> dict[str, Camera]:
-        """One for each camera of the settings, the one there is where its subscription can stay."""
+        """One camera for each of the settings; an existing one where its subscription can stay."""
         cameras = {}
         overrides = self._qos_overrides()
         for wanted in settings.cameras:
@@ -319,7 +320,7 @@ class ArgusNode(LifecycleNode):
         return cameras
 
     def _aims_of(self, settings: Settings) -> Aims:
-        """Raises ParameterError, and IntakeError where TF cannot be subscribed to."""
+        """Target frames of positions. Raises ParameterError, and IntakeError where TF has no subscription."""
         aims = Aims(settings.target_frame, settings.ground_frame, settings.position_wait)
         wanted = "target_frame" if aims.target_frame else "ground_frame" if aims.ground_frame else ""
         if wanted and frames.tf2_py is None:
@@ -330,7 +331,7 @@ class ArgusNode(LifecycleNode):
         return [p for p in self._parameter_overrides.values() if p.name.startswith("qos_overrides.")]
 
     def _subscribe(self, cameras: dict[str, Camera], settings: Settings) -> None:
-        """Replace the cameras by these, with their settings."""
+        """Replace the cameras, with their settings."""
         before, self.cameras = self.cameras, cameras
         for wanted in settings.cameras:
             cameras[wanted.name].change(wanted)
@@ -344,7 +345,7 @@ class ArgusNode(LifecycleNode):
                 cameras[name].activate()
 
     def _changed(self, changes: list[Parameter]) -> None:
-        """A camera that is new has parameters from now on."""
+        """Declare the parameters of new cameras."""
         for name in next((change.value for change in changes if change.name == "cameras"), ()):
             self._declare(spec for spec in parameters.of_camera(name) if not self.has_parameter(spec.name))
 
@@ -355,13 +356,13 @@ class ArgusNode(LifecycleNode):
             watched = self.results.watched()
             context = FrameContext(header, image if watched else None)
             now = self.get_clock().now().nanoseconds
-            with suppress(KeyError):  # the camera has just been taken away
+            with suppress(KeyError):  # the camera was just removed
                 pipeline.offer(camera, image, context, stamp, now, shared=known.shared)
 
     # --- questions ------------------------------------------------------------------------------
 
     async def _ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        """Service ``~/ask``. The executor goes on with other work until the report is there."""
+        """Service ``~/ask``. The executor does other work until the report arrives."""
         reported = Future()
 
         def report_to(report: Report) -> None:
@@ -374,8 +375,8 @@ class ArgusNode(LifecycleNode):
         except (AskError, ParameterError) as refusal:
             response.reason = str(refusal)
             return response
-        except Exception as error:  # without an answer the caller would wait for ever
-            self.get_logger().error(f"a question could not be put:\n{traceback.format_exc()}")
+        except Exception as error:  # without a response the caller would wait forever
+            self.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
             response.reason = f"{type(error).__name__}: {error}"
             return response
         report = await reported
@@ -387,11 +388,11 @@ class ArgusNode(LifecycleNode):
         return response
 
     def _put(self, request: Ask.Request, report_to: Callable[[Report], None]) -> None:
-        """Hand a question to the pipeline. Raises AskError and ParameterError."""
+        """Pass a question on to the pipeline. Raises AskError and ParameterError."""
         if not self.pipeline:
             raise AskError("the node is not configured")
         if not request.camera and len(self.cameras) > 1:
-            raise AskError(f"say which camera: {', '.join(self.cameras)}")
+            raise AskError(f"name one of the cameras: {', '.join(self.cameras)}")
         camera = request.camera or next(iter(self.cameras))
         name = request.task or ("ask" if request.prompt else "detect")
         task = Task(name, tuple(c for c in request.classes if c.strip()), request.prompt)
@@ -401,12 +402,12 @@ class ArgusNode(LifecycleNode):
     # --- pausing --------------------------------------------------------------------------------
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """Service ``~/enable``: pause or resume work. The lifecycle's state is not touched."""
+        """Service ``~/enable``: pause or resume work, without a change of the lifecycle's state."""
         self.enabled = request.data
         if self.pipeline:
             self.pipeline.set_enabled(request.data)
         response.success = True
-        response.message = "enabled" if request.data else "paused: images that come end as DISABLED"
+        response.message = "enabled" if request.data else "paused: new images end as DISABLED"
         self.get_logger().info(f"{response.message} (service ~/enable)")
         return response
 
@@ -431,5 +432,5 @@ class ArgusNode(LifecycleNode):
 
 
 def promises(settings: Settings) -> dict[str, Promise]:
-    """What each camera is promised and asked, as the pipeline takes it."""
+    """Each camera's policy and task, for the pipeline."""
     return {c.name: Promise(c.policy, settings.task, c.region) for c in settings.cameras}

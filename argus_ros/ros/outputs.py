@@ -1,4 +1,4 @@
-"""The topics that the node publishes on: their publishers, and subscribers whose QoS does not fit."""
+"""The node's output topics: their publishers, and subscribers with an incompatible QoS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from argus_ros.msg import Detection3DArray, DetectionArray, FrameTiming
 from argus_ros.ros import conversions
 from argus_ros.ros.settings import ParameterError
 
-#: Topic and depth of its queue, by type of message.
+#: Topic and queue depth, by message type.
 TOPICS: dict[type, tuple[str, int]] = {
     DetectionArray: ("~/detections", 10),
     FrameTiming: ("~/timing", 100),
@@ -35,10 +35,10 @@ if conversions.vision_messages:
 
 
 class Outputs:
-    """A publisher for each of ``TOPICS``, from ``create`` to ``destroy``. Messages find theirs by type."""
+    """A publisher for each of ``TOPICS``, from ``create`` to ``destroy``; the message's type selects it."""
 
     def __init__(self, node: LifecycleNode) -> None:
-        self.mismatches: dict[str, str] = {}  #: by topic: why a subscriber of it receives nothing
+        self.mismatches: dict[str, str] = {}  #: by topic: why a subscriber receives nothing
         self._node = node
         self._publishers: dict[type, LifecyclePublisher] = {}
 
@@ -53,8 +53,8 @@ class Outputs:
         def incompatible(event: Any) -> None:
             policy = QoSPolicyKind(event.last_policy_kind).name.lower()
             self.mismatches[topic] = (
-                f"a subscriber of {name} asks for a QoS that is not offered, by "
-                f"its {policy}, and receives nothing: change the subscriber's, or set qos_overrides here"
+                f"a subscriber of {name} requests an incompatible QoS "
+                f"({policy}) and receives nothing: change the subscriber's QoS, or set qos_overrides here"
             )
             self._node.get_logger().error(self.mismatches[topic])
 
@@ -66,7 +66,7 @@ class Outputs:
                 event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-        except (InvalidParameterTypeException, RuntimeError) as error:  # of a value that cannot be
+        except (InvalidParameterTypeException, RuntimeError) as error:  # for an invalid value
             raise ParameterError(f"qos_overrides of {name}: {error}") from None
 
     def destroy(self) -> None:
@@ -81,7 +81,7 @@ class Outputs:
             self._publishers[type(message)].publish(message)
 
     def subscribers(self, *kinds: type) -> int:
-        """How many there are of these types' topics."""
+        """Number of subscribers of these types' topics."""
         return sum(self._publishers[kind].get_subscription_count() for kind in kinds)
 
     def counts(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class Outputs:
 
 @contextmanager
 def until_shutdown(context: Context) -> Iterator[None]:
-    """Ignore errors after the context has ended, which a signal may cause in any thread at any moment."""
+    """Ignore errors after the end of the context, which a signal can cause in any thread at any time."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""Sentences about parameters that were given at start and have no effect."""
+"""Warnings about parameters given at start that have no effect."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from yaml import safe_load as yaml_of
 
 from argus_ros.ros.parameters import CAMERA, Spec
 
-#: Parameters that rclpy declares by itself.
+#: Parameters that rclpy declares itself.
 OWN_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
-def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:
-    """A sentence for each parameter given at start without effect, with the nearest that has one."""
+def ineffective_parameters(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]:
+    """A warning for each parameter without effect, with the nearest existing name."""
     for name in given:
         if name in specs or name.startswith(OWN_OF_RCLPY):
             continue
@@ -32,10 +32,10 @@ def complaints(given: Iterable[str], specs: Mapping[str, Spec]) -> Iterator[str]
         yield f"there is no parameter {name!r}, so its value is ignored{meant}"
 
 
-def unmeant_files(words: Sequence[str], node: str) -> Iterator[str]:
-    """A sentence for each ``--params-file`` of a command line that has nothing for ``node``, given in full.
+def ineffective_files(words: Sequence[str], node: str) -> Iterator[str]:
+    """A warning for each ``--params-file`` of a command line without parameters for ``node`` (a full name).
 
-    rcl passes over it without a word. What cannot be read is rcl's to say.
+    rcl ignores such a file silently. Files that cannot be read are reported by rcl.
     """
     for file in (after for word, after in pairwise(words) if word == "--params-file"):
         try:
@@ -44,13 +44,13 @@ def unmeant_files(words: Sequence[str], node: str) -> Iterator[str]:
             continue
         if nodes and not any(_pattern(name).fullmatch(node) for name in nodes):
             yield (
-                f"{file} has parameters for {', '.join(nodes)} and none for {node}, so nothing of it counts; "
-                f"put {node} or /** over those that are meant for this node"
+                f"{file} has parameters for {', '.join(nodes)} and none for {node}, so it has no effect; "
+                f"put {node} or /** above the parameters of this node"
             )
 
 
 def _nodes_of(tree: Any, name: str = "") -> Iterator[str]:
-    """Names over ``ros__parameters``, which may be nested by namespaces."""
+    """Names above ``ros__parameters``, which may be nested by namespaces."""
     for key, below in tree.items() if isinstance(tree, dict) else ():
         if key == "ros__parameters":
             yield name
@@ -59,6 +59,6 @@ def _nodes_of(tree: Any, name: str = "") -> Iterator[str]:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    """Of the full names that a name in a parameter file stands for: ``*`` is one part, ``**`` any number."""
+    """The pattern of full names for a name in a parameter file: ``*`` is one part, ``**`` any number."""
     parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
     return re.compile("".join(parts.get(part, f"/{re.escape(part)}") for part in name.strip("/").split("/")))

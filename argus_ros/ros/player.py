@@ -1,10 +1,10 @@
-"""Plays a bag (rosbag2 or ROS 1) on its topics at recorded speed, where no ``ros2 bag`` is at hand.
+"""Plays a bag (rosbag2 or ROS 1) on its topics at recorded speed, without ``ros2 bag``.
 
     python -m argus_ros.ros.player BAG [--rate 2.0] [--clock] [--loop [3]] [--topics /front/image_raw ...]
 
-Messages are published as the bytes that were recorded, those of ROS 1 in ROS 2's encoding. It first waits
-until somebody subscribes to every image topic, so that no frame is played to nobody. With ``--clock`` the
-time is that of the recording, and a ``/clock`` in the bag is left out: two clocks would jump at each message.
+Messages are published as recorded bytes; those of ROS 1 are converted to ROS 2's encoding. The player first
+waits for a subscriber of every image topic, so that no frame is lost. With ``--clock`` the recording sets the
+time, and a ``/clock`` in the bag is left out: two clocks would conflict.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from argus_ros.tools.storage import Channel
 
 CLOCK_INTERVAL = 0.01  #: steady seconds between two messages on /clock
 SETTLING = 0.5  #: seconds between the first subscriber and the first message
-DEPTH = 100  #: messages kept for a subscriber that is slow, or not yet wholly connected
+DEPTH = 100  #: messages kept for a slow or not yet connected subscriber
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CLOCK = "/clock"
 
 
 class Player:
-    """Publishes what is in a bag; a context manager that holds it open. Raises BagError."""
+    """Publishes the messages of a bag; a context manager that keeps it open. Raises BagError."""
 
     def __init__(self, node: Node, bag: Path, topics: Sequence[str] = (), clock: bool = False) -> None:
         self._node = node
@@ -46,12 +46,12 @@ class Player:
         if missing := [topic for topic in topics if topic not in present]:
             raise BagError(f"{bag} has no {', '.join(missing)}; it has {', '.join(present)}")
         self._publishers: dict[tuple[str, str], Publisher] = {}  # by topic and type
-        # Of channels that differ in being latched alone, the latched comes last.
+        # Of channels that differ only in being latched, the latched one comes last.
         for channel in {(c.topic, c.kind): c for c in self._bag.channels}.values():
             if not topics or channel.topic in topics:
                 self._advertise(channel, clock)
         if not self._publishers:
-            raise BagError(f"{bag} has nothing that can be published here")
+            raise BagError(f"{bag} has no messages that can be published")
         self._clock = node.create_publisher(Clock, CLOCK, 10) if clock else None
 
     def __enter__(self) -> Player:
@@ -61,27 +61,27 @@ class Player:
         self._bag.close()
 
     def wait_for_subscribers(self, timeout: float) -> bool:
-        """Until every image topic (any topic, in a bag without) has one; False if the time was up first."""
+        """Wait for a subscriber of every image topic (without one, of any topic); False after ``timeout``."""
         images = [publisher for (_, kind), publisher in self._publishers.items() if kind in IMAGES]
         awaited, enough = (images, all) if images else (list(self._publishers.values()), any)
         end = time.monotonic() + timeout
         while not enough(publisher.get_subscription_count() for publisher in awaited):
             if time.monotonic() >= end or not self._node.context.ok():
                 return False
-            self._tick(self._bag.start)  # who waits for the time to begin gets it
+            self._tick(self._bag.start)  # subscribers may wait for the time to start
             time.sleep(0.05)
         self._settle()
         return True
 
     def _settle(self) -> None:
-        """Discovery is not done on both sides at once, and who takes the images may take the time, too."""
+        """Wait for discovery in both directions; subscribers of images may also use /clock."""
         end = time.monotonic() + SETTLING
         while time.monotonic() < end and self._node.context.ok():
             self._tick(self._bag.start)
             time.sleep(CLOCK_INTERVAL)
 
     def play(self, rate: float = 1.0) -> int:
-        """Publish everything once, at ``rate`` times recorded speed; returns how many messages."""
+        """Publish everything once, at ``rate`` times recorded speed; returns the number of messages."""
         count = 0
         begin, started = self._bag.start, time.monotonic()
         for channel, stamp, message in self._bag.raw({topic for topic, _ in self._publishers}):
@@ -99,25 +99,25 @@ class Player:
         return count
 
     def drain(self, seconds: float = 0.5) -> None:
-        """Let the last messages reach their subscribers before this process ends."""
+        """Wait until the last messages have reached their subscribers, before this process ends."""
         if self._node.context.ok():
             for publisher in self._publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=seconds))
-            time.sleep(seconds)  # best effort acknowledges nothing
+            time.sleep(seconds)  # best effort has no acknowledgement
 
     def _advertise(self, channel: Channel, clock: bool) -> None:
-        """Make its publisher, or say why there is none."""
+        """Create its publisher, or log why there is none."""
         package, _, name = channel.kind.partition("/msg/")
         why = kind = None
         if clock and channel.topic == CLOCK:
-            why = "--clock publishes the time of the recording in its place"
+            why = "--clock publishes the time of the recording instead"
         elif not self._bag.readable(channel):
             why = f"its messages are {channel.encoding}, of type {channel.kind}"
         else:
             try:
                 kind = getattr(importlib.import_module(f"{package}.msg"), name)
             except (ImportError, AttributeError):
-                why = f"{channel.kind} is not installed here"
+                why = f"{channel.kind} is not installed"
         if why:
             self._node.get_logger().warning(f"{channel.topic} is not played: {why}")
             return
@@ -139,21 +139,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=_positive, default=1.0, help="times recorded speed")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
     parser.add_argument(
-        "--loop", type=int, nargs="?", const=0, default=1, help="play it so often; without a number, for ever"
+        "--loop", type=int, nargs="?", const=0, default=1, help="number of times; without a number, for ever"
     )
     parser.add_argument("--topics", nargs="+", default=(), help="play only these")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds to wait for subscribers; then play all the same"
+        "--timeout", type=float, default=60.0, help="seconds to wait for subscribers before it plays"
     )
     words = sys.argv if arguments is None else ["player", *arguments]
     options = parser.parse_args(remove_ros_args(words)[1:])
-    signal.signal(signal.SIGINT, lambda *_: None)  # rclpy's handler ends the context, and with it the playing
+    signal.signal(signal.SIGINT, lambda *_: None)  # rclpy's handler ends the context, which stops playing
     rclpy.init(args=words)
     node = rclpy.create_node("player")
     try:
         with Player(node, options.bag, options.topics, options.clock) as player:
             if not player.wait_for_subscribers(options.timeout) and rclpy.ok():
-                node.get_logger().warning(f"nobody subscribed within {options.timeout:g} s; playing")
+                node.get_logger().warning(f"there is no subscriber after {options.timeout:g} s; playing")
             count = 0
             try:
                 for _ in itertools.repeat(None, options.loop) if options.loop else itertools.repeat(None):
@@ -162,14 +162,14 @@ def main(arguments: list[str] | None = None) -> int:
                         break
             finally:
                 player.drain()
-            if rclpy.ok():  # what it says goes out on a topic, too
+            if rclpy.ok():  # the log is also a topic
                 node.get_logger().info(f"played {count} messages")
     except BagError as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
-    except RuntimeError:  # rclpy's errors are of this kind
+    except RuntimeError:  # rclpy raises this type
         if rclpy.ok():
-            raise  # else a signal has ended the context under what was being done
+            raise  # else a signal has ended the context
     finally:
         rclpy.try_shutdown()
     return 0
@@ -181,7 +181,7 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 

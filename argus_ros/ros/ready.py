@@ -2,8 +2,8 @@
 
     python -m argus_ros.ros.ready [NODE] [--timeout 120]
 
-Ends with exit status 0 then, and with 1 and what the diagnostics say when the model cannot be loaded, or the
-time is up first.
+Exits with status 0 once it is ready, and with 1 and the diagnostics' message when the model cannot be loaded
+or the time is up.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FAILED = {EngineState.FAILED.value, EngineState.RECOVERING.value}
 
 
 class Waiting:
-    """Hears the diagnostics of one node's engine."""
+    """Receives the diagnostics of one node's engine."""
 
     def __init__(self, node: str) -> None:
         self._name = f"{node.strip('/')}: engine"
-        self.said = "nothing was heard from the node"
+        self.said = "no diagnostics were received from the node"
         self.state = ""
 
     def hear(self, message: DiagnosticArray) -> None:
@@ -44,7 +44,7 @@ class Waiting:
 def main() -> int:
     parser = argparse.ArgumentParser("ready", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("node", nargs="?", default="/argus", help="full name of the node")
-    parser.add_argument("--timeout", type=float, default=120.0, help="most seconds to wait")
+    parser.add_argument("--timeout", type=float, default=120.0, help="maximum seconds to wait")
     options = parser.parse_args(remove_ros_args(sys.argv)[1:])
     rclpy.init()
     waiting = Waiting(options.node)

@@ -1,4 +1,4 @@
-"""What the node publishes about frames: answers, positions in space, timing, annotated images.
+"""Publishes the results of frames: answers, positions in space, timing, annotated images.
 
 The pipeline and the locators of the cameras call it, each from its own threads.
 """
@@ -34,19 +34,19 @@ from argus_ros.ros.traces import Traces, traces_to
 if TYPE_CHECKING:
     from argus_ros.ros.node import ArgusNode
 
-COMPLAINT_INTERVAL = 5.0  #: seconds between two warnings about the same thing
+LOG_INTERVAL = 5.0  #: seconds between two warnings about the same problem
 
 
 @dataclass(frozen=True)
 class FrameContext:
-    """What goes through the pipeline with an image."""
+    """Data that the pipeline passes on with an image."""
 
     header: Header
-    image: Image | None  #: kept only while somebody looks at annotated images
+    image: Image | None  #: kept only while annotated images have a subscriber
 
 
 class Results:
-    """Publishes results from ``open`` to ``close``, under the node's settings of the moment."""
+    """Publishes results from ``open`` to ``close``, with the node's current settings."""
 
     def __init__(self, node: ArgusNode) -> None:
         self.outputs = Outputs(node)
@@ -68,8 +68,8 @@ class Results:
         self._annotator = Annotator(self._publish_annotated)
 
     def close(self) -> None:
-        """End everything that was opened, each part even where another raises."""
-        with ExitStack() as ends:  # the last first
+        """Close everything that was opened, each part even where another raises."""
+        with ExitStack() as ends:  # in reverse order
             ends.callback(self.outputs.destroy)
             if self._annotator:
                 ends.callback(self._annotator.close)
@@ -83,7 +83,7 @@ class Results:
         self._trackers = {name: self._trackers.get(name) or Tracker() for name in cameras}
 
     def watched(self) -> bool:
-        """Whether somebody looks at annotated images."""
+        """Whether annotated images have a subscriber."""
         return self.outputs.subscribers(ImageMessage, CompressedImage) > 0
 
     def publish_answer(self, report: Report) -> None:
@@ -101,7 +101,7 @@ class Results:
             self._annotator.offer(context.image, message)
 
     def publish_positions(self, placed: Placed) -> None:
-        """Called from the thread of a camera's locator."""
+        """Publish positions; called from the thread of a camera's locator."""
         detections = placed.detections
         trouble = "; ".join(filter(None, (placed.depth_trouble, placed.frame_trouble)))
         message = conversions.to_detections_3d(
@@ -124,7 +124,7 @@ class Results:
             camera.health.placed(has_depth, *troubles, time.monotonic())
 
     def answer_to(self, report: Report) -> DetectionArray:
-        """The message with the answer to a question."""
+        """The message that answers a question."""
         return self._message(report, self._likely(report))
 
     def _likely(self, report: Report) -> tuple[Detection, ...]:
@@ -162,7 +162,7 @@ class Results:
         if undecodable:
             self._node.get_logger().warning(
                 f"camera {report.camera}: image dropped: {report.reason}",
-                throttle_duration_sec=COMPLAINT_INTERVAL,
+                throttle_duration_sec=LOG_INTERVAL,
             )
         error = report.reason if undecodable or report.outcome is Outcome.ENGINE_DOWN else ""
         if camera := self._node.cameras.get(report.camera):

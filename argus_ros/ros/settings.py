@@ -1,6 +1,6 @@
-"""The values of the parameters as the rest of the program takes them, checked.
+"""The checked values of the parameters, as typed settings.
 
-``Settings.of`` refuses values that cannot work, with a reason.
+``Settings.of`` refuses invalid values, with a reason.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from argus_ros.vlm import prompts
 
 
 class ParameterError(ValueError):
-    """Values that cannot work, with what would."""
+    """Invalid parameter values; the message says which values are valid."""
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of rcl's says, without the lines of C that it comes from."""
+    """The message of an rcl error, without its C source lines."""
     return str(error).partition(", at ")[0]
 
 
-#: Parameters that the engine's configuration has under the same name.
+#: Parameters with the same name in the engine's configuration.
 FOR_ENGINE = (
     *("backend", "allow_download", "answer_format", "device", "dtype", "preset", "threads"),
     *("server_timeout", "server_in_flight", "server_pixels"),
 )
 
-#: More names than this are a mistake, over which rclpy would take minutes.
+#: More names are a mistake, and rclpy would take minutes for them.
 MOST_CAMERAS = 100
 
 
 @dataclass(frozen=True)
 class PositionSettings:
-    """What a camera's positions in space are made from; none where there is no ``camera_info_topic``."""
+    """Topics for a camera's positions in space; without a ``camera_info_topic`` there are none."""
 
     depth_topic: str = ""
     camera_info_topic: str = ""
@@ -62,13 +62,13 @@ class CameraSettings:
 
     @property
     def subscription(self) -> tuple[object, ...]:
-        """What it is subscribed by."""
+        """The settings that the subscription depends on."""
         return self.topic, self.transport, self.reliability, self.positions
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters as the rest of the program takes them."""
+    """The parameters as typed settings."""
 
     engine: EngineConfig
     task: Task
@@ -88,7 +88,7 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
-        """From the values of every parameter, by full name. Raises ParameterError with the reason."""
+        """Settings from the values of every parameter, by full name. Raises ParameterError."""
         check_cameras(values["cameras"])
         for spec in all_specs(values["cameras"]).values():
             if spec.choices and values[spec.name] not in spec.choices:
@@ -97,7 +97,7 @@ class Settings:
                 )
         for frame in ("target_frame", "ground_frame"):
             if values[frame].startswith("/"):
-                raise ParameterError(f"{frame} is {values[frame]!r}; names of frames do not begin with /")
+                raise ParameterError(f"{frame} is {values[frame]!r}; names of frames must not begin with /")
         try:
             recipes.preset(values["preset"])
         except ValueError as error:
@@ -121,7 +121,7 @@ class Settings:
         )
 
     def check_task(self) -> None:
-        """Raise ParameterError unless the model is there and can do the task."""
+        """Raise ParameterError unless the model exists and supports the task."""
         try:
             model = checkpoint.read_for(self.engine)
             prompts.check(self.task, model)
@@ -131,16 +131,16 @@ class Settings:
 
 
 def check_cameras(names: Sequence[str]) -> None:
-    """Raise ParameterError unless these can be names of cameras."""
+    """Raise ParameterError unless these are valid names of cameras."""
     wrong = [name for name in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)]
     if wrong:
         raise ParameterError(
-            f"cameras: {wrong[0]!r} cannot be a name; use letters, digits and _, a letter first"
+            f"cameras: {wrong[0]!r} is not a valid name; use letters, digits and _, a letter first"
         )
     if len(names) > MOST_CAMERAS:
-        raise ParameterError(f"cameras has {len(names)} names; {MOST_CAMERAS} are the most")
+        raise ParameterError(f"cameras has {len(names)} names; the limit is {MOST_CAMERAS}")
     if not names or len(set(names)) < len(names):
-        raise ParameterError(f"cameras is {list(names)}; give at least one name, each once")
+        raise ParameterError(f"cameras is {list(names)}; give at least one name, each only once")
 
 
 def _camera(name: str, values: Mapping[str, Any]) -> CameraSettings:

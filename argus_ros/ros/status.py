@@ -1,4 +1,4 @@
-"""What the node says on ``/diagnostics``: its engine, its outputs and each camera."""
+"""Publishes the node's ``/diagnostics``: of its engine, its outputs and each camera."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from argus_ros.ros import diagnostics
 if TYPE_CHECKING:
     from argus_ros.ros.node import ArgusNode
 
-NAMESAKE_INTERVAL = 60.0  #: seconds between two warnings of another node of this name
-LOOK_INTERVAL = 30.0  #: seconds between two looks at what killed processes left in shared memory
+NAMESAKE_INTERVAL = 60.0  #: seconds between two warnings about another node with this name
+LEFT_BEHIND_INTERVAL = 30.0  #: seconds between two checks for shared memory of killed processes
 
 
 class Status:
-    """Publishes the node's diagnostics. ``short`` says what shared memory lacks, if anything."""
+    """Publishes the node's diagnostics. ``short`` is a message about missing shared memory, or ""."""
 
     def __init__(self, node: ArgusNode, short: str) -> None:
         self._node = node
         self._short = short
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._look_at, self._rest = 0.0, ""  # at what killed processes left, and what that was
+        self._next_check, self._left = 0.0, ""  # next check for left shared memory, its result
 
     def publish(self) -> None:
-        """Publish the state of the moment."""
+        """Publish the current state."""
         node = self._node
         engine = node.pipeline.engine if node.pipeline else None
         info = engine.info if engine else None
@@ -74,23 +74,23 @@ class Status:
         return diagnostics.Report(diagnostics.OK, f"{sum(values.values())} subscribers", values)
 
     def _namesake(self) -> str:
-        """Whether another node has this one's name, and what comes of that."""
+        """A warning where another node has the same name; else ""."""
         own = self._node.get_name(), self._node.get_namespace()
         if self._node.get_node_names_and_namespaces().count(own) < 2:
             return ""
         name = self._node.get_fully_qualified_name()
         said = (
-            f"another node is named {name} as well (or one was killed, less than 20 s ago): both answer the "
-            f"same images on {name}/detections; give one another name (-r __node:=NAME)"
+            f"another node is also named {name} (or one was killed less than 20 s ago): both answer the "
+            f"same images on {name}/detections; give one of them another name (-r __node:=NAME)"
         )
         self._node.get_logger().warning(said, throttle_duration_sec=NAMESAKE_INTERVAL)
         return said
 
     def _left_behind(self) -> str:
-        """What killed processes left in shared memory, as last looked at."""
+        """The message about shared memory of killed processes, from the last check."""
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at, self._rest = now + LOOK_INTERVAL, fastdds.left_behind()
-            if self._rest:
-                self._node.get_logger().warning(self._rest, once=True)
-        return self._rest
+        if now >= self._next_check:
+            self._next_check, self._left = now + LEFT_BEHIND_INTERVAL, fastdds.left_behind()
+            if self._left:
+                self._node.get_logger().warning(self._left, once=True)
+        return self._left

@@ -1,8 +1,8 @@
 """A live page of the node without ROS tools: ``python -m argus_ros.ros.watch``, which `argus watch` starts.
 
-A process of its own, so that viewers cost the node nothing but one subscription to its annotated pictures,
-and that only while somebody looks. It listens on the loopback unless told otherwise, and then asks for a
-token. A page of another origin can neither read nor set anything: a socket's Origin has to be its own host.
+It has its own process, so that viewers cost the node only one subscription to its annotated pictures, and
+only while a page is open. By default it listens on the loopback interface; on others it requires a token.
+Pages of other origins can neither read nor set anything: a socket's Origin has to be its own host.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from sensor_msgs.msg import CompressedImage
 from argus_ros.core.types import TASKS, Outcome
 from argus_ros.msg import DetectionArray, FrameTiming
 from argus_ros.ros.conversions import stamp_ns
-from argus_ros.ros.intake import COMPLAINT_INTERVAL
+from argus_ros.ros.intake import LOG_INTERVAL
 from argus_ros.srv import Ask
 from argus_ros.tools.watch import add_arguments
 
 PAGE = Path(__file__).parent / "page"
-#: What the page loads, and its types.
+#: The page's files, with their types.
 FILES = {"index.html": "text/html", "watch.js": "text/javascript", "watch.css": "text/css"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -48,25 +48,25 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-#: What a viewer may set, and what it has to be.
+#: Parameters that a viewer may set, with their checks.
 SETTABLE: dict[str, Callable[[Any], bool]] = {
     "task": lambda value: value in TASKS,
     "classes": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
     "prompt": lambda value: isinstance(value, str),
     "score_threshold": lambda value: type(value) in (int, float) and math.isfinite(value),
 }
-MOST_BYTES = 1 << 16  #: of what a viewer sends at once
-MOST_EVENTS = 300  #: that wait for a viewer that is slow; then the oldest are left out
+MOST_BYTES = 1 << 16  #: of one message from a viewer
+MOST_EVENTS = 300  #: queued for a slow viewer; older ones are dropped
 MOST_VIEWERS = 50
-PATIENCE = 10.0  #: seconds for the node to answer
-REFRESH = 2.0  #: seconds between two looks at the parameters
-MISSING = "starlette, uvicorn and websockets are needed: pip install 'argus-ros[watch]', or these three"
+PATIENCE = 10.0  #: timeout of the node's services, seconds
+REFRESH = 2.0  #: seconds between two reads of the parameters
+MISSING = "starlette, uvicorn and websockets are needed: pip install 'argus-ros[watch]'"
 
 Event = dict[str, Any]
 
 
 class Viewer:
-    """One browser: the newest picture of each camera, and the events it has not got yet."""
+    """One browser: the newest picture of each camera, and the events not sent yet."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
@@ -95,21 +95,21 @@ class Viewer:
 
 
 class Station:
-    """The ROS side: what is heard goes to every viewer, what viewers ask for goes to the node."""
+    """The ROS side: sends the node's messages to every viewer, and viewers' requests to the node."""
 
     def __init__(self, target: str, loop: asyncio.AbstractEventLoop) -> None:
         self.target = target
         self.viewers: set[Viewer] = set()
         self._loop = loop
-        self._latest: dict[str, Event] = {}  # of each type that a new viewer is told at once
-        self._cameras: OrderedDict[tuple[str, int], str] = OrderedDict()  # by frame and stamp of an image
+        self._latest: dict[str, Event] = {}  # by type, sent to a new viewer at once
+        self._cameras: OrderedDict[tuple[str, int], str] = OrderedDict()  # by frame_id and stamp of an image
         self._context = rclpy.Context()
         rclpy.init(context=self._context, args=[])
         self._node = rclpy.create_node("argus_watch", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._pictures: Subscription | None = None
-        self._silent = f"{target} does not answer; does it run?"
+        self._silent = f"{target} does not answer; is it running?"
         self._node.create_subscription(DetectionArray, f"{target}/detections", self._detections, 20)
         self._node.create_subscription(FrameTiming, f"{target}/timing", self._timing, 100)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
@@ -131,27 +131,27 @@ class Station:
 
     @contextlib.contextmanager
     def viewing(self) -> Any:
-        """A viewer for as long as it looks. The node draws pictures while there is one."""
+        """A viewer while its page is open. The node draws pictures while there is one."""
         viewer = Viewer()
         viewer.event({"type": "hello", "node": self.target})
         for event in self._latest.values():
             viewer.event(event)
         self.viewers.add(viewer)
         self._watched.set()
-        self._executor.create_task(self._look)
+        self._executor.create_task(self._update_subscription)
         try:
             yield viewer
         finally:
             self.viewers.discard(viewer)
             if not self.viewers:
                 self._watched.clear()
-            self._executor.create_task(self._look)
+            self._executor.create_task(self._update_subscription)
 
     async def set(self, values: dict[str, Any]) -> str:
-        """Set parameters; empty, or the reason why not."""
+        """Set parameters; returns "" or the reason why not."""
         wrong = [name for name, value in values.items() if not SETTABLE.get(name, lambda _: False)(value)]
         if wrong or not values:
-            return f"{', '.join(wrong) or 'nothing'} cannot be set here to that"
+            return f"{', '.join(wrong) or 'nothing'} cannot be set here to this value"
         if "classes" in values:
             values["classes"] = values["classes"] or [""]
         if "score_threshold" in values:
@@ -172,9 +172,9 @@ class Station:
         return {"type": "answer", "reason": done.reason, "text": done.answer.text, "labels": labels}
 
     async def refresh(self) -> None:
-        """Tell all viewers how the parameters are, or that the node does not answer."""
+        """Send all viewers the parameters, or a message that the node does not answer."""
         done = await self.call(self._get, GetParameters.Request(names=list(SETTABLE)))
-        if done is None:  # so its last diagnostics no longer hold: level 3 is DiagnosticStatus.STALE
+        if done is None:  # its last diagnostics are outdated: level 3 is DiagnosticStatus.STALE
             self._broadcast({"type": "engine", "level": 3, "message": self._silent})
         elif len(done.values) == len(SETTABLE):
             values = dict(zip(SETTABLE, map(parameter_value_to_python, done.values), strict=True))
@@ -187,7 +187,7 @@ class Station:
             await asyncio.sleep(REFRESH)
 
     async def call(self, client: Client, request: Any, patience: float = PATIENCE) -> Any:
-        """The response; None where there is none in time. Raises what rclpy does of a wrong request."""
+        """The response; None after a timeout. Raises rclpy's errors for an invalid request."""
         answered = self._loop.create_future()
 
         def take(response: Any) -> None:
@@ -197,7 +197,7 @@ class Station:
         def done(future: Any) -> None:
             self._loop.call_soon_threadsafe(take, future.result())
 
-        pending = client.call_async(request)  # from this thread, so that its errors are raised here
+        pending = client.call_async(request)  # called in this thread, so that its errors are raised here
         pending.add_done_callback(done)
         try:
             return await asyncio.wait_for(answered, patience)
@@ -217,8 +217,8 @@ class Station:
     def _client(self, kind: type, name: str) -> Client:
         return self._node.create_client(kind, f"{self.target}/{name}")
 
-    def _look(self) -> None:
-        """Subscribe to pictures while somebody looks."""
+    def _update_subscription(self) -> None:
+        """Subscribe to pictures while there are viewers."""
         if self.viewers and self._pictures is None:
             topic = f"{self.target}/annotated/compressed"
             self._pictures = self._node.create_subscription(CompressedImage, topic, self._picture, 5)
@@ -226,7 +226,7 @@ class Station:
             self._node.destroy_subscription(self._pictures)
             self._pictures = None
 
-    def _tell(self, event: Event) -> None:
+    def _send(self, event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._broadcast, event)
 
@@ -236,24 +236,24 @@ class Station:
             self._cameras.popitem(last=False)
         labels = [d.label for d in message.detections]
         told = {"camera": message.camera, "labels": labels, "text": message.text, "age": message.age}
-        self._tell({"type": "detections", **told})
+        self._send({"type": "detections", **told})
 
     def _timing(self, message: FrameTiming) -> None:
         try:
             outcome = Outcome(message.outcome).name.lower()
-        except ValueError:  # of a node of another version
+        except ValueError:  # from a node of another version
             outcome = str(message.outcome)
-        self._tell({"type": "timing", "camera": message.camera, "outcome": outcome, "total": message.total})
+        self._send({"type": "timing", "camera": message.camera, "outcome": outcome, "total": message.total})
 
     def _diagnostics(self, message: DiagnosticArray) -> None:
         name = f"{self.target.lstrip('/')}: engine"
         for status in message.status:
             if status.name == name:
                 level = int.from_bytes(status.level, "little")
-                self._tell({"type": "engine", "level": level, "message": f"engine: {status.message}"})
+                self._send({"type": "engine", "level": level, "message": f"engine: {status.message}"})
 
     def _picture(self, message: CompressedImage) -> None:
-        """Of which camera is not in the message, but detections of the same header came before it."""
+        """The message has no camera, but detections with the same header came before it."""
         camera = self._cameras.get((message.header.frame_id, stamp_ns(message.header)))
         if camera is None:
             return
@@ -275,7 +275,7 @@ class Station:
             except Exception as error:  # one message must not end the thread
                 self._node.get_logger().error(
                     f"a callback failed: {type(error).__name__}: {error}",
-                    throttle_duration_sec=COMPLAINT_INTERVAL,
+                    throttle_duration_sec=LOG_INTERVAL,
                 )
 
 
@@ -283,7 +283,7 @@ class Station:
 
 
 class Gate:
-    """Who may come in: the right host, the page's own origin, and the token where there is one."""
+    """Checks access: the right host, the page's own origin, and the token if there is one."""
 
     def __init__(self, host: str, port: int, token: str) -> None:
         self._token = token
@@ -292,15 +292,15 @@ class Gate:
         )
 
     def refuses(self, connection: Any, *, socket: bool = False) -> str:
-        """Why a request or a socket is refused; empty where it is not."""
+        """Why a request or a socket is refused; "" where it is allowed."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if self._names is not None and host not in self._names:
-            return "this page is served to this machine only"  # a name that somebody points at it
-        token = connection.query_params.get("token", "").encode()  # as text, it would have to be ASCII
+            return "this page is only served to this machine"  # against DNS rebinding
+        token = connection.query_params.get("token", "").encode()  # text would have to be ASCII
         if self._token and not secrets.compare_digest(token, self._token.encode()):
             return "the address lacks the token that argus watch printed"
         if (socket or origin) and (origin or "").partition("://")[2] != host:
-            return "another page's script may not connect"
+            return "scripts of other pages may not connect"
         return ""
 
 
@@ -329,13 +329,13 @@ def application(station: Station, gate: Gate) -> Any:
             try:
                 while True:
                     await answer(viewer, await browser.receive_text())
-            except (WebSocketDisconnect, KeyError, RuntimeError):  # it went away, or sent no text
+            except (WebSocketDisconnect, KeyError, RuntimeError):  # it disconnected, or sent no text
                 pass
             finally:
                 sending.cancel()
 
     async def send(browser: Any, viewer: Viewer) -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it went away in the middle
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it disconnected
             async for message in viewer.messages():
                 await (browser.send_bytes if isinstance(message, bytes) else browser.send_text)(message)
 
@@ -348,9 +348,9 @@ def application(station: Station, gate: Gate) -> Any:
                 viewer.event({"type": "set", "reason": await station.set(dict(asked["values"]))})
             elif kind == "ask":
                 viewer.event(await station.ask(str(asked["camera"]), str(asked["prompt"])))
-        except Exception as error:  # whatever a browser sends, it hears what is wrong
+        except Exception as error:  # report any error to the browser
             told = "answer" if kind == "ask" else "set"
-            viewer.event({"type": told, "reason": f"not understood: {type(error).__name__}: {error}"})
+            viewer.event({"type": told, "reason": f"invalid request: {type(error).__name__}: {error}"})
 
     return Starlette(
         routes=[
@@ -398,7 +398,7 @@ async def _serve(
         log_level="warning",
         lifespan="off",
         ws_max_size=MOST_BYTES,
-        ws_per_message_deflate=False,  # JPEGs do not get smaller
+        ws_per_message_deflate=False,  # JPEGs cannot be compressed further
         timeout_graceful_shutdown=1,
         server_header=False,
     )

@@ -194,7 +194,7 @@ def ros(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("ROS 2", FAIL, "the messages of argus_ros are not built, or not sourced", remedy)
         return
     yield from memory()
-    said, trouble = ask(["-m", "argus_ros.ros.look", str(options.seconds)])
+    said, trouble = ask(["-m", "argus_ros.ros.graph", str(options.seconds)])
     if said is None:
         yield Finding(
             "ROS 2", FAIL, f"rclpy does not start: {trouble}", "source one ROS 2, and its workspace"

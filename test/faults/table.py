@@ -95,7 +95,7 @@ def dies(site: Site) -> Iterator[None]:
     site.plug("front", Image, "/front/image_raw")
 
 
-@fault("camera", "camera front", "its publisher is silent")
+@fault("camera", "camera front", "its publisher sends nothing")
 def freezes(site: Site) -> Iterator[None]:
     """it freezes: its driver lives and publishes nothing"""
     site.feeds["front"].message = None
@@ -146,7 +146,7 @@ def huge(site: Site) -> Iterator[None]:
     site.feeds["front"].message = rgb(160, 120)
 
 
-@fault("camera", "camera front", "offers a QoS that does not fit")
+@fault("camera", "camera front", "offers an incompatible QoS")
 def reliability(site: Site) -> Iterator[None]:
     """it publishes best effort, and reliable is asked for"""
     assert site.robot.set(camera__front__reliability="reliable") == (True, "")
@@ -445,7 +445,7 @@ def full_disk(site: Site) -> Iterator[None]:
     filler.unlink()
 
 
-@fault("node", "outputs", "another node is named /argus as well")
+@fault("node", "outputs", "another node is also named /argus")
 def namesake(site: Site) -> Iterator[None]:
     """another node takes its name"""
     from robot import bare_node

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from argus_ros.ros.program import check_words
+from argus_ros.ros.program import check_arguments
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--ros-args", "-p", "threads:=1", "--", "--help"]])
 def test_help_is_printed_and_nothing_starts(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        check_words(["argus_node", *words])
+        check_arguments(["argus_node", *words])
     assert ended.value.code == 0
     assert "--ros-args -r front/image_raw:=/camera/image_raw" in capsys.readouterr().out
 
@@ -18,26 +18,26 @@ def test_help_is_printed_and_nothing_starts(words: list[str], capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--modell", "x"], "'--modell' means nothing; parameters and remappings stand behind --ros-args"),
-        (["model:=x.yaml"], "'model:=x.yaml' means nothing; parameters and remappings stand behind"),
-        (["--ros-args", "--help"], "ROS knows nothing of ['--help'] behind --ros-args"),
+        (["--modell", "x"], "unknown argument '--modell'; put parameters and remappings after --ros-args"),
+        (["model:=x.yaml"], "unknown argument 'model:=x.yaml'; put parameters and remappings after"),
+        (["--ros-args", "--help"], "unknown argument ['--help'] after --ros-args"),
     ],
 )
 def test_what_means_nothing_is_refused(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        check_words(["argus_node", *words])
+        check_arguments(["argus_node", *words])
     assert ended.value.code == 2
     assert reason in capsys.readouterr().err
 
 
 def test_what_is_for_ros_passes() -> None:
-    check_words(["argus_node"])
-    check_words(["argus_node", "--ros-args", "-p", "model:=x", "-r", "__ns:=/a", "--log-level", "warn"])
-    check_words(["argus_node", "front/image_raw:=/camera"])  # deprecated, as rcl says itself
+    check_arguments(["argus_node"])
+    check_arguments(["argus_node", "--ros-args", "-p", "model:=x", "-r", "__ns:=/a", "--log-level", "warn"])
+    check_arguments(["argus_node", "front/image_raw:=/camera"])  # deprecated, as rcl says itself
 
 
 def test_what_ros_cannot_read_is_its_own_to_say() -> None:
     with pytest.raises(RuntimeError, match=r"classes:=\[cone"):
-        check_words(["argus_node", "--ros-args", "-p", "classes:=[cone"])
+        check_arguments(["argus_node", "--ros-args", "-p", "classes:=[cone"])

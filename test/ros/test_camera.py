@@ -270,7 +270,7 @@ def test_two_publishers_of_one_topic_are_named_once(driver: Driver) -> None:
         subscribed.watch()
         assert subscribed.report().level == WARN
     report = subscribed.report()
-    assert "2 publishers are on /front/image_raw (/other, /robot/driver)" in report.message
+    assert "2 publishers send to /front/image_raw (/other, /robot/driver)" in report.message
     assert said == [f"camera front: {report.message}"]
     driver.other.destroy_publisher(played)
     driver.until(lambda: len(subscribed.publishers(subscribed.source)) == 1)
@@ -300,7 +300,7 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
         subscribed.watch()
         subscribed.watch()
     assert said[2] == "camera front: raw images from /front/image_raw"
-    assert "no image for 0 s on /front/image_raw: its publisher is silent" in said[3]
+    assert "no image for 0 s on /front/image_raw: its publisher sends nothing" in said[3]
     assert said[4] == "camera front: raw images come again from /front/image_raw"
     assert len(said) == 6
     subscribed.deactivate()

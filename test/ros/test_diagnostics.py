@@ -80,7 +80,7 @@ def test_boxes_that_cannot_be_used_are_counted_and_told_where_there_are_no_other
     camera.ended(Outcome.PUBLISHED, 0.9, answer=Answer(dropped=3))
     report = camera.report("/image", 1.0)
     assert report.level == WARN
-    assert "wrote 3 boxes" in report.message
+    assert "none of the model's 3 boxes" in report.message
     assert "answer_format" in report.message
     assert report.values["dropped boxes"] == 3
     camera.ended(Outcome.PUBLISHED, 1.0, answer=Answer((one,), dropped=1))
@@ -104,7 +104,7 @@ def test_one_that_stops() -> None:
 
 def test_a_mismatch_is_why() -> None:
     camera = health()
-    camera.mismatch = "a QoS does not fit, by its reliability"
+    camera.mismatch = "incompatible QoS (reliability)"
     assert "reliability" in camera.report("/image", 9.0, "other").message
     other = health(10)
     other.mismatch = camera.mismatch
@@ -195,7 +195,7 @@ def test_malformed_messages_are_not_lost_on_the_way() -> None:
 def test_losses_are_the_middlewares_to_tell_and_guessed_only_where_it_does_not(told: bool) -> None:
     """A driver that leaves images out loses none on the way, which stamps alone cannot tell."""
     camera = CameraHealth(0.5)
-    camera.losses_told = told
+    camera.losses_reported = told
     camera.activate(0.0)
     for number in range(20):
         now = number / 10
@@ -223,7 +223,7 @@ def test_a_camera_whose_images_all_get_lost_is_not_called_silent() -> None:
     assert "no image yet on /image: 6 images were lost between camera and node" in report.message
     assert "nobody publishes it" in camera.report("/image", 6.0, "nobody publishes it").message
     camera.arrived(7_000_000_000, 7.0)
-    assert "its publisher is silent" in camera.report("/image", 12.0).message
+    assert "its publisher sends nothing" in camera.report("/image", 12.0).message
 
 
 def test_the_engine_from_start_to_death_to_recovery() -> None:

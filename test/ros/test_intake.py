@@ -127,6 +127,6 @@ def test_a_middleware_that_does_not_tell_of_losses_will_do(
     monkeypatch.setattr(rclpy.event_handler, "EventHandler", unsupported)
     heard: queue.Queue[Any] = queue.Queue()
     intake = take(node, lambda message: heard.put(message.data))
-    assert not intake.tells_losses
+    assert not intake.reports_losses
     assert say(node, "good", heard) == "good"
     intake.stop()

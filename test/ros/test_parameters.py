@@ -15,7 +15,7 @@ from argus_ros.core.image import Region
 from argus_ros.core.types import Task
 from argus_ros.ros import parameters
 from argus_ros.ros.locator import names_rectified
-from argus_ros.ros.parameter_warnings import complaints, unmeant_files
+from argus_ros.ros.parameter_warnings import ineffective_files, ineffective_parameters
 from argus_ros.ros.parameters import CAMERA, NODE, all_specs
 from argus_ros.ros.settings import ParameterError, Settings
 
@@ -59,13 +59,13 @@ def test_an_empty_class_means_all() -> None:
         ({"preset": "fast"}, "preset: unknown preset 'fast'; presets are stock, paper"),
         ({"preset": "realtime+warp"}, "preset: unknown recipe 'warp'"),
         ({"cameras": []}, "at least one name"),
-        ({"cameras": ["front", "front"]}, "each once"),
-        ({"cameras": ["2nd"]}, "'2nd' cannot be a name"),
-        ({"cameras": [f"c{n}" for n in range(3000)]}, "3000 names; 100 are the most"),
+        ({"cameras": ["front", "front"]}, "each only once"),
+        ({"cameras": ["2nd"]}, "'2nd' is not a valid name"),
+        ({"cameras": [f"c{n}" for n in range(3000)]}, "3000 names; the limit is 100"),
         ({"camera__front__topic": ""}, "camera.front.topic is empty"),
         ({"camera__front__depth_topic": "depth"}, "camera_info_topic is empty; positions need both"),
         ({"camera__front__rectified": "maybe"}, "one of auto, yes, no"),
-        ({"target_frame": "/odom"}, "names of frames do not begin with /"),
+        ({"target_frame": "/odom"}, "names of frames must not begin with /"),
         ({"camera__front__transport": "pigeon"}, "one of auto, raw, compressed"),
         ({"camera__front__region": [1, 2, 3]}, r"\[1, 2, 3\]"),
         ({"camera__front__region": [-1, 0, 3, 3]}, "none negative"),
@@ -110,7 +110,7 @@ def test_a_model_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("changed", [{"prompt": "x" * 5000}, {"classes": ["cone"] * 600}])
 def test_a_task_of_too_many_words_is_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match="4096 and 512 are the most"):
+    with pytest.raises(ParameterError, match="4096 and 512 are the limits"):
         Settings.of(values(**changed)).check_task()
 
 
@@ -157,7 +157,7 @@ def test_a_typing_error_is_told_the_nearest_name() -> None:
         "camera.front.toppic",
         "camera.rear.topic",
     ]
-    said = list(complaints(given, all_specs(("front",))))
+    said = list(ineffective_parameters(given, all_specs(("front",))))
     assert len(said) == 3
     assert "did you mean 'score_threshold'?" in said[0]
     assert "did you mean 'camera.front.topic'?" in said[1]
@@ -186,7 +186,7 @@ def test_a_parameter_file_for_another_node_is_told(
     file = tmp_path / "robot.yaml"
     file.write_text(yaml.safe_dump({name: {"ros__parameters": {"score_threshold": 0.9}}}))
     words = ["argus_node", "--ros-args", "--params-file", str(file)]
-    said = list(unmeant_files(words, node))
+    said = list(ineffective_files(words, node))
     assert [f"none for {node}" in sentence for sentence in said] == ([] if counts else [True])
     # rcl itself has the last word on what counts.
     context = rclpy.Context()
@@ -202,12 +202,12 @@ def test_parameter_files_nest_namespaces_and_may_be_broken(tmp_path: Path) -> No
     file = tmp_path / "robot.yaml"
     words = ["--params-file", str(file), "--params-file", str(tmp_path / "none.yaml")]
     file.write_text("robot1: {argus: {ros__parameters: {threads: 1}}, other: {ros__parameters: {a: 1}}}")
-    assert not list(unmeant_files(words, "/robot1/argus"))
-    (said,) = unmeant_files(words, "/robot2/argus")
+    assert not list(ineffective_files(words, "/robot1/argus"))
+    (said,) = ineffective_files(words, "/robot2/argus")
     assert "has parameters for /robot1/argus, /robot1/other and none for /robot2/argus" in said
     for broken in ("", "[1, 2", "7", "{a: {b: 3}}", "\xff"):
         file.write_bytes(broken.encode("latin-1"))
-        assert not list(unmeant_files(words, "/argus"))
+        assert not list(ineffective_files(words, "/argus"))
 
 
 def test_the_documents_are_those_of_the_table() -> None:
@@ -233,5 +233,5 @@ def test_the_parameter_files_are_valid() -> None:
     assert parameter_file("argus.yaml") == values()
     example = parameter_file("cameras.example.yaml")
     specs = all_specs(example["cameras"])
-    assert not list(complaints(example, specs))
+    assert not list(ineffective_parameters(example, specs))
     assert len(Settings.of({name: spec.value for name, spec in specs.items()} | example).cameras) == 3

@@ -82,4 +82,4 @@ def test_the_gate_takes_any_text() -> None:
     assert gate.refuses(Connection("secret")) == ""
     assert gate.refuses(Connection("secret", origin="http://robot:80"), socket=True) == ""
     assert "token" in gate.refuses(Connection("tökén"))
-    assert "another page" in gate.refuses(Connection("secret", origin="http://["))
+    assert "other pages" in gate.refuses(Connection("secret", origin="http://["))

@@ -548,7 +548,7 @@ def test_silence_and_a_qos_that_does_not_fit_are_reported(robot: Robot, start: C
     robot.listen(DetectionArray, "/argus/detections", latched)
     robot.status("outputs", lambda s: s.level == DiagnosticStatus.WARN and "durability" in s.message)
     robot.camera()
-    line = process.wait_for("offers a QoS that does not fit")
+    line = process.wait_for("offers an incompatible QoS")
     assert "reliability" in line
     assert "/front/image_raw" in line
     robot.status("camera front", lambda s: s.level == DiagnosticStatus.ERROR and "reliability" in s.message)

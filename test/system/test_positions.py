@@ -167,7 +167,7 @@ def test_without_depth_answers_come_all_the_same_and_say_why(robot: Robot, start
         assert robot.heard("/argus/detections")
         return message
 
-    assert np.isnan(said("no camera_info has come on /front/camera_info").detections[0].bearing.z)
+    assert np.isnan(said("no camera_info arrived on /front/camera_info").detections[0].bearing.z)
     rig.info = camera_info(k=[0.0] * 9)
     said("K of camera_info has focal lengths 0 and 0")
     rig.info = camera_info(width=2 * WIDTH, height=2 * HEIGHT)
@@ -176,7 +176,7 @@ def test_without_depth_answers_come_all_the_same_and_say_why(robot: Robot, start
     robot.wait("/argus/detections_3d", placed)
     rig.info = camera_info()
     rig.depth_lag = 1.0
-    late = said("within 0.05 s: its newest are too far off in time")
+    late = said("within 0.05 s: the nearest stamps differ too much")
     assert late.detections[0].bearing.z > 0.5
     rig.depth_lag, rig.depth_frame = 0.0, "depth_optical_frame"
     said("register depth to the image")

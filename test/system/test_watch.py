@@ -192,7 +192,7 @@ def test_a_node_that_has_died_is_said_to_be_silent_and_is_asked_once_for_all_vie
             diagnostics.publish(DiagnosticArray(status=[status]))
             executor.spin_once(timeout_sec=0)
             await asyncio.wait([living], timeout=0.1)
-        silent = "/mortal does not answer; does it run?"
+        silent = "/mortal does not answer; is it running?"
         await until(browser, lambda said: said["type"] == "engine" and said["message"] == silent)
 
     try:

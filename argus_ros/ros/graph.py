@@ -1,9 +1,9 @@
-"""For `argus doctor`: what is seen of a ROS graph, as JSON. ``python -m argus_ros.ros.look SECONDS``
+"""Lists the ROS graph as JSON, for `argus doctor`: ``python -m argus_ros.ros.graph SECONDS``.
 
-It looks for some seconds, because others are discovered one by one, and up to three times as long while a
-publisher is there whose node is not known yet: the two are announced apart. The standard output then holds
-``{"rmw": ..., "nodes": [NAME, ...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``,
-of each publisher ``{"node": ..., "reliability": ..., "durability": ...}``.
+It waits some seconds, as discovery takes time, and up to three times as long while the node of a publisher is
+unknown, as DDS announces both separately. Then it writes to standard output ``{"rmw": ..., "nodes": [NAME,
+...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``, with each publisher as ``{"node":
+..., "reliability": ..., "durability": ...}``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from argus_ros.ros.camera import full_name, nameless
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
-def seen(node: Node) -> dict[str, Any]:
-    """What is known at this moment; ``complete`` unless a publisher's node is yet to be heard of."""
+def current(node: Node) -> dict[str, Any]:
+    """The graph as known now; ``complete`` unless the node of a publisher is unknown."""
     images = []
     complete = True
     for topic, kinds in node.get_topic_names_and_types():
@@ -55,11 +55,11 @@ def seen(node: Node) -> dict[str, Any]:
     }
 
 
-def look(node: Node, seconds: float) -> dict[str, Any]:
-    """What is seen after some seconds, or after up to three times as long for the names to be complete."""
+def settled(node: Node, seconds: float) -> dict[str, Any]:
+    """The graph after ``seconds``, or after up to three times as long until all names are known."""
     began = time.monotonic()
     time.sleep(seconds)
-    while not (found := seen(node))["complete"] and time.monotonic() - began < 3 * seconds:
+    while not (found := current(node))["complete"] and time.monotonic() - began < 3 * seconds:
         time.sleep(0.1)
     return found
 
@@ -67,7 +67,7 @@ def look(node: Node, seconds: float) -> dict[str, Any]:
 def main() -> int:
     rclpy.init(args=[])
     node = rclpy.create_node("_argus_doctor", enable_rosout=False, start_parameter_services=False)
-    print(json.dumps(look(node, float(sys.argv[1]))))
+    print(json.dumps(settled(node, float(sys.argv[1]))))
     node.destroy_node()
     rclpy.shutdown()
     return 0

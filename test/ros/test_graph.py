@@ -1,4 +1,4 @@
-"""What `argus doctor` sees of a ROS graph while discovery is under way."""
+"""`argus doctor` lists the ROS graph while discovery is in progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy")
-from argus_ros.ros import look
+from argus_ros.ros import graph
 
 
 class Discovering:
@@ -35,5 +35,5 @@ class Discovering:
 
 
 def test_it_waits_for_the_name_of_a_publishers_node() -> None:
-    found = look.look(Discovering(), 0.2)  # type: ignore[arg-type]
+    found = graph.settled(Discovering(), 0.2)  # type: ignore[arg-type]
     assert found["images"][0]["publishers"][0]["node"] == "/driver"
