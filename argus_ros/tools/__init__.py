@@ -1,1 +1,1 @@
-"""One program, `argus`, with a command each."""
+"""The program `argus`, with one module per command."""

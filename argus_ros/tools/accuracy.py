@@ -1,4 +1,4 @@
-"""What right and wrong answers to many pictures add up to."""
+"""Measures of accuracy over many pictures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 from argus_ros.core.matching import Box, Tally, Truth, box_of, iou, match
 from argus_ros.core.types import Detection
 
-#: Where one size ends and the next begins: side of a square as large as the box, in pixels of the picture.
+#: Bounds between object sizes: side of a square as large as the box, in pixels of the picture.
 SIDES = (16, 32, 64, 128, 256)
 #: Bins of the reliability diagram.
 BINS = 10
-#: Temperatures that are tried: steps of 5%.
+#: Temperatures tried in the fit: steps of 5%.
 TEMPERATURES = np.geomspace(0.25, 8, 72)
 
 
@@ -29,7 +29,7 @@ def side(box: Box) -> float:
 
 
 def size_name(length: float) -> str:
-    """The range of ``SIDES`` that a length lies in, as a key."""
+    """The key of the range of ``SIDES`` that contains a length."""
     edges = (0, *SIDES)
     i = sum(length >= edge for edge in SIDES)
     return f"{edges[i]}-{edges[i + 1]}" if i < len(SIDES) else f"{edges[i]}+"
@@ -37,23 +37,23 @@ def size_name(length: float) -> str:
 
 @dataclass
 class Accuracy:
-    """Counts detections of ``classes`` against the truth, picture by picture.
+    """Counts detections of ``classes`` against the ground truth, picture by picture.
 
-    As in COCO's own measure, a wrong detection that is smaller than ``min_side`` is ignored as well.
+    As in COCO's measure, a wrong detection smaller than ``min_side`` is ignored as well.
     """
 
     classes: Sequence[str]
     min_side: float = 0.0
     per_class: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     per_size: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    scores: list[float] = field(default_factory=list)  #: of what was right or wrong, not of what was ignored
+    scores: list[float] = field(default_factory=list)  #: of right and wrong detections, without ignored ones
     right: list[bool] = field(default_factory=list)
     found: list[Sequence[Detection]] = field(default_factory=list)
     truths: list[Sequence[Truth]] = field(default_factory=list)
-    confused: Counter[tuple[str, str]] = field(default_factory=Counter)  #: what is there, what was said
+    confused: Counter[tuple[str, str]] = field(default_factory=Counter)  #: (true label, detected label)
 
     def add(self, found: Sequence[Detection], truths: Sequence[Truth]) -> list[bool | None]:
-        """One picture. Says of each detection whether it is right; None: ignored."""
+        """Add a picture; returns whether each detection is right, None for an ignored one."""
         pairs = {i: (truths[j], overlap) for i, j, overlap in match(found, truths)}
         verdicts: list[bool | None] = []
         for i, detection in enumerate(found):
@@ -90,7 +90,7 @@ class Accuracy:
         return sum(self.per_class.values(), Tally())
 
     def figures(self) -> dict[str, Any]:
-        """Everything under the keys of ``argus evaluate --json``."""
+        """All figures, under the keys of ``argus evaluate --json``."""
         sizes = [size_name(edge) for edge in (0, *SIDES)]
         per_class = {label: figures(self.per_class[label]) for label in self.classes}
         return {
@@ -110,7 +110,7 @@ class Accuracy:
         }
 
     def _best_score(self) -> dict[str, float]:
-        """The score threshold that gives the highest F1. The surest choose first, so hits stay hits."""
+        """The score threshold with the highest F1. Matching is by descending score, so hits stay hits."""
         order = np.argsort(self.scores)[::-1]
         right = np.array(self.right, bool)[order]
         wanted = self.whole.hits + self.whole.misses
@@ -136,7 +136,7 @@ def average_precision(
     found: Sequence[Sequence[Detection]],
     min_side: float = 0.0,
 ) -> dict[str, float]:
-    """``map``, the mean over IoU 0.50 to 0.95 and the classes, and ``map_50``, as pycocotools has them."""
+    """``map``, the mean over IoU 0.50 to 0.95 and the classes, and ``map_50``, computed by pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -163,13 +163,13 @@ def average_precision(
         }
 
     there = [
-        # What is ignored for its size has an area out of the range; what is ignored besides is a crowd.
+        # Boxes ignored for their size have an area out of the range; other ignored ones are crowds.
         entry(i, t.label, t.box, iscrowd=int(t.ignored and side(t.box) >= min_side))
         for i, row in enumerate(truths)
         for t in row
     ]
     said = [entry(i, d.label, box_of(d), score=d.score) for i, row in enumerate(found) for d in row]
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         measure = COCOeval(coco(there), coco(said), "bbox")
         measure.params.areaRng, measure.params.areaRngLbl = [[min_side**2, math.inf]], ["all"]
         measure.evaluate()
@@ -185,7 +185,7 @@ def average_precision(
 
 
 def reliability(scores: Sequence[float], right: Sequence[bool]) -> list[dict[str, float]]:
-    """For each of ``BINS`` equal ranges of scores: mean score, share that is right, number."""
+    """For each of ``BINS`` equal ranges of scores: mean score, share of right detections, number."""
     score, hit = np.asarray(scores, float), np.asarray(right, float)
     bins = np.minimum((score * BINS).astype(int), BINS - 1)
     return [
@@ -200,13 +200,13 @@ def reliability(scores: Sequence[float], right: Sequence[bool]) -> list[dict[str
 
 
 def calibration_error(scores: Sequence[float], right: Sequence[bool]) -> float:
-    """Expected calibration error: how far score and share right are apart, over the detections."""
+    """Expected calibration error: mean difference of score and share of right detections."""
     rows = reliability(scores, right)
     return sum(r["count"] * abs(r["score"] - r["right"]) for r in rows) / max(len(scores), 1)
 
 
 def fit_temperature(rescore: Callable[[float], Sequence[float]], right: Sequence[bool]) -> float:
-    """The temperature of least log loss (arXiv 1706.04599); ``rescore`` gives all scores at one."""
+    """The temperature with the least log loss (arXiv 1706.04599); ``rescore`` gives all scores for one."""
     hit = np.asarray(right, bool)
 
     def loss(temperature: float) -> float:

@@ -1,6 +1,6 @@
-"""`argus average`: the mean of the weights of checkpoints that were trained from one and the same.
+"""`argus average`: the mean of the weights of checkpoints trained from the same base.
 
-Such a mean often sees better than each of them (model soups, arXiv 2203.05482). Calibrate it again.
+Such a mean is often more accurate than each of them (model soups, arXiv 2203.05482). Calibrate it again.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from argus_ros.vlm.weights import shards
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", nargs="+", help="two or more: shipped names or folders")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the mean; must not be there yet")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist yet")
 
 
 def run(options: argparse.Namespace) -> int:
     if len(options.checkpoint) < 2:
-        raise ValueError("name two checkpoints or more")
+        raise ValueError("give two checkpoints or more")
     if options.out.exists():
-        raise ValueError(f"{options.out} is there already; name a new folder")
+        raise ValueError(f"{options.out} exists already; give a new folder")
     read = [checkpoints.read(name) for name in options.checkpoint]
     for other in read:
-        if _what_it_is(other) != _what_it_is(read[0]):
+        if _uncalibrated(other) != _uncalibrated(read[0]):
             raise ValueError(f"{other.path} and {read[0].path} differ in more than their weights")
     folders = [checkpoint.path for checkpoint in read]
     mean = average(folders)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def average(folders: list[Path]) -> dict[str, torch.Tensor]:
-    """Mean of all weights by name, in the type that the first checkpoint has them in."""
+    """Mean of all weights by name, in the dtype of the first checkpoint."""
     total: dict[str, torch.Tensor] = {}
     first: dict[str, torch.Tensor] = {}
     for folder in folders:
@@ -52,13 +52,13 @@ def average(folders: list[Path]) -> dict[str, torch.Tensor]:
         first = first or weights
         shapes = {name: w.shape for name, w in weights.items()}
         if shapes != {name: w.shape for name, w in first.items()}:
-            raise CheckpointError(f"{folder} and {folders[0]} have other weights or shapes")
+            raise CheckpointError(f"{folder} and {folders[0]} have different weights or shapes")
         for name, w in weights.items():
             total[name] = total[name] + w.double() if name in total else w.double()
     return {name: (w / len(folders)).to(first[name].dtype) for name, w in total.items()}
 
 
-def _what_it_is(checkpoint: Checkpoint) -> dict[str, object]:
-    """The configuration without what calibration writes into it."""
+def _uncalibrated(checkpoint: Checkpoint) -> dict[str, object]:
+    """The configuration without the values that calibration writes."""
     known = {key: value for key, value in checkpoint.config.get("argus", {}).items() if key != "temperature"}
     return checkpoint.config | {"argus": known}

@@ -1,7 +1,7 @@
-"""Recordings, which need no ROS to be read: rosbag2 (MCAP or sqlite3, compressed, split) and ROS 1.
+"""Reads recordings without ROS: rosbag2 (MCAP or sqlite3, compressed, split) and ROS 1.
 
-What the index of a bag promises is held against what its files yield. Only what is asked for is
-deserialised, with this program's own definitions, so that types it does not know may lie beside.
+The messages in the files are compared with the counts in the bag's index. Only requested topics are
+deserialised, with this package's own message definitions, so that a bag may contain unknown types.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from argus_ros.tools.storage import CDR, ROS1, Channel, Storage, StorageError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
-#: End of a topic that carries depth, as image_transport names it, in messages of pictures' type.
+#: Suffix of image_transport's depth topics, whose messages have the type of images.
 DEPTH = "/compressedDepth"
-#: Ends of a topic's name that say what kind of picture it has, not whose.
+#: Last parts of a topic's name that describe the kind of image instead of the camera.
 _PLAIN = {
     "compressed",
     "image",
@@ -44,7 +44,7 @@ _PLAIN = {
 
 
 class BagError(ValueError):
-    """A bag that cannot be read, or lacks what is asked for: what is wrong and what to do."""
+    """A bag cannot be read or lacks a topic; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Frame:
 
     camera: str
     topic: str
-    stamp: int  #: nanoseconds, of its header; where that is zero, when it was recorded
-    received: int  #: nanoseconds, when it was recorded
+    stamp: int  #: nanoseconds, of its header; where that is zero, time of recording
+    received: int  #: nanoseconds, time of recording
     frame_id: str
     image: Image
 
 
 @cache
 def type_store() -> Typestore:
-    """The standard messages of ROS 2 and this package's own; not to be changed, as all have the same one."""
+    """The standard messages of ROS 2 and this package's own; shared, so do not modify it."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for file in sorted(share("msg").glob("*.msg")):
         store.register(get_types_from_msg(file.read_text(), f"argus_ros/msg/{file.stem}"))
@@ -78,10 +78,10 @@ class Bag:
     def __init__(self, path: Path) -> None:
         self.path = path.parent if path.name == "metadata.yaml" else path
         self._store = type_store()
-        #: Messages that a metadata.yaml promises, by topic; what it lists and is not there.
+        #: Number of messages by topic in metadata.yaml; files that it lists and that are missing.
         self._promised: Counter[str] = Counter()
         self._missing: list[str] = []
-        #: The files, and what is wrong with those that cannot be opened: the others are read.
+        #: The open files, and the errors of files that cannot be opened; the others are still read.
         self._storages: list[Storage] = []
         self._damaged: list[str] = []
         with ExitStack() as stack:
@@ -112,7 +112,7 @@ class Bag:
         return sorted(found, key=lambda channel: (channel.topic, channel.kind, channel.latched))
 
     def readable(self, channel: Channel) -> bool:
-        """Whether its messages can be had: those of ROS 2, and of ROS 1 where the type is known here."""
+        """Whether its messages can be read: those of ROS 2, and those of ROS 1 with a known type."""
         return channel.encoding == CDR or (channel.encoding == ROS1 and channel.kind in self._store.types)
 
     @property
@@ -131,13 +131,13 @@ class Bag:
         return (max((end for begin, end in self._spans), default=0) - self.start) * 1e-9
 
     def count(self, topics: Collection[str]) -> int:
-        """Messages on these topics, as the bag's index says."""
+        """Number of messages on these topics, from the bag's index."""
         return sum(self._expected(topic) for topic in topics)
 
     def raw(self, topics: Collection[str]) -> Iterator[tuple[Channel, int, bytes]]:
         """(channel, time of recording [ns], message in CDR) in the order of recording.
 
-        Raises BagError at damage, and at the end where there were fewer messages than the index promises.
+        Raises BagError at damaged data, and at the end where there were fewer messages than in the index.
         """
         found: Counter[str] = Counter()
 
@@ -147,7 +147,7 @@ class Bag:
                 for channel, received, data in file.messages(chosen):
                     cdr = data if channel.encoding == CDR else self._store.ros1_to_cdr(data, channel.kind)
                     yield channel, received, bytes(cdr)
-            except Exception as error:  # what is damaged can make a reader fail in any way
+            except Exception as error:  # readers can raise anything on damaged data
                 raise BagError(
                     f"{self.path} is damaged after {found.total()} messages: {storage.reason(error)}; "
                     f"{file.remedy}"
@@ -164,7 +164,7 @@ class Bag:
         ]
         if short or self._damaged:
             has = f"it has {', '.join(short)}; " if short else ""
-            raise BagError(f"{self.path} is not whole: {has}{self._why()}")
+            raise BagError(f"{self.path} is incomplete: {has}{self._why()}")
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
         """(topic, time of recording [ns], message), else as ``raw``."""
@@ -179,10 +179,10 @@ class Bag:
             yield channel.topic, received, message
 
     def cameras(self, topics: Collection[str] = ()) -> dict[str, str]:
-        """Image topics, all or those given, and a name for each one's camera."""
+        """Image topics, all or the given ones, with a camera name for each."""
         present = self.topics
         images = [t for t, kind in present.items() if kind in (IMAGE, COMPRESSED) and not t.endswith(DEPTH)]
-        there = ", ".join(map(self._named, self.channels)) or "nothing at all"
+        there = ", ".join(map(self._named, self.channels)) or "no topics"
         if wrong := [topic for topic in topics if topic not in images]:
             raise BagError(f"{self.path} has no images on {', '.join(wrong)}; it has {there}")
         if not images:
@@ -195,14 +195,14 @@ class Bag:
         )
 
     def frames(self, cameras: dict[str, str]) -> Iterator[Frame]:
-        """Images of these topics, in the order of recording. Raises BagError at damage."""
+        """Images of these topics, in the order of recording. Raises BagError at damaged data."""
         for topic, received, message in self.messages(cameras):
             stamp = stamp_ns(message.header) or received
             image = Image.of(message)
             yield Frame(cameras[topic], topic, stamp, received, message.header.frame_id, image)
 
     def _in_order(self) -> list[list[Storage]]:
-        """The files by time, those whose times overlap together; metadata.yaml may list them in any order."""
+        """The files by time, with overlapping ones together; metadata.yaml may list them in any order."""
         groups: list[list[Storage]] = []
         end = -1
         for file in sorted(self._storages, key=lambda file: file.span):
@@ -218,7 +218,7 @@ class Bag:
         return [file.span for file in self._storages if file.counts.total()]
 
     def _expected(self, topic: str) -> int:
-        """Messages on a topic: the more of what the metadata and what the files' own indexes say."""
+        """Number of messages on a topic: the larger count of metadata.yaml and the files' indexes."""
         indexed = sum(n for file in self._storages for c, n in file.counts.items() if c.topic == topic)
         return max(self._promised[topic], indexed)
 
@@ -226,15 +226,15 @@ class Bag:
         if self._damaged:
             return "; ".join(self._damaged)
         if self._missing:
-            return f"missing of the files in its metadata.yaml: {', '.join(self._missing)}"
-        return "its index counts more than its files hold: they were copied or closed only in part"
+            return f"these files of its metadata.yaml are missing: {', '.join(self._missing)}"
+        return "its index counts more messages than its files contain: recording or copying was interrupted"
 
     def _named(self, channel: Channel) -> str:
-        foreign = "" if self.readable(channel) else f" as {channel.encoding or 'unknown'}, not read here"
+        foreign = "" if self.readable(channel) else f" as {channel.encoding or 'unknown'}, not supported"
         return f"{channel.topic} ({channel.kind}{foreign})"
 
     def _files(self) -> list[Path]:
-        """Of the recording, in order; takes what a metadata.yaml promises. Raises BagError."""
+        """The bag's files in order; reads the counts of metadata.yaml. Raises BagError."""
         path = self.path
         if not path.exists():
             raise BagError(
@@ -245,9 +245,9 @@ class Bag:
         if not (path / "metadata.yaml").exists():
             found = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3", ".bag", ".zstd"))
             if not found:
-                raise BagError(f"{path} holds no recording: no metadata.yaml, no .mcap, .db3 or .bag file")
+                raise BagError(f"{path} contains no recording: no metadata.yaml, no .mcap, .db3 or .bag file")
             raise BagError(
-                f"{path} has no metadata.yaml: its recording was cut off, or it is no rosbag2 bag. Give one "
+                f"{path} has no metadata.yaml: its recording was interrupted, or no rosbag2 bag. Give one "
                 f"of its files ({', '.join(found)}), or let 'ros2 bag reindex' write a metadata.yaml"
             )
         try:
@@ -255,24 +255,24 @@ class Bag:
             names = [Path(name).name for name in about["relative_file_paths"]]
             for topic in about.get("topics_with_message_count") or ():
                 self._promised[topic["topic_metadata"]["name"]] += int(topic["message_count"])
-        except Exception as error:  # a file that says anything at all
+        except Exception as error:  # the file may contain anything
             raise BagError(
-                f"{path / 'metadata.yaml'} is not what rosbag2 writes ({type(error).__name__}: "
-                f"{storage.reason(error)}); 'ros2 bag reindex' writes it anew"
+                f"{path / 'metadata.yaml'} is not a valid metadata.yaml ({type(error).__name__}: "
+                f"{storage.reason(error)}); 'ros2 bag reindex' rewrites it"
             ) from None
-        # A recorder lists a file with or without the ending that compression gives it.
+        # A recorder lists a file with or without the extension of its compression.
         listed = {name: (name, f"{name}.zstd", name.removesuffix(".zstd")) for name in names}
         there = {
             n: next((path / f for f in forms if (path / f).exists()), None) for n, forms in listed.items()
         }
         self._missing = [name for name, file in there.items() if file is None]
         if names and len(self._missing) == len(names):
-            raise BagError(f"{path} lacks what its metadata.yaml lists: {', '.join(self._missing)}")
+            raise BagError(f"{path} lacks files of its metadata.yaml: {', '.join(self._missing)}")
         return [file for file in there.values() if file]
 
 
 def _distinct(names: dict[str, str]) -> dict[str, str]:
-    """The same with a number behind names that are there already."""
+    """The same, with a number appended to duplicate names."""
     given: dict[str, str] = {}
     for topic, name in names.items():
         numbered = (f"{name}_{number}" for number in itertools.count(2))
@@ -281,7 +281,7 @@ def _distinct(names: dict[str, str]) -> dict[str, str]:
 
 
 def _camera(topic: str) -> str:
-    """``/front/image_raw/compressed`` is of camera ``front``."""
+    """The camera's name: ``front`` for ``/front/image_raw/compressed``."""
     parts = topic.split("/")
     while len(parts) > 1 and parts[-1] in _PLAIN:
         parts.pop()
@@ -289,5 +289,5 @@ def _camera(topic: str) -> str:
 
 
 def _name(parts: list[str]) -> str:
-    """Letters, digits and _, a letter first."""
+    """Joined to a valid name: letters, digits and _, a letter first."""
     return re.sub(r"\W", "_", "_".join(filter(None, parts)), flags=re.ASCII).lstrip("_0123456789")

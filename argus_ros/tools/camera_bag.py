@@ -1,4 +1,4 @@
-"""Camera bags: a rendered film with depth and lens, written as a rosbag2 bag, and read with its truth."""
+"""Camera bags: a rendered film with depth and camera_info as a rosbag2 bag with its ground truth."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from argus_ros.core.space import Method
 from argus_ros.tools.bag import COMPRESSED, Bag, BagError, stamp_ns, type_store
 from argus_ros.training.scenes.film import FOCAL, Seen, Walk, film
 
-#: Stamp of the first frame: a fixed day, so that the same film makes the same bag.
+#: Stamp of the first frame: a fixed day, so that the same film gives the same bag.
 START_NS = 1_760_000_000 * 1_000_000_000
 JPEG_QUALITY = 90
 TRUTH, PLACES = "argus_ros/msg/DetectionArray", "argus_ros/msg/Detection3DArray"
 INFO = "sensor_msgs/msg/CameraInfo"
-#: What is in a bag; a bag of another version is written anew.
+#: Version of the bag's contents; a bag of another version is written again.
 VERSION = 2
-#: What stands before the PNG of image_transport's compressedDepth; only inverse depth needs its numbers.
+#: The header before the PNG of image_transport's compressedDepth; only inverse depth uses its numbers.
 DEPTH_HEADER = bytes(12)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One compressed picture of a bag with what is truly in it."""
+    """One compressed picture of a bag with its ground truth."""
 
     stamp_ns: int
     jpeg: bytes
-    truths: tuple[Truth, ...]  #: what has to be found
-    ignored: tuple[Truth, ...]  #: what shows too little to be asked for
+    truths: tuple[Truth, ...]  #: objects that have to be detected
+    ignored: tuple[Truth, ...]  #: objects that are too hidden to be required
     places: tuple[tuple[float, float, float], ...] = ()  #: of ``truths`` in the optical frame, metres
 
     def rgb(self) -> np.ndarray:
@@ -118,7 +118,7 @@ def _header(store: Typestore, stamp: int, camera: str) -> Any:
 
 
 def _info(store: Typestore, header: Any, size: tuple[int, int]) -> Any:
-    """The lens: the walk's pinhole; CameraInfo has the middle of the first pixel at (0, 0)."""
+    """The camera model: a pinhole; in CameraInfo (0, 0) is the centre of the first pixel."""
     height, width = size
     k = np.array([FOCAL * width, 0, width / 2 - 0.5, 0, FOCAL * width, height / 2 - 0.5, 0, 0, 1.0])
     p = np.column_stack([k.reshape(3, 3), np.zeros(3)]).ravel()
@@ -135,7 +135,7 @@ def _depth(store: Typestore, header: Any, depth: np.ndarray | None) -> Any:
 
 
 def _places(store: Typestore, header: Any, camera: str, seen: tuple[Seen, ...]) -> Any:
-    """Where the things of ``_truth`` truly are, in the same order."""
+    """The true positions of the objects of ``_truth``, in the same order."""
     point, vector = store.types["geometry_msgs/msg/Point"], store.types["geometry_msgs/msg/Vector3"]
     pose, axes = (
         store.types["geometry_msgs/msg/Pose"],
@@ -160,7 +160,7 @@ def _places(store: Typestore, header: Any, camera: str, seen: tuple[Seen, ...]) 
 
 
 def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], seen: tuple[Seen, ...]) -> Any:
-    """The truth as detections; score 0 marks what shows too little to be asked for."""
+    """The ground truth as detections; score 0 marks objects that are too hidden to be required."""
     detection = store.types["argus_ros/msg/Detection"]
     found = [
         detection(s.label, f"{s.colour} {s.label}", float(s.counts), *map(float, s.box), track_id="")
@@ -170,12 +170,12 @@ def _truth(store: Typestore, header: Any, camera: str, size: tuple[int, int], se
 
 
 def read(folder: Path, camera: str) -> Iterator[Picture]:
-    """Pictures of a camera with their truth, in the order of the bag. Raises BagError for another bag."""
+    """Pictures of a camera with ground truth, in the bag's order. Raises BagError for another bag."""
     topics = (image_topic(camera), truth_topic(camera), places_topic(camera))
-    found: dict[int, dict[str, Any]] = {}  # messages by stamp and topic, until all of a picture are there
+    found: dict[int, dict[str, Any]] = {}  # messages by stamp and topic, until a picture is complete
     with Bag(folder) as bag:
         if missing := set(topics) - bag.topics.keys():
-            raise BagError(f"{folder} lacks {', '.join(sorted(missing))}: no demo bag")
+            raise BagError(f"{folder} lacks {', '.join(sorted(missing))}: it is not a demo bag")
         for topic, _, message in bag.messages(topics):
             stamp = stamp_ns(message.header)
             found.setdefault(stamp, {})[topic] = message

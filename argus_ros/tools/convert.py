@@ -1,7 +1,7 @@
-"""`argus convert`: make an Argus checkpoint out of a SmolVLM folder, or out of a SigLIP and a Llama folder.
+"""`argus convert`: make an Argus checkpoint from a SmolVLM folder, or from a SigLIP and a Llama folder.
 
-The checkpoint answers in boxes by location tokens, and is ready for ``argus train --base``. Before it is
-trained its boxes mean nothing.
+The checkpoint answers with boxes of location tokens, and is the base for ``argus train --base``. Its boxes
+are random until it is trained.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language",
         help="folder or cached hub id of SmolLM2 or another Llama, where the checkpoint is SigLIP",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; must not be there yet")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist yet")
     parser.add_argument("--bins", type=int, default=1000, help="location bins per axis, 2 to 1000")
-    parser.add_argument("--max-objects", type=int, default=32, help="most objects in an answer")
+    parser.add_argument("--max-objects", type=int, default=32, help="maximum objects in an answer")
     parser.add_argument(
         "--shuffle",
         type=int,

@@ -1,8 +1,8 @@
-"""`argus demo`: the main job on real topics, with a picture to look at.
+"""`argus demo`: the whole system on real topics, with annotated results.
 
-A camera bag is rendered, one process plays it at recorded speed, the node runs in its two, and
-another subscribes as a planner would. What they said is held against the truth in the bag. With ``--bag``
-it is a recording of yours that is played; nobody knows the truth of that one.
+It renders a camera bag. One process plays it at recorded speed, the node runs in its two processes, and
+another process subscribes as a planner would. The answers are compared with the bag's ground truth. With
+``--bag`` your own recording is played, which has no ground truth.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from argus_ros.tools.results import LOST, MEANINGS
 from argus_ros.tools.video import Video
 from argus_ros.training.scenes.film import Walk
 
-#: Recall under which the demo counts as failed.
+#: Recall below which the demo counts as failed.
 LEAST_RECALL = 0.4
-#: The model of the rendered film, fast enough for two cores.
+#: The model for the rendered film, fast enough for two cores.
 RENDERED = "argus-nano"
-#: What each camera of the demo does.
+#: Motion of each camera in the demo.
 CAMERAS = {
     "front": Walk(seed=3, speed=0.7),
     "left": Walk(seed=4, speed=0.0),
@@ -58,23 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=15.0, help="frames per second and camera")
     parser.add_argument(
         "--model",
-        help=f"a shipped checkpoint or a folder; default {RENDERED}, for a bag of yours {checkpoint.DEFAULT}",
+        help=f"a shipped checkpoint or a folder; default {RENDERED}, with --bag {checkpoint.DEFAULT}",
     )
-    parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
+    parser.add_argument("--deadline", type=float, default=0.5, help="maximum age of an answer, seconds")
     parser.add_argument(
-        "--bag", type=Path, help="play this recording in place of the film: its image topics are the cameras"
+        "--bag", type=Path, help="play this recording instead of the film: its image topics are the cameras"
     )
-    parser.add_argument("--no-page", action="store_true", help="serve no live page meanwhile")
+    parser.add_argument("--no-page", action="store_true", help="do not serve the live page")
 
 
 @dataclass
 class Record:
-    """What the planner heard of one camera."""
+    """The messages of one camera that the planner received."""
 
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)  #: detections by stamp, nanoseconds
-    places: dict[int, dict[str, Any]] = field(default_factory=dict)  #: where these are in space
+    places: dict[int, dict[str, Any]] = field(default_factory=dict)  #: their positions in space, by stamp
     outcomes: Counter[str] = field(default_factory=Counter)
-    boxes_at: float = 0.0  #: when the first boxes were heard, seconds since the epoch
+    boxes_at: float = 0.0  #: time of the first boxes, seconds since the epoch
 
     def hear(self, topic: str, message: dict[str, Any]) -> None:
         if topic == "detections":
@@ -91,7 +91,7 @@ class Record:
         return [answer["latency"] for answer in self.answers.values()]
 
 
-#: What to type for the next step, and for what; ARGUS stands for the program argus.
+#: Commands for next steps, by purpose; ARGUS stands for the program argus.
 NEXT = {
     "your USB camera or video, without ROS": "ARGUS live /dev/video0",
     "your camera on a ROS topic": "ros2 launch argus_ros argus.launch.py camera_topic:=/camera/image_raw",
@@ -101,17 +101,17 @@ NEXT = {
 }
 
 
-#: Where `make demo` says when it began, in seconds since the epoch: set-up counts as well.
+#: Variable with the start of `make demo`, in seconds since the epoch, so that set-up counts as well.
 BEGAN = "ARGUS_DEMO_BEGAN"
 
 
 def run(options: argparse.Namespace) -> int:
     began = time.time()
-    topics.require_ros()  # before half a minute of rendering
+    topics.require_ros()  # before rendering, which takes half a minute
     console = Console()
     status = _play_own(options) if options.bag else _play_film(options, console, began)
     if status == 0:
-        console.print("\nwhat is next:")
+        console.print("\nnext steps:")
         for what, words in NEXT.items():
             line = f"  {what}: {words.replace('ARGUS', program())}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def program() -> str:
-    """How the program argus is called in this shell."""
+    """The command for the program argus in this shell."""
     script = Path(sys.prefix, "bin", "argus")
     if not script.exists():
         return "ros2 run argus_ros argus"
@@ -127,7 +127,7 @@ def program() -> str:
 
 
 def first_boxes(at: float, began: float, make_began: str) -> str:
-    """How long it took to the first boxes, from the start of `make demo` where that is known."""
+    """Time to the first boxes, from the start of `make demo` where that is known."""
     included = ""
     with contextlib.suppress(ValueError):
         began, included = float(make_began), ", set-up included"
@@ -136,7 +136,7 @@ def first_boxes(at: float, began: float, make_began: str) -> str:
 
 
 def _play_own(options: argparse.Namespace) -> int:
-    """A recording on real topics, which is `argus replay --live`."""
+    """Play a recording on real topics, as `argus replay --live` does."""
     parser = argparse.ArgumentParser()
     replay.add_arguments(parser)
     model = options.model or checkpoint.DEFAULT
@@ -164,16 +164,16 @@ def _play_film(options: argparse.Namespace, console: Console, began: float) -> i
     if boxes := [record.boxes_at for record in records.values() if record.boxes_at]:
         console.print(first_boxes(min(boxes), began, os.environ.get(BEGAN, "")), highlight=False)
     if not summary["frames_processed"]:
-        console.print("[red]nothing arrived: see the node's log above[/red]")
+        console.print("[red]no answers arrived: see the node's log above[/red]")
         return 1
     if summary["recall"] < LEAST_RECALL:
-        console.print(f"[red]recall {summary['recall']:.2f} is under {LEAST_RECALL}[/red]")
+        console.print(f"[red]recall {summary['recall']:.2f} is below {LEAST_RECALL}[/red]")
         return 1
     return 0
 
 
 def _render(bag: Path, walks: dict[str, Walk], console: Console) -> None:
-    """Film the bag, unless it lies there from a run with the same walks."""
+    """Render the bag, unless it exists from a run with the same walks."""
     recipe = bag.with_suffix(".json")
     recipes = {camera: asdict(walk) for camera, walk in walks.items()}
     wanted = json.dumps({"version": camera_bag.VERSION, **recipes})
@@ -198,7 +198,7 @@ def _play(
     console: Console,
     frames: int,
 ) -> dict[str, Record]:
-    """Run node, planner and player until every frame has been accounted for."""
+    """Run node, planner and player until every frame has its outcome."""
     records: dict[str, Record] = defaultdict(Record)
     parameters = {
         "model": options.model or RENDERED,
@@ -214,7 +214,7 @@ def _play(
         for topic, message in messages:
             records[message["camera"]].hear(topic, message)
             shown.update(_table(records))
-    if not console.is_terminal:  # where it is one, the table ends its line itself
+    if not console.is_terminal:  # on a terminal the table ends its own line
         console.line()
     return dict(records)
 
@@ -223,9 +223,9 @@ def _play(
 
 
 def summarise(bag: Path, records: dict[str, Record], sent: dict[str, int]) -> dict[str, Any]:
-    """Counts, seconds of latency, precision and recall over the frames answered; and of each camera.
+    """Counts, latency in seconds, precision and recall over the answered frames, in total and per camera.
 
-    ``position``: of what was found and placed, the distance to where it truly is, over that from the camera.
+    ``position``: error of each position of a hit, divided by its distance from the camera.
     """
     counts = Tally()
     errors: list[float] = []
@@ -253,7 +253,7 @@ def summarise(bag: Path, records: dict[str, Record], sent: dict[str, int]) -> di
 
 
 def _account(records: Sequence[Record], sent: int) -> dict[str, Any]:
-    """What became of the frames sent, and latency quantiles in seconds of those answered."""
+    """Outcomes of the frames sent, and latency quantiles in seconds of the answers."""
     latencies = [seconds for record in records for seconds in record.latencies]
     dropped = sum((record.outcomes for record in records), Counter[str]())
     lost = sent - dropped.total()
@@ -270,7 +270,7 @@ def _account(records: Sequence[Record], sent: int) -> dict[str, Any]:
 
 
 def score(detections: Sequence[Detection], picture: Picture) -> Tally:
-    """Hits, false alarms and misses; a find of something that shows too little is none of them."""
+    """Hits, false alarms and misses; detections of objects that are too hidden do not count."""
     pairs = match(detections, picture.truths)
     hit = {i for i, _, _ in pairs}
     rest = [d for i, d in enumerate(detections) if i not in hit]
@@ -281,9 +281,9 @@ def score(detections: Sequence[Detection], picture: Picture) -> Tally:
 def position_errors(
     detections: Sequence[Detection], places: Sequence[dict[str, Any]], picture: Picture
 ) -> Iterator[float]:
-    """Of every hit that has a position: how far it is off, over its distance from the camera.
+    """For every hit with a position: its error, divided by its distance from the camera.
 
-    ``places``: one for each detection, as heard on ``~/detections_3d``.
+    ``places``: one for each detection, from ``~/detections_3d``.
     """
     for i, truth, _ in match(detections, picture.truths):
         position = places[i]["pose"]["position"]
@@ -302,7 +302,7 @@ def _detections(message: dict[str, Any]) -> list[Detection]:
 
 
 def write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, Any], rate: float) -> None:
-    """``summary.json``, ``detections.jsonl``, and an annotated video and picture of every camera."""
+    """Write ``summary.json``, ``detections.jsonl``, and an annotated video and picture of every camera."""
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     with (out / "detections.jsonl").open("w") as log:
         answers = [answer for record in records.values() for answer in record.answers.values()]
@@ -316,9 +316,9 @@ def write(out: Path, bag: Path, records: dict[str, Record], summary: dict[str, A
 
 
 def _film(film: Video, pictures: Iterable[Picture], record: Record) -> np.ndarray | None:
-    """Every picture with the newest answer there was by then; a picture without one says so.
+    """Write every picture with the newest answer at that time, or with a note that there is none.
 
-    Returns the one with the best answer, (height, width, 3) uint8 RGB.
+    Returns the picture with the best answer, (height, width, 3) uint8 RGB.
     """
     shown: list[Detection] = []
     best, best_rgb = 0, None
@@ -327,7 +327,7 @@ def _film(film: Video, pictures: Iterable[Picture], record: Record) -> np.ndarra
         answer = record.answers.get(picture.stamp_ns)
         if answer:
             shown = _detections(answer)
-        draw(rgb, shown, f"{1e3 * answer['latency']:.0f} ms" if answer else "no answer to this frame")
+        draw(rgb, shown, f"{1e3 * answer['latency']:.0f} ms" if answer else "no answer for this frame")
         film.write(rgb)
         counts = score(shown, picture)
         if answer and counts.hits - counts.false_alarms > best:
@@ -336,7 +336,7 @@ def _film(film: Video, pictures: Iterable[Picture], record: Record) -> np.ndarra
 
 
 def _table(records: dict[str, Record]) -> Table:
-    """What is known so far, a row a camera."""
+    """The progress so far, one row per camera."""
     table = Table("camera", "answered", "dropped", "latency", "sees")
     for camera, record in sorted(records.items()):
         dropped = ", ".join(f"{n} {name}" for name, n in record.outcomes.items() if name != "published")
@@ -350,7 +350,7 @@ def _table(records: dict[str, Record]) -> Table:
 
 def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
     cameras = summary["cameras"] if len(summary["cameras"]) > 1 else {}
-    table = Table("what came of it", *cameras, *(["all"] if cameras else [""]))
+    table = Table("result", *cameras, *(["all"] if cameras else [""]))
     columns = [*cameras.values(), summary]
     table.add_row("frames sent", *(str(column["frames_sent"]) for column in columns))
     table.add_row("frames processed", *(str(column["frames_processed"]) for column in columns))

@@ -1,4 +1,4 @@
-"""What frames cost: time, and joules by the counters of a GPU and of processors, where one can read them."""
+"""The cost of frames: time, and energy in joules from the counters of a GPU and of CPUs, where readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-#: Counters are renewed some ten times a second: a measurement takes so many seconds at least.
+#: Counters update about ten times a second, so a measurement takes at least this many seconds.
 SECONDS = 1.5
 POWERCAP = Path("/sys/class/powercap")
 
@@ -22,11 +22,11 @@ class Meter(Protocol):
     name: str
 
     def joules(self) -> float:
-        """Since some moment in the past. Raises OSError where it can no longer be read."""
+        """Joules since a fixed time in the past. Raises OSError where it can no longer be read."""
 
 
 class Card:
-    """An NVIDIA card that counts (Volta and later), by NVML."""
+    """An NVIDIA GPU with an energy counter (Volta and later), by NVML."""
 
     name = "GPU"
 
@@ -42,7 +42,7 @@ class Card:
 
     @staticmethod
     def of(device: torch.device) -> Card | None:
-        """The counter of torch's device; None without nvidia-ml-py, or where the card has none (a Jetson)."""
+        """The counter of torch's device; None without nvidia-ml-py, or where the GPU has none (a Jetson)."""
         try:
             import pynvml  # of nvidia-ml-py
         except ImportError:
@@ -59,7 +59,7 @@ class Card:
 
 @dataclass
 class Package:
-    """A processor's package, by Linux's powercap (RAPL); often for root alone."""
+    """A CPU package, by Linux's powercap (RAPL); often readable by root only."""
 
     folder: Path
     name: str = "CPU"
@@ -71,7 +71,7 @@ class Package:
 
     def joules(self) -> float:
         now = self._read("energy_uj")
-        if now < self._last:  # it starts again at zero
+        if now < self._last:  # the counter has wrapped to zero
             self._wrapped += self._read("max_energy_range_uj")
         self._last = now
         return (now + self._wrapped) / 1e6
@@ -84,13 +84,13 @@ class Package:
 
 
 def meters(device: torch.device, powercap: Path = POWERCAP) -> list[Meter]:
-    """All counters that can be read here of what a model on ``device`` uses."""
+    """All readable counters of the hardware that a model on ``device`` uses."""
     found: list[Meter] = []
     if device.type == "cuda" and (card := Card.of(device)):
         found.append(card)
     for folder in sorted(powercap.glob("*-rapl:*")):
         try:
-            # What others count, the whole platform (psys) or a package's parts, would count twice.
+            # Other counters, of the platform (psys) or of parts of a package, would count twice.
             if (folder / "name").read_text().startswith("package-"):
                 found.append(Package(folder))
         except (OSError, UnicodeDecodeError):
@@ -103,7 +103,7 @@ def joules(
     counters: Sequence[Meter],
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, float]:
-    """Joules of one run, by counter's name, on average over ``SECONDS`` of them; what is idle counts too."""
+    """Joules of one run by counter, averaged over ``SECONDS`` of runs; idle power is included."""
     run()
     try:
         before = [meter.joules() for meter in counters]
@@ -121,8 +121,8 @@ def joules(
 
 
 def cost(milliseconds: float, used: Mapping[str, float], price: float) -> dict[str, Any]:
-    """Of frames one after the other. ``price`` is the machine's for an hour; 0: unknown."""
-    hours = milliseconds / 3.6  # of a million frames
+    """The cost of frames one after the other. ``price`` is the machine's per hour; 0: unknown."""
+    hours = milliseconds / 3.6  # for a million frames
     return {
         "frames_per_second": round(1e3 / milliseconds, 2),
         "hours_per_million": round(hours, 3),
@@ -132,7 +132,7 @@ def cost(milliseconds: float, used: Mapping[str, float], price: float) -> dict[s
 
 
 def rows(costs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """``cost`` of several ways as the rows of a table: what it is, and a cell for each way."""
+    """Rows of a table of several ``cost``: a name, and a cell for each."""
     ways = list(costs.values())
     found = [["frames per second", *(f"{c['frames_per_second']:.1f}" for c in ways)]]
     for name in dict.fromkeys(name for c in ways for name in c.get("joules_per_frame", ())):

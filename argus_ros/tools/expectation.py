@@ -1,7 +1,7 @@
-"""A run held against an earlier one: what is missing, what is new, and in which frames.
+"""Compares a run with an earlier one: missing objects and new objects, by frame.
 
-An expectation is the ``detections.jsonl`` of the earlier run. An object is the same where label and place
-are: its box overlaps the expected one enough. Scores and track_ids may change.
+An expectation is the ``detections.jsonl`` of the earlier run. Objects are the same if their labels are equal
+and their boxes overlap enough. Scores and track_ids may change.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Key = tuple[str, int]  #: camera and stamp
 
 
 class ExpectationError(ValueError):
-    """A file that is no expectation: what is wrong and what to do."""
+    """A file is not an expectation; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How the answer to one frame differs."""
+    """The difference in the answer to one frame."""
 
     camera: str
     stamp: int  #: nanoseconds
     missing: tuple[Truth, ...] = ()
     new: tuple[Truth, ...] = ()
     text: tuple[str, str] | None = None  #: expected and found
-    frame: str = ""  #: ``missing`` or ``new`` where only one of the runs has an answer
+    frame: str = ""  #: ``missing`` or ``new``, where only one run has an answer
 
     def __str__(self) -> str:
-        parts = [f"no answer to this frame any more, it had {_names(self.missing)}"] * (
+        parts = [f"no answer to this frame any more; it had {_names(self.missing)}"] * (
             self.frame == "missing"
         )
         parts += [
@@ -53,16 +53,16 @@ class Change:
 
 @dataclass
 class Comparison:
-    """Compares frame by frame. ``partial``: frames without an answer are no change, as in real time."""
+    """Compares frame by frame. ``partial``: a missing answer is no change, as in real time."""
 
     expected: dict[Key, Line]
-    overlap: float = 0.5  #: least IoU of the same object
+    overlap: float = 0.5  #: minimum IoU of the same object
     partial: bool = False
     changes: list[Change] = field(default_factory=list)
     compared: int = 0
 
     def add(self, line: Line) -> Change | None:
-        """Take a frame's answer; the change, where it is one."""
+        """Compare a frame's answer; returns the change, or None."""
         before = self.expected.pop(_key(line), None)
         if before is None and self.partial:
             return None
@@ -73,7 +73,7 @@ class Comparison:
         return change
 
     def finish(self) -> None:
-        """What was expected and has not come is missing."""
+        """Report expected frames that had no answer as missing."""
         if not self.partial:
             self.changes += [_vanished(line) for line in self.expected.values()]
 
@@ -100,7 +100,7 @@ class Comparison:
 
 
 def read(path: Path) -> dict[Key, Line]:
-    """The lines of an expectation by frame. Raises ExpectationError."""
+    """The lines of an expectation, by frame. Raises ExpectationError."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -115,8 +115,8 @@ def read(path: Path) -> dict[Key, Line]:
             found[_key(line)] = line | {"text": str(line["text"])}
         except MALFORMED as error:
             raise ExpectationError(
-                f"line {number} of {path} is no line of a detections.jsonl "
-                f"({type(error).__name__}: {error}); give one of an earlier run, or write it with --update"
+                f"line {number} of {path} is not a line of a detections.jsonl "
+                f"({type(error).__name__}: {error}); give the file of a run, or write it with --update"
             ) from None
     return found
 
@@ -158,7 +158,7 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def shown(changes: Sequence[Change], most: int = 20) -> Iterator[str]:
-    """The first changes, for a person to read."""
+    """The first changes, as text for users."""
     yield from map(str, changes[:most])
     if len(changes) > most:
         yield f"... and {len(changes) - most} more frames"

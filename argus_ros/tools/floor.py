@@ -1,5 +1,7 @@
-"""The least time that a model can take on a device: its operations over the measured matrix rate, its bytes
-over the measured bandwidth, whichever is more, stage by stage.
+"""A lower bound of a model's time on a device.
+
+For each stage it is the larger of two times: its operations over the measured matrix rate, and its bytes
+over the measured bandwidth.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import torch
 
 from argus_ros.vlm.architecture import TextShape, VisionShape
 
-#: A multiply and an add.
+#: Operations of a multiply-add.
 MAC = 2
-#: Measurements of each rate, of which the best counts.
+#: Number of measurements of each rate; the best one counts.
 TRIES = 8
-#: Bytes that the bandwidth is measured on at most.
+#: Maximum bytes for the measurement of the bandwidth.
 MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the device was measured to do."""
+    """The measured rates of the device."""
 
     operations: float  #: per second, in products of large matrices
     bandwidth: float  #: bytes per second, in a product of a matrix with a vector
@@ -30,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Floor:
-    """Seconds below which a frame cannot be answered."""
+    """Lower bounds of the stages of a frame, in seconds."""
 
     vision: float
     prefill: float
@@ -56,7 +58,7 @@ def compute(
     bytes_per_number: int,
     rates: Rates,
 ) -> Floor:
-    """Floor of one frame: ``tiles`` tiles, a prompt of ``prompt`` tokens, ``tokens`` new ones of ``head``."""
+    """The floor of a frame: ``tiles`` tiles, ``prompt`` tokens, then ``tokens`` new ones of ``head``."""
     seen = tiles * vision_operations(vision, text)
     projections, attention = decoder_operations(text)
     output = MAC * text.width * head
@@ -83,14 +85,14 @@ def vision_operations(vision: VisionShape, text: TextShape) -> int:
 
 
 def decoder_operations(text: TextShape) -> tuple[int, int]:
-    """Operations of a token in all layers' projections, and of its attention to one token before it."""
+    """Operations of a token in all layers' projections, and of its attention to one earlier token."""
     heads = text.heads * text.head_dim
     projections = text.width * (2 * heads + 2 * text.kv_heads * text.head_dim) + 3 * text.width * text.mlp
     return MAC * text.layers * projections, MAC * text.layers * 2 * heads
 
 
 def measure(device: torch.device, dtype: torch.dtype, step_bytes: int) -> Rates:
-    """Rates of the device; ``step_bytes`` is what a step reads, because caches make small models faster."""
+    """Rates of the device; ``step_bytes`` is the number of bytes per step, as small models fit in caches."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     operations = MAC * side**3 / _best(lambda: a @ b, device)

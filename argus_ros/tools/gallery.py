@@ -1,4 +1,4 @@
-"""The page of `argus evaluate --html`: figures, charts, and the pictures on which most went wrong."""
+"""The page of `argus evaluate --html`: figures, charts, and the pictures with the most errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RIGHT, WRONG, MISSED = (70, 220, 90), (255, 70, 60), (255, 255, 255)
 
 @dataclass
 class Gallery:
-    """Pictures of what went wrong most, and of what went right."""
+    """The pictures with the most errors, and the best ones."""
 
     worst: page.Worst = field(default_factory=lambda: page.Worst(12))
     best: page.Worst = field(default_factory=lambda: page.Worst(6))
@@ -48,7 +48,7 @@ class Gallery:
             self.best.offer(len(found), f"{name}: all {len(found)} found", picture)
 
     def html(self, figures: dict[str, Any], summary: Sequence[tuple[str, str]]) -> str:
-        """A page that needs no network, of the figures of ``measure`` and some more in words."""
+        """A page without network access, with the figures of ``measure`` and of ``summary``."""
 
         def rows(table: dict[str, Any]) -> str:
             cells = [
@@ -62,14 +62,16 @@ class Gallery:
             page.section("By class", rows(figures["per_class"])),
             page.section("By size: side in pixels", rows(figures["per_size"])),
             page.section("Calibration", page.chart(diagram(figures))),
-            page.section("Worst: white is missed, red is wrong", page.gallery(self.worst.pictures())),
+            page.section(
+                "Worst: missed objects white, wrong detections red", page.gallery(self.worst.pictures())
+            ),
             page.section("All found", page.gallery(self.best.pictures())),
         ]
-        return page.whole(f"{figures['checkpoint']}: how well it sees", sections)
+        return page.whole(f"{figures['checkpoint']}: accuracy", sections)
 
 
 def diagram(figures: dict[str, Any]) -> Any:
-    """Share of right detections over their score; what is calibrated lies on the diagonal."""
+    """Share of right detections over their score; a calibrated score is on the diagonal."""
     figure, axes = page.axes("score", "share right")
     rows = figures["reliability"]
     axes.plot((0, 1), (0, 1), ":", color="grey")

@@ -1,7 +1,7 @@
-"""`argus label`: boxes of an ONNX detector for pictures without labels, in COCO's format, to train on.
+"""`argus label`: label pictures with an ONNX detector, as COCO data for training.
 
-Each box has the detector's score, which is its weight in training. Name with ``--complete`` the classes that
-the detector does not miss on these pictures: `argus train` takes no other class for absent.
+Each box has the detector's score, which is its weight in training. Use ``--complete`` for classes that the
+detector does not miss on these pictures: `argus train` only treats these as absent where they have no box.
 """
 
 from __future__ import annotations
@@ -23,16 +23,12 @@ PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--teacher", type=Path, required=True, metavar="FILE", help="detector in ONNX's format"
-    )
-    parser.add_argument(
-        "--images", type=Path, required=True, help="folder of pictures, searched to its depth"
-    )
+    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE", help="detector in ONNX format")
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures, with subfolders")
     parser.add_argument("--out", type=Path, default=Path("out/labels.json"), help="COCO file to write")
-    parser.add_argument("--score", type=float, default=0.4, help="boxes under this score are left out")
+    parser.add_argument("--score", type=float, default=0.4, help="boxes with a lower score are left out")
     parser.add_argument(
-        "--names", type=Path, metavar="FILE", help="names of the labels, one a line; without it COCO's 80"
+        "--names", type=Path, metavar="FILE", help="names of the labels, one per line; default: COCO's 80"
     )
     parser.add_argument(
         "--complete", default="", help="classes that are labelled completely, comma-separated"
@@ -46,10 +42,12 @@ def run(options: argparse.Namespace) -> int:
     complete = tuple(c.strip() for c in options.complete.split(",") if c.strip())
     unknown = [c for c in complete if c not in names]
     if unknown:
-        raise ValueError(f"--complete {unknown[0]!r} is no name of a label; they are {', '.join(names)}")
+        raise ValueError(
+            f"--complete {unknown[0]!r} is not the name of a label; the labels are {', '.join(names)}"
+        )
     files = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in PICTURES)
     if not files:
-        raise ValueError(f"{options.images} holds no pictures ({', '.join(sorted(PICTURES))})")
+        raise ValueError(f"{options.images} contains no pictures ({', '.join(sorted(PICTURES))})")
     teacher = Teacher(options.teacher, names, options.threads)
     boxes, skipped = label(teacher, files)
     data = coco_data(boxes, options.images, names, complete, options.score)
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     options.out.write_text(json.dumps(data))
     counts = Counter(names[a["category_id"] - 1] for a in data["annotations"])
     for file in skipped:
-        print(f"left out, no picture that can be read: {file}")
+        print(f"skipped, not a readable picture: {file}")
     print(f"{len(boxes)} pictures, {sum(counts.values())} boxes in {options.out}")
     print(", ".join(f"{name} {count}" for name, count in counts.most_common(20)))
     return 0
@@ -66,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 def label(
     teacher: Teacher, files: Sequence[Path]
 ) -> tuple[dict[Path, tuple[tuple[int, int], list[Found]]], list[Path]]:
-    """Size and finds of each picture, and the files that cannot be read."""
+    """Size and boxes of each picture, and the files that cannot be read."""
     boxes: dict[Path, tuple[tuple[int, int], list[Found]]] = {}
     skipped = []
     for file in track(files, "pictures", transient=True):
@@ -85,7 +83,7 @@ def coco_data(
     complete: Sequence[str],
     score: float,
 ) -> dict[str, Any]:
-    """COCO's instances with the key ``exhaustive_category_ids`` of each picture."""
+    """COCO's instances, with the key ``exhaustive_category_ids`` in each picture."""
     ids = {name: i + 1 for i, name in enumerate(names)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
-"""`argus lit`: render a bank of things with real lighting, for `--lit` of `argus train` and `argus evaluate`.
+"""`argus lit`: render a bank of objects with realistic lighting, to train on or to measure with.
 
-A bank of ``--split train`` or ``val`` shows all models of a class but the last one, ``heldout`` only it.
+A bank of ``--split train`` or ``val`` has all models of a class but the last, ``heldout`` only the last one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from argus_ros.training.scenes.renderer import render_bank
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/lit.npz"), help="file of the bank")
-    parser.add_argument("--sprites", type=int, default=4000, help="how many things to render")
-    parser.add_argument("--split", choices=scenes.SPLITS, default="train", help="whose models to show")
+    parser.add_argument("--sprites", type=int, default=4000, help="number of objects to render")
+    parser.add_argument(
+        "--split", choices=scenes.SPLITS, default="train", help="the split whose models are rendered"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of proportions, views and lights")
 
 

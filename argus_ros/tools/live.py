@@ -1,8 +1,8 @@
-"""`argus live SOURCE`: a USB camera, a video file or a stream through the model, without ROS.
+"""`argus live SOURCE`: run the model on a USB camera, a video file or a stream, without ROS.
 
-Detections are printed as JSON, a line a picture; with ``--video`` they are drawn into a video as well. Every
-picture of a file is run. Of a camera and of a stream it is the newest each time: what comes while the model
-works is passed over.
+Detections are printed as JSON, one line per picture; with ``--video`` they are also drawn into a video. All
+pictures of a file are run. Of a camera or stream the newest one is run, and pictures that arrive while the
+model runs are skipped.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from argus_ros.tools.bag import Frame
 from argus_ros.tools.results import annotate, line_of
 from argus_ros.tools.video import Video
 
-#: Seconds without a picture after which a camera or stream counts as gone.
+#: A camera or stream counts as lost after this many seconds without a picture.
 SILENCE = 10.0
-#: Pictures per second of the video that is written, where the source does not say its own.
+#: Frame rate of the written video, where the source does not state its own.
 RATE = 15.0
 
 Picture = tuple[int, np.ndarray]  #: stamp in nanoseconds, (height, width, 3) uint8 BGR
 
 
 class SourceError(ValueError):
-    """A source that cannot be opened: what is wrong and what to do."""
+    """A source cannot be opened; the message says what is wrong and what to do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="/dev/video0 (or 0), a video file, or an address (rtsp://, http://)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an annotated .mp4")
-    parser.add_argument("--limit", type=int, help="stop after so many pictures")
+    parser.add_argument("--limit", type=int, help="number of pictures after which to stop")
     replay.add_asked(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     asked = replay.Asked.of(options)
-    console = Console(stderr=True)  # the standard output is for the lines
+    console = Console(stderr=True)  # standard output is for the JSON lines
     tracker = Tracker() if options.track else None
     config = EngineConfig(options.checkpoint, device=options.device, preset=options.preset)
     seconds: list[float] = []
@@ -90,13 +90,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 class Source:
-    """What OpenCV opens; a context manager. Raises SourceError."""
+    """A source opened by OpenCV; a context manager. Raises SourceError."""
 
     def __init__(self, source: str) -> None:
         self._source = f"/dev/video{source}" if source.isdigit() else source
         self._is_file = Path(self._source).is_file()
         _check(self._source)
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its words are ours to say
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # this module reports its errors
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._capture = cv2.VideoCapture(self._source)
         if not self._capture.isOpened():
@@ -111,17 +111,17 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For the lines: ``video0`` of ``/dev/video0``, ``drive`` of ``drive.mp4``."""
+        """The camera's name: ``video0`` for ``/dev/video0``, ``drive`` for ``drive.mp4``."""
         return re.sub(r"\W", "_", Path(self._source).stem) or "camera"
 
     @property
     def rate(self) -> float:
-        """Pictures per second, as the source says."""
+        """Pictures per second, as the source states."""
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         return rate if 1 <= rate <= 240 else RATE
 
     def pictures(self, stopping: threading.Event) -> Iterator[Picture]:
-        """Until the source ends or ``stopping`` is set."""
+        """Pictures until the source ends or ``stopping`` is set."""
         return self._every(stopping) if self._is_file else self._newest(stopping)
 
     def _every(self, stopping: threading.Event) -> Iterator[Picture]:
@@ -165,7 +165,7 @@ class Source:
 
 
 def _check(source: str) -> None:
-    """Raises SourceError where there is no such thing, or it may not be read."""
+    """Raise SourceError where the file does not exist or is not readable."""
     path = Path(source)
     if "://" in source:
         return
@@ -173,23 +173,25 @@ def _check(source: str) -> None:
         there = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*"))) or "none"
         raise SourceError(f"there is no {source}; cameras of this machine: {there}")
     if path.is_dir():
-        raise SourceError(f"{source} is a folder; give a video file, or run a recording by 'argus replay'")
+        raise SourceError(f"{source} is a folder; give a video file, or use 'argus replay' for a recording")
     if not os.access(path, os.R_OK):
-        group = "; cameras are for the group video: sudo usermod -aG video $USER, then log in anew"
-        raise SourceError(f"{source} may not be read{group if source.startswith('/dev/') else ''}")
+        group = "; cameras need the group video: sudo usermod -aG video $USER, then log in again"
+        raise SourceError(
+            f"{source} is not readable for this user{group if source.startswith('/dev/') else ''}"
+        )
 
 
 def _why_closed(source: str) -> str:
     if source.startswith("/dev/"):
-        return f"{source} gives no pictures: another program uses it, or it is no camera (v4l2-ctl --all)"
+        return f"{source} gives no pictures: another program uses it, or it is not a camera (v4l2-ctl --all)"
     if "://" in source:
-        return f"{source} cannot be opened: nothing answers there, or it is no video stream"
-    return f"{source} is no video that OpenCV can read"
+        return f"{source} cannot be opened: nothing answers there, or it is not a video stream"
+    return f"{source} is not a video that OpenCV can read"
 
 
 @contextmanager
 def _interrupt() -> Iterator[threading.Event]:
-    """Set at Ctrl-C, so that the picture that is run and the video are finished first."""
+    """An event set by Ctrl-C, so that the current picture and the video are finished first."""
     stopping = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stopping.set())
     try:

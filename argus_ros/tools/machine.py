@@ -1,4 +1,4 @@
-"""Where a figure comes from: the machine, the versions and the commit, for every ``--json``."""
+"""The origin of a figure: the machine, the versions and the commit, for every ``--json``."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _processor() -> str:
 
 
 def _gpu() -> str:
-    """Name of the GPU, where torch is in use: a command without it has used none."""
+    """Name of the GPU, if torch is imported; other commands use none."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
 
 
 def _driver() -> str:
-    """Version of NVIDIA's driver; empty where it cannot be known."""
+    """Version of NVIDIA's driver; "" where it is unknown."""
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         said = subprocess.run(asked, capture_output=True, text=True, timeout=10)
@@ -66,7 +66,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The checkout's commit, with ``+`` when it has uncommitted changes; empty outside a checkout."""
+    """The checkout's commit, with ``+`` for uncommitted changes; "" outside a checkout."""
     folder = Path(__file__).resolve().parent
     try:
         name = subprocess.run(

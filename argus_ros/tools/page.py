@@ -1,4 +1,4 @@
-"""Parts of a page for people that carries its charts and pictures and needs no network."""
+"""Parts of an HTML page with embedded charts and pictures, which needs no network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: How wide a picture is at most.
+#: Maximum width of a picture.
 PICTURE_WIDTH = 480
 JPEG_QUALITY = 80
-#: The page loads nothing and runs nothing, whatever a topic or a label may have put into it.
+#: The page loads and runs nothing, whatever text a topic or a label contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _PAGE = """<!DOCTYPE html>
@@ -85,7 +85,7 @@ def _base64(data: bytes) -> str:
 
 
 def axes(x: str, y: str) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure  # takes a second, which only a run with a report should pay
+    from matplotlib.figure import Figure  # takes a second to import, so only for reports
 
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot(xlabel=x, ylabel=y)
@@ -103,7 +103,7 @@ def _jpeg(picture: np.ndarray) -> bytes:
 
 
 class Worst:
-    """The few pictures with the greatest key."""
+    """The pictures with the greatest keys."""
 
     def __init__(self, most: int = 3) -> None:
         self._most = most

@@ -1,8 +1,8 @@
 """`argus profile`: where the time of one frame goes, and which recipe would save most of it.
 
-A frame begins as the bytes of a camera's message and ends as the bytes of the answer's. Stages do not
-overlap, and ``framework`` is what lies between them. Messages are read and written with `rosbags` here, so
-that no ROS is needed; where it is missing these two stages are left out.
+A frame starts as the bytes of a camera's message and ends as the bytes of the answer's message. Stages do not
+overlap; ``framework`` is the time between them. Messages are read and written with `rosbags`, so that no ROS
+is needed; without `rosbags` these two stages are left out.
 """
 
 from __future__ import annotations
@@ -87,11 +87,13 @@ COLOURS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench.add_model_arguments(parser)
     picture = parser.add_mutually_exclusive_group()
-    picture.add_argument("--image", type=Path, help="a picture to take as the frame")
-    picture.add_argument("--bag", type=Path, help="a bag whose first picture to take as the frame")
-    parser.add_argument("--preset", default="stock,paper,realtime", help="one or several, with commas")
+    picture.add_argument("--image", type=Path, help="a picture to use as the frame")
+    picture.add_argument("--bag", type=Path, help="a bag whose first picture is the frame")
+    parser.add_argument("--preset", default="stock,paper,realtime", help="one or several, comma-separated")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of the answer")
-    parser.add_argument("--rounds", type=int, default=7, help="frames a preset, of which the median is shown")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="frames per preset, of which the median is shown"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with bars and timelines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
 
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     frame = picture(options)
     presets = list(dict.fromkeys(filter(None, options.preset.split(","))))
     if not presets:
-        raise ValueError(f"--preset names none; presets are {', '.join(recipes.PRESETS)}")
+        raise ValueError(f"--preset is empty; presets are {', '.join(recipes.PRESETS)}")
     with ExitStack() as stack:
         folder = bench.find(options, stack)
         threads = engine_threads(options.threads)
@@ -132,11 +134,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def picture(options: argparse.Namespace) -> np.ndarray:
-    """The frame, (height, width, 3) uint8 BGR, as cameras send it."""
+    """The frame, (height, width, 3) uint8 BGR, as from a camera."""
     if options.image:
         found = cv2.imread(str(options.image), cv2.IMREAD_COLOR)
         if found is None:
-            raise ValueError(f"{options.image} is no picture that OpenCV can read")
+            raise ValueError(f"{options.image} is not a picture that OpenCV can read")
         return found
     if options.bag:
         from argus_ros.core.image import decode
@@ -155,7 +157,7 @@ def picture(options: argparse.Namespace) -> np.ndarray:
 
 
 def profile(runner: Runner, frame: np.ndarray, rounds: int, price: float = 0.0) -> dict[str, Any]:
-    """Stages of a frame, of which the median round is shown; another's synchronisations; and the cost."""
+    """The stages of the median round; the synchronisations of another round; and the cost."""
     from argus_ros.tools import workload
     from argus_ros.tools.tracing import counting
 
@@ -187,7 +189,7 @@ def profile(runner: Runner, frame: np.ndarray, rounds: int, price: float = 0.0) 
 
 
 def _steps(spans: list[float], passes: int) -> list[float]:
-    """Milliseconds of each pass, of whose spans (the layers', the output's) there are as many each."""
+    """Milliseconds of each pass; every pass has the same number of spans (of layers and of the output)."""
     each = max(len(spans) // max(passes, 1), 1)
     return [round(sum(spans[i : i + each]) * 1e3, 3) for i in range(0, len(spans), each)]
 
@@ -219,7 +221,7 @@ def _trace(runner: Runner, message: _Message, also: Callable[[Trace], Any] | Non
 
 
 class _Message:
-    """A camera's message as bytes, and an answer's."""
+    """A camera's message and an answer's message as bytes."""
 
     def __init__(self, frame: np.ndarray) -> None:
         self._frame = frame
@@ -241,7 +243,7 @@ class _Message:
             )
 
     def span(self, trace: Trace, stage: str) -> AbstractContextManager[None]:
-        """Around reading or writing, where that is done at all."""
+        """A span around reading or writing, where these are measured."""
         return trace.span(stage) if self._store else nullcontext()
 
     def read(self) -> np.ndarray:
@@ -256,7 +258,7 @@ class _Message:
 
 
 def _prepared(patches: Patches) -> None:
-    """Spans in the preparation of our own."""
+    """Spans in this package's preparation."""
     from argus_ros.tools import workload
 
     patches.around(cv2, "cvtColor", "colour")
@@ -301,7 +303,7 @@ def _stock(patches: Patches, runner: StockRunner) -> None:
 
 
 class _Tokenizer:
-    """A tokenizer whose calls are spans."""
+    """A tokenizer that records its calls as spans."""
 
     def __init__(self, tokenizer: Any, trace: Trace) -> None:
         self._tokenizer, self._trace = tokenizer, trace
@@ -324,7 +326,7 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
 
     def logits(head: Any, hidden: Any) -> Any:
         steps.append(None)
-        if not trace.cuda:  # the host reads them, which is not seen where they are on the host already
+        if not trace.cuda:  # no copy to the host without a device
             trace.blocked()
         with trace.span("prefill" if len(steps) == 1 else "decode"):
             return call(head, hidden)
@@ -332,7 +334,7 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
     patches.around(runner, "question", "tokenise")
     patches.around(model.upload, "cut", "resize")
     patches.put(model, "upload", trace.wrap("copy", model.upload))
-    tower = vision.function  # whose parts are not seen where it is replayed from a recording
+    tower = vision.function  # its parts are invisible when a CUDA graph is replayed
     patches.put(model, "vision", trace.wrap("vision", vision))
     patches.put(tower, "parts", replace(tower.parts, project=trace.wrap("project", tower.parts.project)))
     patches.around(model, "prefill", "prefill")
@@ -347,14 +349,14 @@ def _engine(patches: Patches, runner: EngineRunner) -> None:
 
 
 def bottleneck(host: dict[str, float], on: recipes.Recipes, usable: recipes.Recipes) -> str:
-    """A sentence on the longest stage and the recipe that shortens it, of those that can be had here."""
+    """A sentence on the longest stage and the recipe that shortens it, among the usable recipes."""
     total = sum(host.values())
     stage = max(host, key=lambda name: host[name])
     share = f"{stage} takes {100 * host[stage] / total:.0f}% of a frame ({host[stage] * 1e3:.1f} ms)"
     missing = [name for name in REMEDIES[stage] if name in usable.names and name not in on.names]
     if missing:
         return f"{share}; recipe {missing[0]} shortens it: {recipes.doc(missing[0])}."
-    return f"{share}; every recipe that shortens it and can be had here is on."
+    return f"{share}; every recipe that shortens it and works here is on."
 
 
 # --- showing ----------------------------------------------------------------------------------------
@@ -407,7 +409,7 @@ td:first-child,th:first-child{{text-align:left}}i{{display:inline-block;width:.9
 
 
 def page(measured: dict[str, Any]) -> str:
-    """A page that carries all it needs: a stacked bar for each preset, the figures and the timelines."""
+    """A self-contained page: a stacked bar for each preset, the figures and the timelines."""
     profiles = measured["presets"]
     longest = max(p["total_ms"] for p in profiles.values())
     bars, timelines = "", ""
@@ -440,7 +442,7 @@ def page(measured: dict[str, Any]) -> str:
 
 
 def _bar(parts: list[Any], length: float) -> str:
-    """Stretches (stage, start, end) as a bar of which ``length`` is the whole width."""
+    """Spans (stage, start, end) as a bar; ``length`` is its whole width."""
     drawn = "".join(
         f'<rect x="{1000 * start / length:.2f}" width="{max(1000 * (end - start) / length, 0.2):.2f}" '
         f'height="34" fill="{COLOURS[stage]}"><title>{stage} {end - start:.2f} ms</title></rect>'

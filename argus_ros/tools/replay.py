@@ -1,7 +1,7 @@
-"""`argus replay BAG`: what the model says to a recording, and whether that is what it used to say.
+"""`argus replay BAG`: run the model on a recording, and compare the answers with an earlier run.
 
-Offline every image is run, one after the other and the same way each time, without ROS. With ``--live`` the
-bag is played on real topics to the node, with its deadlines.
+Offline, every image is run, one after the other and reproducibly, without ROS. With ``--live`` the bag is
+played on real topics to the node, with its deadlines.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from argus_ros.vlm import prompts
 
 #: Exit statuses beside 0.
 CHANGED, TROUBLE = 1, 2
-#: Seconds an image may take offline before the engine counts as hung.
+#: Timeout of an image offline, in seconds, before the engine counts as hung.
 PATIENCE = 600.0
 UNDECODABLE = Outcome.UNDECODABLE.name.lower()
 
@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--offline", action="store_true", help="every image, without ROS (this is the default)")
     mode.add_argument("--live", action="store_true", help="on real topics, with deadlines; needs ROS 2")
-    parser.add_argument("--topic", action="append", default=[], help="image topic, several times for several")
+    parser.add_argument("--topic", action="append", default=[], help="image topic; repeatable")
     parser.add_argument("--out", type=Path, help="folder for detections, videos, a bag and a report")
     how = add_asked(parser)
-    how.add_argument("--limit", type=int, help="stop after so many images of a bag (offline)")
+    how.add_argument("--limit", type=int, help="number of images of a bag after which to stop (offline)")
     how.add_argument("--threads", type=int, default=0, help="CPU threads (offline); 0: all cores but one")
     how.add_argument(
         "--ray",
@@ -67,27 +67,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of a cluster, auto, or local for one on this machine",
     )
     how.add_argument("--rate", type=float, help="times recorded speed (live)")
-    how.add_argument("--loop", type=int, help="play it so often (live)")
-    how.add_argument("--deadline", type=float, help="most seconds of age of an answer (live)")
-    page = "serve the live page meanwhile (live)"
+    how.add_argument("--loop", type=int, help="number of times to play it (live)")
+    how.add_argument("--deadline", type=float, help="maximum age of an answer, seconds (live)")
+    page = "serve the live page during the run (live)"
     how.add_argument("--page", action="store_true", default=None, help=page)
     test = parser.add_argument_group("regression test")
     test.add_argument(
         "--expect", type=Path, metavar="FILE", help="detections.jsonl of an earlier run: exit 1 on a change"
     )
-    test.add_argument("--update", action="store_true", help="write what was found to that file instead")
-    test.add_argument("--iou", type=float, default=0.5, help="least overlap with the expected box")
+    test.add_argument("--update", action="store_true", help="write the detections to that file instead")
+    test.add_argument("--iou", type=float, default=0.5, help="minimum overlap (IoU) with the expected box")
 
 
 def add_asked(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """What is asked of each image, and of what; returns the group of how it runs."""
+    """Add the arguments for the model and the task; returns the group for how to run them."""
     what = parser.add_argument_group("what is asked")
     what.add_argument("--checkpoint", default=checkpoints.DEFAULT, help="a shipped checkpoint or a folder")
-    what.add_argument("--task", default="detect", choices=TASKS, help="what is asked of each image")
-    what.add_argument("--classes", nargs="+", default=[], help="what to look for; everything if not given")
+    what.add_argument("--task", default="detect", choices=TASKS, help="the task for each image")
+    what.add_argument("--classes", nargs="+", default=[], help="classes to detect; default: all")
     what.add_argument("--prompt", default="", help="the phrase of task ground, the question of task ask")
-    what.add_argument("--score", type=float, default=0.3, help="least score of a detection")
-    what.add_argument("--track", action="store_true", help="give objects a track_id that lasts")
+    what.add_argument("--score", type=float, default=0.3, help="minimum score of a detection")
+    what.add_argument("--track", action="store_true", help="give objects a track_id that persists")
     how = parser.add_argument_group("how it runs")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     how.add_argument("--preset", default="realtime", choices=list(recipes.PRESETS), help="latency recipes")
@@ -149,7 +149,7 @@ def play(path: Path, out: Path | None, asked: Asked, console: Console) -> Iterat
                     results.add(frame, result, picture)
                     report.add(frame, result, picture, change)
                 yield Progressed(run.outcomes.total(), count)
-        except (BagError, EngineDownError) as error:  # what was done until then is worth having
+        except (BagError, EngineDownError) as error:  # keep the results so far
             trouble = str(error)
     if comparison and not trouble:
         comparison.finish()
@@ -170,7 +170,7 @@ class Progressed:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises ValueError with what is wrong and what to do."""
+    """Raise ValueError for invalid combinations of arguments."""
     wrong = ("limit", "ray") if options.live else ("rate", "loop", "deadline", "page")
     if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
         raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
@@ -178,18 +178,18 @@ def _check(options: argparse.Namespace) -> None:
         if (value := getattr(options, name)) is not None and not value > 0:
             raise ValueError(f"--{name} is {value:g}; it has to be above 0")
     if not 0 <= options.iou <= 1:
-        raise ValueError(f"--iou is {options.iou:g}; it lies between 0 and 1")
+        raise ValueError(f"--iou is {options.iou:g}; it has to be between 0 and 1")
     if options.threads < 0:
         raise ValueError(f"--threads is {options.threads}; it has to be above 0, or 0 for all cores but one")
     if (len(options.bag) > 1 or options.ray) and (options.live or options.expect):
         raise ValueError("--live and --expect go with one bag, in this process")
     if options.update and (options.live or not options.expect):
-        raise ValueError("--update writes the file of --expect, from a run with --offline")
+        raise ValueError("--update needs --expect, and a run with --offline")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of each image, checked."""
+    """The checked task and model for all images."""
 
     checkpoint: Checkpoint
     task: Task
@@ -197,9 +197,9 @@ class Asked:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Asked:
-        """Raises ValueError with what is wrong and what to do."""
+        """From the command line. Raises ValueError for invalid values."""
         if not 0 <= options.score <= 1:
-            raise ValueError(f"--score is {options.score:g}; it lies between 0 and 1")
+            raise ValueError(f"--score is {options.score:g}; it has to be between 0 and 1")
         task = Task(options.task, tuple(options.classes), options.prompt)
         checkpoint = checkpoints.read(options.checkpoint)
         prompts.check(task, checkpoint)
@@ -207,7 +207,7 @@ class Asked:
         return cls(checkpoint, task, options)
 
     def facts(self) -> dict[str, Any]:
-        """For the report."""
+        """Facts for the report."""
         asked = {"classes": " ".join(self.task.classes), "prompt": self.task.prompt}
         return {
             "checkpoint": self.checkpoint.name,
@@ -223,7 +223,7 @@ class Asked:
 def _offline(
     bag: Bag, cameras: dict[str, str], asked: Asked, console: Console
 ) -> Generator[tuple[Frame, Result], None, None]:
-    """Every image in the order of the bag. Raises BagError and EngineDownError."""
+    """Run every image in the order of the bag. Raises BagError and EngineDownError."""
     options = asked.options
     trackers = {name: Tracker() for name in cameras.values()} if options.track else {}
     config = EngineConfig(
@@ -261,7 +261,7 @@ def ask(engine: Offline, frame: Frame, asked: Asked, tracker: Tracker | None) ->
 def _live(
     bag: Bag, cameras: dict[str, str], asked: Asked, console: Console
 ) -> Generator[tuple[Frame, Result], None, None]:
-    """Every image with what a planner heard of it, after all have been played."""
+    """Play the bag, then yield every image with the planner's messages for it."""
     options = asked.options
     loops = options.loop or 1
     count = bag.count(cameras) * loops
@@ -311,7 +311,7 @@ def _parameters(cameras: dict[str, str], asked: Asked) -> dict[str, Any]:
 
 
 def _heard(answer: dict[str, Any] | None, timing: dict[str, Any] | None) -> Result:
-    """What a planner heard of a frame."""
+    """The result of a frame, from the planner's messages."""
     if timing is None:
         return LOST
     times = StageTimes(**{f.name: timing[f.name] for f in fields(StageTimes)})
@@ -348,7 +348,7 @@ class Run:
         self.labels.update(d.label for d in result.answer.detections)
 
     def trouble(self) -> str:
-        """Why nothing came of it, where nothing did."""
+        """Why the run has no answers at all; "" if it has some."""
         if self.lines:
             return ""
         counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in self.outcomes.items())
@@ -371,7 +371,7 @@ def _rate(bag: Bag, topic: str) -> float:
 
 
 def _pixels(image: Image) -> np.ndarray | None:
-    """(height, width, 3) uint8 RGB to draw into; None where there are none."""
+    """(height, width, 3) uint8 RGB to draw into; None where the image cannot be decoded."""
     try:
         return np.array(decode(image).rgb())
     except ImageError:

@@ -1,4 +1,4 @@
-"""One page on a run, for people: ``report.html`` carries its charts and pictures and needs no network."""
+"""The page on a run, ``report.html``: charts and pictures are embedded, so that it needs no network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Camera:
-    """What a camera's frames add up to."""
+    """Totals of one camera's frames."""
 
     seconds: list[float] = field(default_factory=list)  #: since the run's first frame
     latencies: list[float] = field(default_factory=list)
@@ -30,7 +30,7 @@ class _Camera:
 
 
 class Report:
-    """Takes a run frame by frame; ``html`` makes the page."""
+    """Collects a run frame by frame; ``html`` returns the page."""
 
     def __init__(self) -> None:
         self._cameras: dict[str, _Camera] = defaultdict(_Camera)
@@ -66,10 +66,10 @@ class Report:
             return
         self._slow.offer(result.times.total, f"{where}: {1e3 * result.times.total:.0f} ms", picture)
         if scores := [d.score for d in result.answer.detections]:
-            self._unsure.offer(-min(scores), f"{where}: least score {min(scores):.2f}", picture)
+            self._unsure.offer(-min(scores), f"{where}: lowest score {min(scores):.2f}", picture)
 
     def html(self, title: str, facts: Mapping[str, Any], changes: Sequence[Change] | None = None) -> str:
-        """The page. ``changes`` against an expectation, where there was one."""
+        """The page; with ``changes`` from a comparison, where there was one."""
         outcomes = sum((c.outcomes for c in self._cameras.values()), Counter[str]())
         latencies = [seconds for c in self._cameras.values() for seconds in c.latencies]
         rows = dict(facts) | {"frames": outcomes.total(), "answered": outcomes[PUBLISHED]}
@@ -117,7 +117,7 @@ class Report:
                 label=list(cameras),
             )
             axes.legend()
-            yield "Age of what was published", figure
+            yield "Age of published answers", figure
         labels = sum((c.labels for c in cameras.values()), Counter[str]())
         if labels:
             figure, axes = page.axes("", "detections")

@@ -1,7 +1,7 @@
-"""What became of the frames of a bag, written down: logs, a bag of the detections, a video a camera.
+"""Writes the results of a bag's frames: logs, a bag of the detections, a video per camera.
 
-``detections.jsonl`` says what was found and nothing about time, so that the same engine on the same bag
-writes the same bytes; times go to ``timing.jsonl``. Both have a line a frame, in the order of the bag.
+``detections.jsonl`` has the detections without times, so that the same engine on the same bag writes the same
+bytes; times are in ``timing.jsonl``. Both have one line per frame, in the order of the bag.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from argus_ros.tools.video import Video
 
 DETECTIONS = "argus_ros/msg/DetectionArray"
 TOPIC = "/argus/detections"
-#: Digits kept of boxes (pixels), scores and seconds.
+#: Decimal digits of boxes (pixels), scores and seconds.
 BOX_DIGITS, SCORE_DIGITS, TIME_DIGITS = 2, 4, 6
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one frame."""
+    """The outcome of one frame, with its answer."""
 
-    outcome: str  #: name of an ``Outcome`` in small letters, or ``lost`` on the way to the node
+    outcome: str  #: name of an ``Outcome`` in lower case, or ``lost`` between player and node
     reason: str = ""
-    answer: Answer | None = None  #: detections as they are published
-    size: tuple[int, int] = (0, 0)  #: width and height in pixels; zeros where it was not looked at
+    answer: Answer | None = None  #: with the published detections
+    size: tuple[int, int] = (0, 0)  #: width and height in pixels; zeros where it was not decoded
     times: StageTimes = field(default_factory=StageTimes)
-    age: float | None = None  #: seconds since the image was taken; None where nothing plays in real time
+    age: float | None = None  #: age in seconds at publication; None offline
 
 
 LOST = Result("lost", "it did not arrive at the node")
-#: Why a frame has no answer, for people; the others say it by their names.
+#: Explanations of outcomes without an answer; other outcomes are clear from their names.
 MEANINGS = {
-    "superseded": "a newer image of its camera came before its turn",
-    "stale": "it could not have been answered within the deadline, so no work was spent on it",
-    "rate_limited": "its camera has a greatest rate, and this image was above it",
+    "superseded": "a newer image of its camera arrived before it ran",
+    "stale": "it could not meet its deadline, so it was not run",
+    "rate_limited": "it exceeded its camera's rate cap",
     "withheld": "its answer was ready after the deadline, and was not published",
     "engine_down": "the model was not loaded, or its process had ended",
     "disabled": "the node was paused by its service ~/enable",
@@ -78,10 +78,10 @@ def line_of(frame: Frame, result: Result, task: str) -> dict[str, Any]:
 
 
 class Results:
-    """The folder of a run, written frame by frame; a context manager.
+    """The output folder of a run, written frame by frame; a context manager.
 
-    ``rates`` are frames per second of each camera, for its video. What an earlier run left is replaced.
-    Raises ValueError where something else is in the way.
+    ``rates`` are frames per second of each camera, for its video. Results of an earlier run are replaced.
+    Raises ValueError where another file is in the way.
     """
 
     def __init__(self, folder: Path, *, model: str, task: str, rates: dict[str, float]) -> None:
@@ -100,7 +100,7 @@ class Results:
         except OSError as error:
             raise ValueError(f"{self.folder} cannot be written to: {error}") from None
         if bag.exists():
-            raise ValueError(f"{bag} is in the way and is no bag of an earlier run; choose another --out")
+            raise ValueError(f"{bag} exists and is not a bag of an earlier run; choose another --out")
         self._detections = self._stack.enter_context((self.folder / "detections.jsonl").open("w"))
         self._timing = self._stack.enter_context((self.folder / "timing.jsonl").open("w"))
         self._bag = self._stack.enter_context(Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP))
@@ -113,7 +113,7 @@ class Results:
         self._stack.close()
 
     def add(self, frame: Frame, result: Result, picture: np.ndarray | None) -> None:
-        """Write a frame down; ``picture`` (height, width, 3) uint8 RGB is drawn into, None has no pixels."""
+        """Write a frame; detections are drawn into ``picture`` (height, width, 3) uint8 RGB or None."""
         timing = {
             "camera": frame.camera,
             "stamp": frame.stamp,
@@ -145,7 +145,7 @@ class Results:
         types, answer = self._store.types, result.answer
         assert answer is not None
         stamp = types["builtin_interfaces/msg/Time"](*divmod(frame.stamp, 1_000_000_000))
-        age = result.age or 0.0  # what is read from a file has none, nor a latency that means something
+        age = result.age or 0.0  # None offline, where latency is undefined, too
         return types[DETECTIONS](
             header=types["std_msgs/msg/Header"](stamp, frame.frame_id),
             camera=frame.camera,
@@ -162,7 +162,7 @@ class Results:
 
 
 def annotate(picture: np.ndarray, result: Result) -> None:
-    """Draw what was found, or why nothing was looked for, into a picture (height, width, 3) uint8 RGB."""
+    """Draw the detections, or why there are none, into a picture (height, width, 3) uint8 RGB."""
     if result.answer is None:
         draw(picture, (), f"{result.outcome.replace('_', ' ')}: {result.reason}".rstrip(": "))
         return

@@ -1,8 +1,8 @@
-"""Files that hold recorded messages: MCAP, sqlite3 and ROS 1's bag, told apart by their first bytes.
+"""Reads files of recorded messages: MCAP, sqlite3 and ROS 1's bag, recognised by their first bytes.
 
-Each is a ``Storage``: channels with what the file's own index counts, and messages as the bytes recorded.
-MCAP is read with `mcap`, which knows files without an index, of other profiles and with channels of any
-encoding; the other two with `rosbags`. None of them needs ROS.
+Each is a ``Storage``: its channels with the message counts of the file's own index, and the messages as
+recorded bytes. MCAP is read with `mcap`, which supports files without an index, other profiles and channels
+of any encoding; the other two with `rosbags`. None of them needs ROS.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from rosbags.rosbag2 import Reader as Reader2
 from argus_ros.core.resources import is_lfs_pointer
 
 MCAP, SQLITE, ROSBAG, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG V", b"\x28\xb5\x2f\xfd"
-#: How the messages of a channel may be encoded for this program to read them.
+#: Encodings of messages that this package can read.
 CDR, ROS1 = "cdr", "ros1"
 
 
 class StorageError(ValueError):
-    """A file that cannot be read: what is wrong and what may help."""
+    """A file cannot be read; the message says what is wrong and what may help."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Channel:
     """Messages of one type on one topic."""
 
     topic: str
-    kind: str  #: of its messages, ``package/msg/Name``; of a foreign encoding as the file has it
-    encoding: str  #: ``cdr``, ``ros1``, or one that is foreign here (``protobuf``, ``json`` ...)
+    kind: str  #: message type, ``package/msg/Name``; with another encoding as in the file
+    encoding: str  #: ``cdr``, ``ros1``, or an unsupported one (``protobuf``, ``json`` ...)
     latched: bool = False  #: whether its publisher keeps messages for late subscribers
 
 
@@ -51,41 +51,41 @@ class Storage(Protocol):
 
     @property
     def counts(self) -> Counter[Channel]:
-        """Every channel of the file, and how many messages of it the file's index promises."""
+        """Every channel of the file, with its number of messages in the file's index."""
 
     @property
     def span(self) -> tuple[int, int]:
         """Nanoseconds of the first and of the last message; equal in an empty file."""
 
     def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """(channel, time of recording [ns], bytes) in the order of recording. Damage may raise anything."""
+        """(channel, time of recording [ns], bytes) in order of recording. Damaged data can raise anything."""
 
     @property
     def remedy(self) -> str:
-        """What may save a damaged file of this kind."""
+        """A command that may repair a damaged file of this type."""
 
     def close(self) -> None: ...
 
 
 def opened(path: Path, stack: ExitStack) -> Storage:
-    """Open a file; ``stack`` closes it and removes what had to be copied. Raises StorageError, OSError."""
+    """Open a file; ``stack`` closes it and removes temporary copies. Raises StorageError, OSError."""
     file = path
     if _start(file).startswith(ZSTD):
         file = _unpacked(path, stack)
     start = _start(file)
     if not start:
-        raise StorageError(f"{path} is empty (0 bytes): nothing was written to it, or it was not copied")
+        raise StorageError(f"{path} is empty (0 bytes): nothing was recorded, or the copy failed")
     for magic, kind in _KINDS.items():
         if start.startswith(magic):
             try:
                 return stack.enter_context(closing(kind(file, stack)))
-            except Exception as error:  # what is damaged can make a reader fail in any way
+            except Exception as error:  # readers can raise anything on damaged data
                 raise StorageError(f"{path} cannot be read: {reason(error)}; {kind.remedy}") from None
     if is_lfs_pointer(file):
-        raise StorageError(f"{path} is a pointer of Git LFS, not the recording: 'git lfs pull' fetches that")
+        raise StorageError(f"{path} is a pointer of Git LFS, not the recording: run 'git lfs pull'")
     raise StorageError(
-        f"{path} is no recording that is known here: it begins with {start[:8]!r}, as neither MCAP, "
-        "sqlite3 (.db3) nor a ROS 1 bag does"
+        f"{path} is not a supported recording: it begins with {start[:8]!r}, unlike MCAP, "
+        "sqlite3 (.db3) and ROS 1 bags"
     )
 
 
@@ -95,40 +95,40 @@ def _start(path: Path) -> bytes:
 
 
 def reason(error: Exception) -> str:
-    """What an exception says, to be followed by more."""
+    """An exception's message, as a part of a sentence."""
     return str(error).rstrip(".") or type(error).__name__
 
 
 def message_type(name: str) -> str:
-    """``sensor_msgs/Image``, as ROS 1 says, is ``sensor_msgs/msg/Image``."""
+    """The ROS 2 name of a ROS 1 type: ``sensor_msgs/msg/Image`` for ``sensor_msgs/Image``."""
     package, _, kind = name.rpartition("/")
     return name if "/msg" in package or not package else f"{package}/msg/{kind}"
 
 
 def _unpacked(path: Path, stack: ExitStack) -> Path:
-    """The file without the compression of the whole, in a folder that goes with ``stack``."""
+    """The file without its outer compression, in a temporary folder that ``stack`` removes."""
     copy = Path(stack.enter_context(tempfile.TemporaryDirectory()), path.stem)
     unpacking = zstandard.ZstdDecompressor().decompressobj()
     try:
         with path.open("rb") as packed, copy.open("wb") as plain:
             while data := packed.read(1 << 20):
                 while data:
-                    if unpacking.eof:  # of one frame of several
+                    if unpacking.eof:  # the end of one of several frames
                         unpacking = zstandard.ZstdDecompressor().decompressobj()
                     plain.write(unpacking.decompress(data))
                     data = unpacking.unused_data
     except zstandard.ZstdError as error:
-        raise StorageError(f"{path} cannot be unpacked: {reason(error)}; copy it anew") from None
+        raise StorageError(f"{path} cannot be unpacked: {reason(error)}; copy it again") from None
     if not unpacking.eof:
-        raise StorageError(f"{path} cannot be unpacked: it was cut off; copy it anew")
+        raise StorageError(f"{path} cannot be unpacked: it is truncated; copy it again")
     return copy
 
 
 def _with_log(path: Path, stack: ExitStack) -> Path:
-    """A database with what lies in its write-ahead log.
+    """A database with the messages of its write-ahead log.
 
-    A recorder that was killed leaves messages there. They are put in by sqlite, into a copy: a recording
-    is never written to.
+    A recorder that was killed leaves messages there. sqlite adds them to a copy: a recording is never
+    modified.
     """
     log = path.with_name(path.name + "-wal")
     if not log.exists() or not log.stat().st_size:
@@ -143,7 +143,7 @@ def _with_log(path: Path, stack: ExitStack) -> Path:
 
 
 class _Rosbags:
-    """What both kinds that `rosbags` reads have in common."""
+    """The common part of both types that `rosbags` reads."""
 
     remedy: str
 
@@ -167,7 +167,7 @@ class _Rosbags:
     def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
         chosen = [c for c in self._reader.connections if self._channels[c.id] in channels]
         for connection, received, raw in self._reader.messages(chosen) if chosen else ():
-            packed = raw[:4] == ZSTD  # CDR begins with a 0, so this can be nothing else
+            packed = raw[:4] == ZSTD  # unambiguous, as CDR begins with 0
             data = zstandard.ZstdDecompressor().decompressobj().decompress(raw) if packed else raw
             yield self._channels[connection.id], received, bytes(data)
 
@@ -208,13 +208,13 @@ class _Mcap:
             self._file = opening.enter_context(path.open("rb"))
             self._file.seek(-len(MCAP), 2)
             if self._file.read() != MCAP:
-                raise ValueError("its end is missing, so its recording or its copying was cut off")
+                raise ValueError("its end is missing: the recording or the copy was interrupted")
             self._file.seek(0)
             summary = SeekingReader(self._file).get_summary()
             self._channels: dict[int, Channel] = {}
             self._counts: Counter[Channel] = Counter()
             self._span = 0, 0
-            #: An index over everything; without one the file is read from its beginning.
+            #: Whether it has a complete index; without one the file is read from its beginning.
             self._indexed = bool(
                 summary
                 and summary.statistics

@@ -1,7 +1,7 @@
-"""A bag on real topics: a player, the node and a planner's ears, each in a process of its own.
+"""Plays a bag on real topics, with a player, the node and a listener in separate processes.
 
-They have a ROS domain of their own: the time of the recording, which is played on ``/clock``, is no other
-node's business, and another node's answers are not theirs.
+They use a separate ROS domain, so that the recording's time on ``/clock`` does not reach other nodes, and
+answers of other nodes are not received.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from argus_ros.core import domain, fastdds
 from argus_ros.core.engine_client import EngineState
 
 NODE = "/argus"
-#: Seconds the node may take to load its model, and to stay silent once everything has been played.
+#: Timeout for loading the model, and for messages after the end of the bag, seconds.
 LOADING, SILENCE = 120.0, 3.0
 
-Message = tuple[str, dict[str, Any]]  #: name of an output of the node, and what was heard on it
+Message = tuple[str, dict[str, Any]]  #: name of an output of the node, and its message
 Heard = queue.Queue[Message]
 
 
 @contextmanager
 def own_domain(console: Console) -> Iterator[dict[str, str]]:
-    """The environment of processes in a ROS domain of their own, which is kept until the end of the block."""
+    """The environment for processes in a separate ROS domain, reserved until the end of the block."""
     claim, number = domain.claim()
     with claim:
-        console.print(f"on a ROS domain of its own: ROS_DOMAIN_ID={number}", highlight=False)
+        console.print(f"using a separate ROS domain: ROS_DOMAIN_ID={number}", highlight=False)
         yield fastdds.with_large_images(
             os.environ | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(number)}
         )
@@ -53,10 +53,10 @@ def playing(
     console: Console,
     player_options: Sequence[str] = (),
 ) -> Iterator[Iterator[Message]]:
-    """Play a bag to a node with these parameters, in the environment that ``own_domain`` gave.
+    """Play a bag to a node with these parameters, in the environment from ``own_domain``.
 
-    Gives what the node says, as it comes: (``detections``, ``detections_3d`` or ``timing``, message), until
-    ``frames`` images are accounted for. Raises ValueError where the node does not come up.
+    Yields the node's messages as they arrive: (``detections``, ``detections_3d`` or ``timing``, message),
+    until ``frames`` images have their outcome. Raises ValueError where the node does not start.
     """
     given = {"use_sim_time": True, **parameters}
     arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
@@ -77,13 +77,13 @@ def playing(
 
 
 def require_ros() -> None:
-    """Raise ValueError where there are no real topics."""
+    """Raise ValueError where ROS is not available."""
     if find_spec("rclpy") is None or find_spec("argus_ros.msg") is None:
         raise ValueError("real topics need ROS 2 and the built workspace: 'make setup', or source both")
 
 
 def stamp(message: dict[str, Any]) -> int:
-    """Of its header, in nanoseconds."""
+    """The stamp of its header, in nanoseconds."""
     time = message["header"]["stamp"]
     return time["sec"] * 1_000_000_000 + time["nanosec"]
 
@@ -97,17 +97,17 @@ def _messages(heard: Heard, player: subprocess.Popen[str], frames: int) -> Itera
             topic, message = "", {}
         if topic in ("detections", "detections_3d", "timing"):
             last = time.monotonic()
-            frames -= topic == "timing"  # which comes last
+            frames -= topic == "timing"  # the last message of a frame
             yield topic, message
         elif player.poll() is not None and time.monotonic() - last > SILENCE:
-            return  # the rest was lost on the way
+            return  # the rest was lost
 
 
 @contextmanager
 def process(
     module: str, *arguments: str, environment: dict[str, str], console: Console
 ) -> Iterator[subprocess.Popen[str]]:
-    """A module of ``argus_ros.ros`` in its own process, ended with SIGINT; its log goes to the console."""
+    """Run a module of ``argus_ros.ros`` in its own process, ended with SIGINT; logs go to the console."""
     started = subprocess.Popen(
         [sys.executable, "-m", f"argus_ros.ros.{module}", *arguments],
         env=environment,
@@ -115,7 +115,7 @@ def process(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # a Ctrl-C is passed on below, once
+        start_new_session=True,  # Ctrl-C is passed on below, only once
     )
 
     interrupted = threading.Event()
@@ -131,7 +131,7 @@ def process(
     try:
         yield started
     except (KeyboardInterrupt, OSError):
-        interrupted.set()  # what a process says that is stopped while it still starts is of no use
+        interrupted.set()  # ignore errors of a process stopped during its start
         raise
     finally:
         started.send_signal(signal.SIGINT)
@@ -144,9 +144,9 @@ def process(
 
 
 def listen(listener: subprocess.Popen[str], console: Console) -> Heard:
-    """The listener's messages (topic, message), as they come.
+    """The listener's messages (topic, message), as they arrive.
 
-    The middleware writes to the same output: what is no message goes to the console.
+    The middleware writes to the same output: lines that are not messages go to the console.
     """
     heard: Heard = queue.Queue()
 
@@ -164,12 +164,12 @@ def listen(listener: subprocess.Popen[str], console: Console) -> Heard:
 
 
 def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
-    """Return once diagnostics say that the engine is up. Raises ValueError with what they say instead."""
+    """Wait until diagnostics report that the engine runs. Raises ValueError with its error instead."""
     end = time.monotonic() + LOADING
-    last = "nothing was heard from the node"
+    last = "no diagnostics were received from the node"
     while time.monotonic() < end:
         if node.poll() is not None:
-            raise ValueError("the node ended; its own words are above")
+            raise ValueError("the node ended; see its log above")
         try:
             topic, message = heard.get(timeout=1.0)
         except queue.Empty:
@@ -182,4 +182,4 @@ def _wait_for_engine(heard: Heard, node: subprocess.Popen[str]) -> None:
                     return
                 if state in (EngineState.FAILED.value, EngineState.RECOVERING.value):
                     raise ValueError(f"the engine cannot be started: {last}")
-    raise ValueError(f"the engine was not up after {LOADING:.0f} s: {last}")
+    raise ValueError(f"the engine was not ready after {LOADING:.0f} s: {last}")

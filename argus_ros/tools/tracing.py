@@ -1,4 +1,4 @@
-"""Spans of time put around functions for the length of a measurement; nothing is left behind after it."""
+"""Time spans around functions during a measurement; all changes are undone afterwards."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Operations whose result the host has to wait for.
+#: Operations for whose result the host has to wait.
 BLOCKING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2")
 
 
 @dataclass
 class Span:
-    """One stretch of a frame; seconds since the frame began."""
+    """One span of a frame; seconds since the start of the frame."""
 
     stage: str
     start: float
     end: float = 0.0
-    inner: float = 0.0  #: taken by spans within it
-    events: tuple[Any, Any] | None = None  #: on the device, where it has a clock of its own
-    device: float = 0.0  #: seconds from the first of these to the second
+    inner: float = 0.0  #: seconds of nested spans
+    events: tuple[Any, Any] | None = None  #: start and end on the device, where it has its own clock
+    device: float = 0.0  #: seconds between these events
 
     @property
     def own(self) -> float:
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass
 class Trace:
-    """What one frame did. Stages do not overlap: what lies within another span counts for the inner one."""
+    """The spans of one frame. Stages do not overlap: nested spans count for the inner one only."""
 
     cuda: bool
     spans: list[Span] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Trace:
 
     @contextmanager
     def span(self, stage: str) -> Iterator[None]:
-        """A stretch of time by this name; within one of the same name it is part of that."""
+        """A time span with this name; a nested span with the same name is part of it."""
         if self._open and self._open[-1].stage == stage:
             yield
             return
@@ -73,7 +73,7 @@ class Trace:
         return wrapped
 
     def blocked(self) -> None:
-        """The host had to wait for the device, or would have had to if there were one."""
+        """Count a wait of the host for the device, or a call that would wait with a device."""
         stage = self._open[-1].stage if self._open else "framework"
         self.syncs[stage] = self.syncs.get(stage, 0) + 1
 
@@ -86,7 +86,7 @@ class Trace:
         self.spans.sort(key=lambda span: span.start)
 
     def seconds(self) -> dict[str, float]:
-        """Host seconds by stage; what no span covers is ``framework``."""
+        """Host seconds by stage; time outside spans is ``framework``."""
         stages: dict[str, float] = {}
         for span in self.spans:
             stages[span.stage] = stages.get(span.stage, 0.0) + span.own
@@ -102,7 +102,7 @@ class Trace:
 
 
 class Patches:
-    """Spans around functions of modules, classes and objects, until the context ends."""
+    """Puts spans around functions of modules, classes and objects, until the context ends."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -115,7 +115,7 @@ class Patches:
         self._undo.close()
 
     def around(self, owner: Any, name: str, stage: str) -> None:
-        """Put a span around ``owner.name``, where there is such a thing."""
+        """Put a span around ``owner.name``, if it exists."""
         function = getattr(owner, name, None)
         if function is not None:
             self.put(owner, name, self.trace.wrap(stage, function))
@@ -130,7 +130,7 @@ class Patches:
             self._undo.callback(setattr, owner, name, before)
 
     def hook(self, module: torch.nn.Module, stage: Callable[[], str]) -> None:
-        """A span around every call of a torch module."""
+        """Put a span around every call of a torch module."""
         opened: list[Any] = []
 
         def enter(*_: object) -> None:
@@ -146,7 +146,7 @@ class Patches:
 
 @contextmanager
 def counting(trace: Trace) -> Iterator[None]:
-    """Count blocking synchronisations: those that happen with CUDA, elsewhere those that would."""
+    """Count blocking synchronisations: with CUDA those that happen, elsewhere those that would happen."""
     if not trace.cuda:
         with _Blocking(trace):
             yield

@@ -1,8 +1,7 @@
-"""Annotated videos that browsers play: H.264 in MP4, by PyAV.
+"""Writes annotated videos that browsers can play: H.264 in MP4, with PyAV.
 
-OpenCV's wheels have no encoder that browsers understand and that keeps up: none plays `mp4v` (MPEG-4
-Part 2), and their VP9 takes longer than the video lasts. Where PyAV is missing the video is `mp4v` all the
-same, and ``missing`` says what to install.
+OpenCV's wheels have no suitable encoder: browsers cannot play `mp4v` (MPEG-4 Part 2), and VP9 encodes slower
+than real time. Without PyAV the video is `mp4v`, and ``missing`` says what to install.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-#: Encoders in the order they are wanted, and how fast they work: a robot's cores have other things to do.
+#: Encoders in order of preference, with fast settings: a robot's cores are needed for other work.
 ENCODERS = {
     "libx264": {"preset": "veryfast", "crf": "23"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "33", "b": "0"},
@@ -27,15 +26,15 @@ ENCODERS = {
 
 
 def missing() -> str:
-    """Why videos will not play in a browser; empty where they will."""
-    return "" if find_encoder() else "the videos play in no browser without PyAV: pip install av"
+    """Why browsers cannot play the videos; "" where they can."""
+    return "" if find_encoder() else "browsers cannot play the videos without PyAV: pip install av"
 
 
 class Video:
     """An .mp4 file, written picture by picture; a context manager.
 
-    Its size is that of the first picture, less an odd last row or column, which H.264 does not know: a
-    camera may change its size, a video cannot.
+    Its size is that of the first picture, less an odd last row or column, which H.264 does not support. Later
+    pictures of another size are scaled.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -74,7 +73,7 @@ class Video:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Write what is still held back; the file is whole then."""
+        """Write buffered pictures and close the file."""
         if self._plain:
             self._plain.release()
         if self._container and self._stream:
@@ -92,7 +91,7 @@ class Video:
         import av
         from av.video.stream import VideoStream
 
-        # The index at the front: a browser shows the first picture before it has the last.
+        # The index at the front, so that a browser can start before it has the whole file.
         self._container = av.open(str(self._path), "w", options={"movflags": "faststart"})
         rate = Fraction(self._rate).limit_denominator(1000)
         stream = self._container.add_stream(encoder, rate=rate, options=ENCODERS[encoder])
@@ -102,7 +101,7 @@ class Video:
 
 
 def find_encoder() -> str:
-    """The first of ``ENCODERS`` that PyAV has; empty without PyAV."""
+    """The first of ``ENCODERS`` that PyAV has; "" without PyAV."""
     try:
         import av
     except ImportError:

@@ -1,6 +1,6 @@
-"""`argus watch`: a live page of a node that runs, for any browser; needs no ROS tools, and no network.
+"""`argus watch`: a live page of a running node, for any browser; needs no ROS tools and no network.
 
-The server is ``argus_ros.ros.watch``, in the place of this process.
+It replaces this process by the server, ``argus_ros.ros.watch``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PORT = 8090
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", default="/argus", help="full name of the node to watch")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others need a token")
-    parser.add_argument("--port", type=int, default=PORT, help="0: any that is free")
+    parser.add_argument("--port", type=int, default=PORT, help="0: any free port")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def beside(environment: dict[str, str], console: Console) -> Iterator[None]:
-    """The live page of the node in this environment, for the length of the block; prints its address.
+    """The live page of the node in this environment, during the block; prints its address.
 
-    Where it cannot be served, that and why is printed, and the block runs all the same.
+    Where it cannot be served, the reason is printed, and the block runs without it.
     """
     port, taken = PORT, ""
     try:
@@ -51,12 +51,12 @@ def beside(environment: dict[str, str], console: Console) -> Iterator[None]:
         def announce() -> None:
             assert server.stdout is not None
             served = False
-            for line in server.stdout:  # the middleware writes here, too
+            for line in server.stdout:  # the middleware also writes here
                 served |= (address := line.startswith("http://"))
                 said = f"live page: {line.strip()}{taken}" if address else line.rstrip()
                 console.print(said, markup=False, highlight=False, soft_wrap=True)
             if not served and not ended.is_set():
-                console.print("there is no live page, for the reason that argus watch gave")
+                console.print("there is no live page; argus watch printed the reason")
 
         threading.Thread(target=announce, daemon=True).start()
         try:

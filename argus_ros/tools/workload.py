@@ -1,6 +1,6 @@
-"""One frame from pixels to answer, the way each preset does it, on the same weights: what is measured.
+"""One measured frame from pixels to answer, for each preset on the same weights.
 
-Every answer has the same number of tokens, whatever the weights say.
+All answers have the same number of tokens, for any weights.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from argus_ros.vlm.processors import stock_processor
 from argus_ros.vlm.reference import TransformersModel
 from argus_ros.vlm.tokens import Prompt
 
-#: What a model with an open vocabulary is asked to detect.
+#: Classes for a model with an open vocabulary.
 CLASSES = ("person", "car", "bicycle", "dog", "chair", "bottle", "door", "robot")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds that one frame took."""
+    """The times of one frame, in seconds."""
 
-    preprocess: float  #: pixels to what the model takes, on the host
+    preprocess: float  #: pixels to the model's input, on the host
     ttft: float  #: pixels to the first token
     total: float  #: pixels to the answer
     tokens: int
@@ -56,7 +56,7 @@ class Sample:
 
 
 class Runner(Protocol):
-    """One way to answer a frame."""
+    """A way to answer a frame."""
 
     recipes: Recipes
     checkpoint: Checkpoint
@@ -69,7 +69,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runners of a measurement have in common."""
+    """The common settings of all runners of a measurement."""
 
     checkpoint: Path
     tokens: int
@@ -79,7 +79,7 @@ class Setting:
 
 
 def photograph(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8 RGB with detail at every scale, a lens's blur and a sensor's noise."""
+    """(height, width, 3) uint8 RGB with detail at every scale, lens blur and sensor noise."""
     (width, height), rng = size, np.random.default_rng(seed)
     picture: np.ndarray = np.full((height, width, 3), 128, np.float32)
     for octave in range(1, 8):
@@ -91,7 +91,7 @@ def photograph(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def task_of(checkpoint: Checkpoint) -> Task:
-    """What is asked: to detect where the model can, else for a caption."""
+    """The task: detection where the model supports it, else a caption."""
     vocabulary = checkpoint.vocabulary
     if vocabulary is None or "detect" not in vocabulary.tasks:
         return Task("caption")
@@ -99,12 +99,12 @@ def task_of(checkpoint: Checkpoint) -> Task:
 
 
 def picture_options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the family's processor asks of its image processor, for when that is called by itself."""
+    """The family processor's arguments for its image processor, to call that one directly."""
     return checkpoint.native.asked
 
 
 def endless(grammar: Grammar) -> Grammar:
-    """The grammar without an end, so that answers stop at the limit of tokens."""
+    """The grammar without an end, so that answers stop at the token limit."""
     allowed = grammar.allowed.copy()
     allowed[:, grammar.bins : grammar.bins + grammar.ends] = False
     allowed[FULL] = grammar.allowed[FULL]
@@ -112,7 +112,7 @@ def endless(grammar: Grammar) -> Grammar:
 
 
 class Preparation:
-    """Pixels to uint8 tiles or, for an engine that cuts them itself, to the frame; in memory that is kept."""
+    """Prepares pixels as uint8 tiles or, for an engine that cuts them, as a frame, in a reused buffer."""
 
     def __init__(self, checkpoint: Checkpoint, on: Recipes, bytes: int = 0) -> None:
         self._tiling, self._on = checkpoint.tiling, on
@@ -135,7 +135,7 @@ class Preparation:
 
 
 def stock_tiles(processor: Any, frame: np.ndarray, **asked: Any) -> np.ndarray:
-    """The stock image processor's tiles as uint8 (tiles, side, side, 3), before they are normalised."""
+    """The stock image processor's tiles as uint8 (tiles, side, side, 3), before normalisation."""
     raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
     pixels = np.asarray(processor([frame], **raw, **asked)["pixel_values"])
     planes = pixels.reshape(-1, *pixels.shape[-3:])
@@ -156,15 +156,15 @@ class EngineRunner:
         self.engine = Engine(config)
         self.engine.warm_up()
         self.model = self.engine.model
-        assert isinstance(self.model, NativeModel)  # of presets with lean_modules
-        self.chosen = str(self.model.choices)  #: by timing
+        assert isinstance(self.model, NativeModel)  # presets with lean_modules have one
+        self.chosen = str(self.model.choices)  #: settings chosen by timing
         self.device, self.recipes = self.model.device, self.engine.recipes
         self.dtype = self.engine.info.dtype
         self.weight_bytes = self.engine.info.parameters * getattr(torch, self.dtype).itemsize
         self.checkpoint = self.engine.checkpoint
         self._prepare = Preparation(self.checkpoint, self.recipes, self.engine.info.slot_bytes)
         self._tokens, self.task = setting.tokens, task_of(self.engine.checkpoint)
-        self._grammar: Grammar | None = None  # kept, because the model knows it by its identity
+        self._grammar: Grammar | None = None  # kept, as the model caches by its identity
 
     def __call__(self, frame: np.ndarray) -> Sample:
         started = time.perf_counter()
@@ -210,19 +210,19 @@ class EngineRunner:
 
     @property
     def grammar(self) -> Grammar:
-        """What answers are made under; there after the first frame."""
+        """The grammar of the answers; available after the first frame."""
         assert self._grammar is not None
         return self._grammar
 
     def work(self, frame: np.ndarray) -> tuple[int, int, int]:
-        """Tiles of a frame, tokens of its prompt, and rows of the output layer that its grammar can use."""
+        """A frame's tiles, tokens of its prompt, and rows of the output layer that its grammar can use."""
         prepared, _ = self._prepare(frame)
         prompt, grammar = self.question(prepared, *frame.shape[1::-1])
         return prepared.tiles, len(prompt.ids), len(grammar.tokens)
 
 
 class GenericRunner:
-    """A model in transformers' own modules: the engine or, without any recipe, plain ``generate``."""
+    """A model in transformers' modules: the engine or, without any recipe, plain ``generate``."""
 
     def __init__(self, setting: Setting, preset: str) -> None:
         config = EngineConfig(
@@ -239,7 +239,7 @@ class GenericRunner:
         self.checkpoint = self.engine.checkpoint
         self.weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
         self.processor_name = type(self.engine.processor.image_processor).__name__
-        self.model.generation_config.eos_token_id = None  # answers of one length
+        self.model.generation_config.eos_token_id = None  # all answers have the same length
         self._length = setting.tokens
 
     def __call__(self, frame: np.ndarray) -> Sample:
@@ -278,7 +278,7 @@ class GenericRunner:
 
 
 class StockRunner:
-    """transformers: its processor or prepared tiles, and plain ``generate``, without any grammar."""
+    """transformers: its processor or prepared tiles, and plain ``generate``, without a grammar."""
 
     def __init__(self, setting: Setting, wanted: Recipes, reference: TransformersModel) -> None:
         self.reference, self.model, self.device = reference, reference.model, reference.device
@@ -290,7 +290,7 @@ class StockRunner:
         self.processor = stock_processor(self.checkpoint)
         self.processor_name = type(self.processor.image_processor).__name__
         self.task, self._length = task_of(self.checkpoint), setting.tokens
-        self.model.generation_config.eos_token_id = None  # answers of one length
+        self.model.generation_config.eos_token_id = None  # all answers have the same length
         self._prepare = Preparation(self.checkpoint, Recipes(direct_resize=True))
         self._tile_tokens = self.checkpoint.tiling.tokens_per_tile
         self._prompts: dict[tuple[int, int], torch.Tensor] = {}
@@ -323,7 +323,7 @@ class StockRunner:
         )
 
     def inputs(self, frame: np.ndarray) -> dict[str, torch.Tensor]:
-        """What ``generate`` takes of a frame."""
+        """The input of ``generate`` for a frame."""
         if not (self.recipes.direct_resize or self.recipes.prompt_cache):
             options = picture_options(self.checkpoint)
             options = {**options, "add_special_tokens": self._begin}
@@ -359,7 +359,7 @@ class StockRunner:
 
 
 class FirstToken(LogitsProcessor):
-    """Notes when the first token's logits are there; changes nothing and waits for nothing."""
+    """Records when the first token's logits are ready, without changing or waiting for anything."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -380,7 +380,7 @@ class FirstToken(LogitsProcessor):
             self._marks.append(time.perf_counter())
 
     def seconds(self) -> float:
-        """From when this was made to then; call it when the device has finished."""
+        """Seconds from the creation of this object; call it when the device has finished."""
         start, end = self._marks
         return start.elapsed_time(end) / 1e3 if self._cuda else end - start
 
@@ -400,7 +400,7 @@ def runners(setting: Setting, presets: Sequence[str]) -> dict[str, Runner]:
 
 
 def usable(runner: Runner) -> Recipes:
-    """All recipes that there are for its device."""
+    """All recipes that work on the runner's device."""
     no_kernels = fused.unavailable(runner.device, architecture.read(runner.checkpoint)[1])
     dtype = getattr(torch, runner.dtype)
     return recipes_in_force(recipes.PRESETS["edge"], runner.device, dtype, no_kernels, named="edge")
@@ -418,7 +418,7 @@ def reference(setting: Setting) -> TransformersModel:
 
 
 def peak_bytes(runner: Runner, frame: np.ndarray) -> int:
-    """Weights and the most that a frame needs beside them; 0 where that cannot be known."""
+    """Weights and the peak memory of a frame beside them; 0 where unknown."""
     if runner.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runner.device)
         before = torch.cuda.memory_allocated(runner.device)
@@ -426,7 +426,7 @@ def peak_bytes(runner: Runner, frame: np.ndarray) -> int:
         return runner.weight_bytes + torch.cuda.max_memory_allocated(runner.device) - before
     status = Path("/proc/self/status")
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current size
         before = _kilobytes(status, "VmRSS")
         runner(frame)
         return runner.weight_bytes + 1024 * max(_kilobytes(status, "VmHWM") - before, 0)

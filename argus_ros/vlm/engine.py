@@ -189,11 +189,11 @@ class Engine:
     def stream(
         self, requests: Sequence[FrameRequest], pixels: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, Answer | FloatingPointError]]:
-        """The same, but yields each answer with its index once it is done; with ``camera_batch`` in one pass.
+        """The same, but yields each answer with its index once done; with ``camera_batch`` in one pass.
 
-        A frame whose logits are not finite has an error in place of its answer. One that runs out of memory is
-        run again alone, with one tile and few objects, and its answer is marked TRUNCATED. Raises MemoryError
-        where that does not fit either.
+        A frame whose logits are not finite has an error in place of its answer. A frame that runs out of
+        memory is run again alone, with one tile and few objects, and its answer is marked TRUNCATED. Raises
+        MemoryError where that does not fit either.
         """
         for request, picture in zip(requests, pixels, strict=True):
             self.check(request, picture)

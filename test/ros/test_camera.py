@@ -301,7 +301,7 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
         subscribed.watch()
     assert said[2] == "camera front: raw images from /front/image_raw"
     assert "no image for 0 s on /front/image_raw: its publisher sends nothing" in said[3]
-    assert said[4] == "camera front: raw images come again from /front/image_raw"
+    assert said[4] == "camera front: raw images arrive again from /front/image_raw"
     assert len(said) == 6
     subscribed.deactivate()
 

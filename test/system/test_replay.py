@@ -62,4 +62,4 @@ def test_live_and_offline_agree(ros: Any, tmp_path: Path, blank: Path) -> None:
     published = [line for line in timing if line["outcome"] == "published"]
     assert published
     assert all(line["age"] > 0 and line["total"] > 0 for line in published)
-    assert "Age of what was published" in (out / "report.html").read_text()
+    assert "Age of published answers" in (out / "report.html").read_text()

@@ -247,7 +247,7 @@ def test_every_recipe_that_is_named_as_a_remedy_is_one() -> None:
         (["bench", "--checkpoint", "nowhere"], "no checkpoint 'nowhere'"),
         (["bench", "--tokens", "1"], "--tokens"),
         (["profile", "--image", "/dev/null"], "no picture"),
-        (["profile", "--preset", ","], "names none"),
+        (["profile", "--preset", ","], "is empty"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

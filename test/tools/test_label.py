@@ -94,10 +94,10 @@ def test_boxes_are_written_and_read(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--complete", "lorry"], "'lorry' is no name of a label"),
+        (["--complete", "lorry"], "'lorry' is not the name of a label"),
         (["--teacher", "nowhere.onnx"], "nowhere.onnx is missing"),
         (["--teacher", "{images}/torn.jpg"], "torn.jpg cannot be loaded"),
-        (["--images", "{images}/../nothing"], "holds no pictures"),
+        (["--images", "{images}/../nothing"], "contains no pictures"),
     ],
 )
 def test_what_cannot_be_labelled_is_said(

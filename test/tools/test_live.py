@@ -89,8 +89,8 @@ def test_every_picture_of_a_file_is_a_line(
     [
         ("/dev/video99", "there is no /dev/video99; cameras of this machine: "),
         ("99", "there is no /dev/video99"),
-        (lambda folder: folder, "is a folder; give a video file, or run a recording by 'argus replay'"),
-        (lambda folder: folder / "text.mp4", "is no video that OpenCV can read"),
+        (lambda folder: folder, "is a folder; give a video file, or use 'argus replay' for a recording"),
+        (lambda folder: folder / "text.mp4", "is not a video that OpenCV can read"),
         ("rtsp://127.0.0.1:9/none", "cannot be opened: nothing answers there"),
     ],
 )

@@ -224,8 +224,11 @@ NOT_AS_THEY_WERE: dict[str, tuple[Callable[[Path], None], str]] = {
     "int8": (stored_as(torch.int8), "stored as I8"),
     "uint8, as nf4": (stored_as(torch.uint8), "stored as U8"),
     "float8": (stored_as(torch.float8_e4m3fn), "stored as F8_E4M3"),
-    "scales": (with_tensor("model.text_model.layers.0.mlp.down_proj.SCB"), r"nothing takes.*down_proj\.SCB"),
-    "an adapter": (with_tensor("base_model.model.lora_A.weight"), "nothing takes"),
+    "scales": (
+        with_tensor("model.text_model.layers.0.mlp.down_proj.SCB"),
+        r"weight .*down_proj\.SCB. is not used",
+    ),
+    "an adapter": (with_tensor("base_model.model.lora_A.weight"), "is not used"),
     "no head": (without_head(top=False), "'lm_head.weight' is missing"),
     "no head, said of the text model": (without_head(text=False), "'lm_head.weight' is missing"),
 }
