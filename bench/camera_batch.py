@@ -1,9 +1,9 @@
-"""What recipe camera_batch gains: frames of several cameras in one pass, against the same frames one by one.
+"""Measures recipe camera_batch: frames of several cameras in one pass, and one by one.
 
     python bench/camera_batch.py --checkpoint argus-nano --json bench/results/camera_batch.json
 
 The films are rendered and the cameras move. Batches and single frames alternate on one engine, and ratios are
-taken frame by frame, so that other load on the machine weighs on both.
+computed per frame, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from argus_ros.tools import machine
 from argus_ros.training.scenes.film import Walk, film
 from argus_ros.vlm.engine import Engine
 
-SETTLING = 3  # first frames, which nothing is known of
+SETTLING = 3  # first frames, without a last answer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", default="argus-nano")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each film, at 15 frames a second")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="seconds of each film, at 15 frames per second"
+    )
     parser.add_argument("--cameras", type=int, default=4, help="largest batch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -44,7 +46,7 @@ def main() -> None:
 
     engine = Engine(EngineConfig(given.checkpoint, device=given.device, threads=given.threads))
     if not engine.recipes.camera_batch:
-        raise SystemExit(f"{given.checkpoint} has no camera_batch here")
+        raise SystemExit(f"{given.checkpoint} does not support camera_batch on this device")
     side, films = engine.info.tile, []
     for seed in range(given.cameras):
         shots = film(Walk(seed=seed, seconds=given.seconds))
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def measure(engine: Engine, films: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
-    """Seconds of frames one by one over seconds of one pass: the median and the quartiles."""
+    """Seconds of frames one by one over seconds of one pass: median and quartiles."""
     request, ratios = FrameRequest(0, 0, 0, 0, 640, 480, Task("detect")), []
     for frame, views in enumerate(zip(*films, strict=True)):
         seconds = {}

@@ -1,4 +1,4 @@
-"""Write the figures of `argus evaluate` into the cards of the checkpoints: `python3 bench/card.py`."""
+"""Writes the figures of `argus evaluate` into the checkpoints' cards: `python3 bench/card.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def write(page: str, card: Callable[[], str]) -> None:
-    """Put a card's figures between the two marks of its page."""
+    """Replace a card's figures between the two marks of its page."""
     file = ROOT / "docs" / page
     marks = r"(<!-- figures -->\n).*?(<!-- /figures -->)"
     text, found = re.subn(marks, lambda m: f"{m[1]}{card()}\n{m[2]}", file.read_text(), flags=re.S)
@@ -43,7 +43,7 @@ def scenes_card() -> str:
 
 
 def headline(results: dict[str, dict[str, Any]]) -> str:
-    """What was measured, and a row a split."""
+    """How the figures were measured, and one row per split."""
     first = next(iter(results.values()))
     columns = {
         "F1": "f1",
@@ -73,7 +73,7 @@ def headline(results: dict[str, dict[str, Any]]) -> str:
 
 
 def by(key: str, name: str, results: dict[str, dict[str, Any]]) -> str:
-    """F1 of every class or size, a column a split."""
+    """F1 of every class or size, one column per split."""
     rows = [
         [row, *(f"{result[key][row]['f1']:.2f}" for result in results.values())]
         for row in next(iter(results.values()))[key]

@@ -1,6 +1,6 @@
-"""What has changed since the landed figures: `python3 bench/changes.py BEFORE AFTER`, two folders of results.
+"""Compares two folders of results: `python3 bench/changes.py BEFORE AFTER`.
 
-A file that only one of them has is left out, and so is what differs by less than the noise of a few rounds.
+Files in only one folder are left out, as are differences below the noise of a few rounds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: A smaller part of a figure is noise.
+#: Smaller relative changes are noise.
 NOISE = 0.03
 
 

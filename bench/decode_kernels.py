@@ -1,8 +1,8 @@
-"""The kernels of a decode step: which there are, whether they compile, and how long they take.
+"""The kernels of a decode step: their list, a compile check, and their times.
 
-python3 bench/decode_kernels.py    # writes the tables of docs/kernels.md
-python3 bench/decode_kernels.py --compile argus-256m --cards 87,90    # for cards that need not be here
-python3 bench/decode_kernels.py --measure argus-256m --json bench/results/gpu_kernels.json    # on a GPU
+python3 bench/decode_kernels.py    # writes the tables of docs/kernels.md python3 bench/decode_kernels.py
+--compile argus-256m --cards 87,90    # for GPUs that need not be present python3 bench/decode_kernels.py
+--measure argus-256m --json bench/results/gpu_kernels.json    # on a GPU
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from argus_ros.vlm.weights import Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "kernels.md", ROOT / "bench" / "results" / "gpu_kernels.json"
-#: Models, those of the table first by name; places that a step sees, and output rows of a task.
+#: Models, those of the table by name first; positions that a step attends to, and output rows of a task.
 TABLED = "argus-256m", "smolvlm-256m", "internvl3-2b"
 MODELS = {
     "argus-nano": (256, 180),
@@ -43,7 +43,7 @@ MODELS = {
     "smolvlm-256m": (1024, 49_000),
     "internvl3-2b": (3584, 151_000),
 }
-#: Tokens that a step is measured with.
+#: Numbers of tokens for which a step is measured.
 TOKENS = 1, 2, 4, 8, 16
 DTYPE = torch.bfloat16
 FLOATS = {"acc_ptr", "peak_ptr", "sum_ptr", "part_ptr", "logit_ptr"}
@@ -56,12 +56,10 @@ def main() -> int:
     parser.add_argument("--compile", nargs="+", metavar="CONFIG", default=[])
     parser.add_argument("--cards", default="80,87,90", help="compute capabilities to compile for")
     parser.add_argument("--measure", nargs="+", metavar="CONFIG", default=[])
-    parser.add_argument(
-        "--tokens", type=int, nargs="+", default=TOKENS, help="of the steps that are measured"
-    )
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="tokens of the measured steps")
     parser.add_argument("--each", action="store_true", help="also measure each kernel by itself")
-    parser.add_argument("--device", default="cuda", help="cpu, with TRITON_INTERPRET=1, shows that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured, as it goes")
+    parser.add_argument("--device", default="cuda", help="cpu works with TRITON_INTERPRET=1, as a test")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, after each measurement")
     given = parser.parse_args()
     if given.compile:
         for name in given.compile:
@@ -70,7 +68,7 @@ def main() -> int:
     elif given.measure:
         device = torch.device(given.device)
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise SystemExit("no CUDA device here")
+            raise SystemExit("this machine has no CUDA device")
         made: dict[str, Any] = {**machine.describe(), "kernels": {}}
         if device.type == "cuda":
             compile_ahead(given.measure, device, given.tokens, given.each)
@@ -90,7 +88,7 @@ def main() -> int:
 
 
 def steps(result: dict[str, Any]) -> str:
-    """What ``--measure`` has found."""
+    """The results of ``--measure``."""
     where, versions = result["machine"], result["versions"]
     lines = [
         f"{where['gpu']}, driver {where['driver']}, torch {versions['torch']}, "
@@ -119,7 +117,7 @@ def shape_of(name: str) -> TextShape:
 
 
 def step(name: str, rows: int, count: int, tuning: Tuning) -> tuple[TextShape, list[tuple[str, Launch]]]:
-    """All launches of one step in bfloat16, those of a layer once."""
+    """All launches of one step in bfloat16, with one layer."""
     shape, (reach, columns) = shape_of(name), MODELS[name]
     found = list(fused.layer(shape, rows, count, reach, tuning, 2).items())
     found += [("logits", fused.head(shape, rows, columns, tuning, 2))]
@@ -127,7 +125,7 @@ def step(name: str, rows: int, count: int, tuning: Tuning) -> tuple[TextShape, l
 
 
 def table(name: str) -> str:
-    """What a step of one token launches and reads."""
+    """Launches and memory reads of a step of one token."""
     shape, launches = step(name, 1, 1, Tuning())
     lines = [
         f"**{name}**, {shape.layers} layers, a token that attends to {MODELS[name][0]} positions, bfloat16:",
@@ -148,11 +146,11 @@ def table(name: str) -> str:
 
 
 def compiled(name: str, card: int) -> str:
-    """Compile all kernels of steps of 1, 8 and 128 tokens for a card; what the largest of them takes."""
+    """Compile all kernels of steps of 1, 8 and 128 tokens for a GPU; returns the largest resource use."""
     import triton
 
     if triton.knobs.runtime.interpret:
-        raise SystemExit("unset TRITON_INTERPRET: nothing is compiled with it")
+        raise SystemExit("unset TRITON_INTERPRET: it disables compilation")
     assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
     most, spilt, memory, count = 0, 0, 0, 0
     for rows, tokens in ((1, 1), (1, 8), (8, 16)):
@@ -200,7 +198,7 @@ def compile_one(launch: Launch, card: int) -> Any:
 
 
 class Drawn(Weights):
-    """Weights that are drawn where they are asked for: nothing is written or read."""
+    """Weights that are drawn at random when they are requested, without files."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -221,7 +219,7 @@ def drawn(shape: TextShape, reach: int, device: torch.device) -> Decoder:
 
 
 def tunings(device: torch.device, each: bool) -> list[Tuning]:
-    """What whole steps are measured with; ``each``: single kernels."""
+    """The settings to measure for whole steps; with ``each`` for single kernels."""
     tried = Tuning.tried(device)
     if not each or device.type == "cpu":
         return tried
@@ -233,21 +231,21 @@ def tunings(device: torch.device, each: bool) -> list[Tuning]:
 
 
 def inputs(count: int, width: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens (1, count, width) and their places, near the end of what they see."""
+    """Tokens (1, count, width) and their positions, near the end of the cache."""
     x = torch.randn(1, count, width, device=device, dtype=DTYPE)
     return x, torch.arange(reach - 20, reach - 20 + count, device=device)[None]
 
 
 @torch.inference_mode()
 def warm(shape: TextShape, reach: int, device: torch.device, count: int, tuning: Tuning) -> str:
-    """Compile what one measurement needs; why it cannot be, or nothing."""
+    """Compile the kernels of one measurement; returns an error or ""."""
     kernels = fused.Fused(drawn(replace(shape, layers=1), reach, device), tuning, tuning)
     kernels(*inputs(count, shape.width, reach, device), reach)
     return f"{count} tokens: {tuning} does not run" if kernels.one is None else ""
 
 
 def compile_ahead(names: list[str], device: torch.device, tokens: list[int], each: bool) -> None:
-    """Into Triton's cache, by all processors at once: one after the other it takes minutes."""
+    """Compile into Triton's cache on all cores in parallel: one after the other takes minutes."""
     started, ways = time.monotonic(), tunings(device, each=False)
     if each:
         ways += [way for way in tunings(device, each=True) if way not in ways]
@@ -266,7 +264,7 @@ def compile_ahead(names: list[str], device: torch.device, tokens: list[int], eac
 
 @torch.inference_mode()
 def measured(name: str, device: torch.device, tokens: list[int], each: bool) -> Iterator[dict[str, Any]]:
-    """Milliseconds of a step, replayed where there are CUDA graphs, by tokens; after each of them."""
+    """Milliseconds of a step by tokens, replayed with CUDA graphs; yields after each measurement."""
     shape, reach = shape_of(name), MODELS[name][0]
     decoder = drawn(shape if device.type == "cuda" else replace(shape, layers=1), reach, device)
     found: dict[str, Any] = {}
@@ -299,7 +297,7 @@ def measured(name: str, device: torch.device, tokens: list[int], each: bool) -> 
 def singly(
     decoder: Decoder, x: Tensor, places: Tensor, reach: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Microseconds of each kernel by itself, an average over the layers, by tuning."""
+    """Microseconds of each kernel by itself, averaged over the layers, by setting."""
     found: dict[str, dict[str, float]] = {}
     timer = choosing.timer_of(device)
     for tuning in tunings(device, each=True):

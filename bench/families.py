@@ -1,4 +1,4 @@
-"""What the recipes gain for models in transformers' own modules, as a table: `python3 bench/families.py`.
+"""Measures the recipes for models in transformers' own modules, as a table: `python3 bench/families.py`.
 
 All times are of the CPU, of one thread, so that other work on the machine does not count.
 Each family's image processor has its published sizes; the model is as small as those of the tests, so that
@@ -33,7 +33,7 @@ BEFORE = "realtime-uint8_transfer-lean_modules"
 
 @contextmanager
 def operators_declared() -> Iterator[None]:
-    """Let torchvision load without its compiled operators, of which image processors use none."""
+    """Load torchvision without its compiled operators, which image processors do not use."""
     try:
         importlib.import_module("torchvision")
     except ImportError:
@@ -65,7 +65,7 @@ def milliseconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def image_processors(found: Any) -> dict[str, Any]:
-    """Of a checkpoint's one: transformers' with PIL, with torchvision where it is there, and ours."""
+    """A checkpoint's image processors: transformers' with PIL, with torchvision if installed, and ours."""
     from argus_ros.vlm import fast_processor
 
     name = type(found).__name__.removesuffix("Pil")
@@ -81,7 +81,7 @@ def image_processors(found: Any) -> dict[str, Any]:
 
 
 def tiling(frame: Any, rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """The image processors of the families that cut pictures into tiles, and run natively: by themselves."""
+    """The image processors of the native families, which cut pictures into tiles, by themselves."""
     import PIL.Image
 
     from argus_ros.core import checkpoint as checkpoints

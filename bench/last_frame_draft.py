@@ -1,9 +1,9 @@
-"""What recipe last_frame_draft saves on rendered films of a still, a slow and a fast camera.
+"""Measures recipe last_frame_draft on rendered films of a still, a slow and a fast camera.
 
     python bench/last_frame_draft.py --checkpoint argus-nano --json bench/results/last_frame_draft.json
 
-Every frame is answered with the recipe and without; the tokens have to be the same, up to ties. Times are of
-the process's own CPU where the device is the CPU, so that other load on the machine weighs less.
+Every frame is answered with and without the recipe; the tokens have to be equal, except at ties. On a CPU,
+times are the process's own CPU time, so that other load on the machine has less effect.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from argus_ros.vlm.generation import Generated
 from argus_ros.vlm.native import ON_DEVICE, NativeModel
 
 SPEEDS = {"still": 0.0, "slow": 0.7, "fast": 1.4}  # metres per second
-SETTLING = 3  # first frames, which nothing is known of
+SETTLING = 3  # first frames, without a last answer
 TIE = 1e-4
 
 
@@ -39,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", default="argus-nano")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each film, at 15 frames a second")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="seconds of each film, at 15 frames per second"
+    )
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -93,7 +95,7 @@ def measure(plain: Engine, drafting: Engine, walk: Walk) -> dict[str, Any]:
         "passes_without": round(passes[0] / len(made), 2),
         "passes_with": round(passes[1] / len(made), 2),
         "fewer_passes": round(passes[0] / max(passes[1], 1), 2),
-        "accepted_per_pass": round(accepted / (passes[1] + len(made)), 2),  # the prompt's pass takes some
+        "accepted_per_pass": round(accepted / (passes[1] + len(made)), 2),  # with those of the prompt's pass
         "drafted": sum(drafts.drafted for _, drafts in made),
         "accepted": accepted,
         "frame_ms_without": round(float(np.median(seconds, 0)[0]) * 1e3, 2),
@@ -104,7 +106,7 @@ def measure(plain: Engine, drafting: Engine, walk: Walk) -> dict[str, Any]:
 
 
 def tied(plain: Generated, drafts: Generated) -> bool:
-    """Whether the answers part at a tie. Fails where they differ without one."""
+    """Whether the answers differ first at a tie. Fails where they differ without one."""
     for step, (a, b) in enumerate(zip(plain.columns, drafts.columns, strict=False)):
         if a != b:
             second, first = np.sort(plain.logits[step])[-2:]

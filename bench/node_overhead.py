@@ -1,16 +1,16 @@
-"""What the node costs beside its engine: time per image, processor for taking images in, time to answer.
+"""Measures the node without its engine: time per image, CPU time of receiving images, time of a response.
 
     .venv/bin/ros-env python bench/node_overhead.py --json node_overhead.json
 
-*Overhead*: raw 1280x720 images, one at a time; from an image's arrival at the node to the publication of its
-detections, less the seconds that the engine reports (transfer, vision, prefill, decode).
+*Overhead*: raw 1280x720 images, one by one; the time from an image's arrival at the node to the publication
+of its detections, minus the seconds that the engine reports (transfer, vision, prefill, decode).
 
-*Ingestion*: raw 1920x1080 images at 30 Hz to the node, with a rate cap that lets none through to the engine,
-and to a bare rclpy subscriber that throws them away. By turns, a few rounds; processor seconds per image
-received, as Linux counts them for the subscriber's process.
+*Ingestion*: raw 1920x1080 images at 30 Hz to the node, with a rate cap that drops all of them before the
+engine, and to a plain rclpy subscriber that discards them. Both alternate for a few rounds; CPU seconds per
+received image, as Linux counts them for the subscriber's process.
 
-*Answering*: from a request to set a parameter to its response, while an inference is outstanding all the time
-(the engine's process is stopped) and 1280x720 images go on coming at 30 Hz.
+*Answering*: from a request to set a parameter to its response, while an inference is always in progress
+(the engine's process is stopped) and 1280x720 images arrive at 30 Hz.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from argus_ros.tools import machine
 
 TOPIC = "/front/image_raw"
 HERTZ = 30.0
-WARM_UP = 20  #: images that do not count
+WARM_UP = 20  #: first images, which are not measured
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -69,7 +69,7 @@ def processor_seconds(pid: int) -> float:
 
 
 def camera() -> None:
-    """Full-HD images at 30 Hz until it is killed."""
+    """Publish full-HD images at 30 Hz until killed."""
     rclpy.init()
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
@@ -83,7 +83,7 @@ def camera() -> None:
 
 
 def bare() -> None:
-    """The least that subscribes; for every line on its standard input it says how many images came."""
+    """A minimal subscriber; for every line on standard input it prints the number of images received."""
     rclpy.init()
     node = rclpy.create_node("bare")
     count = 0
@@ -106,7 +106,7 @@ def bare() -> None:
 def process(
     *command: str, last: signal.Signals = signal.SIGKILL, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """Runs until ``last`` is sent to it."""
+    """A process that is ended with signal ``last``."""
     running = subprocess.Popen(command, text=True, env=with_large_images(), **options)
     try:
         yield running
@@ -153,7 +153,7 @@ class Observer:
         end = time.monotonic() + timeout
         while not until():
             if time.monotonic() > end:
-                raise TimeoutError("the node did not get on; is its model there?")
+                raise TimeoutError("the node made no progress; does its model exist?")
             rclpy.spin_once(self.node, timeout_sec=0.1)
 
     def spin_for(self, seconds: float) -> None:
@@ -170,7 +170,7 @@ class Observer:
 
 
 def overhead(observer: Observer, model: str, images: int) -> list[dict[str, float]]:
-    """Milliseconds of each image beside the engine: all, and where they went."""
+    """Milliseconds of each image outside the engine: in total, and by stage."""
     with argus(model):
         observer.spin(lambda: observer.ready)
         publisher = observer.node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
@@ -187,7 +187,7 @@ def overhead(observer: Observer, model: str, images: int) -> list[dict[str, floa
                     engine = timing.transfer + timing.vision + timing.prefill + timing.decode
                     node = {name: getattr(timing, name) for name in ("wait", "prepare", "publish")}
                     beside = timing.total - engine
-                    rest = beside - sum(node.values())  # between the two processes, and in the engine's
+                    rest = beside - sum(node.values())  # between the processes, and in the engine's
                     parts = {"all": beside, **node, "rest": rest}
                     taken.append({name: seconds * 1e3 for name, seconds in parts.items()})
             time.sleep(0.02)
@@ -196,7 +196,7 @@ def overhead(observer: Observer, model: str, images: int) -> list[dict[str, floa
 
 
 def answering(observer: Observer, model: str, calls: int) -> list[float]:
-    """Milliseconds to each response."""
+    """Milliseconds up to each response."""
     observer.ready = False
     with argus(model, engine_hang_seconds=3600.0):
         observer.spin(lambda: observer.ready)
@@ -217,7 +217,7 @@ def answering(observer: Observer, model: str, calls: int) -> list[float]:
         observer.spin(client.service_is_ready)
         os.kill(observer.engine, signal.SIGSTOP)
         observer.timings.clear()
-        observer.spin(waiting)  # so one is with the engine
+        observer.spin(waiting)  # so that an inference is in progress
         taken = []
         for number in range(calls + WARM_UP):
             value = Parameter("score_threshold", value=number / 1000).to_parameter_msg()
@@ -235,7 +235,7 @@ def answering(observer: Observer, model: str, calls: int) -> list[float]:
 
 
 def ingestion(observer: Observer, model: str, rounds: int, seconds: float) -> list[dict[str, float]]:
-    """Processor milliseconds per image received of both, and images per second, round by round."""
+    """CPU milliseconds per received image of both, and images per second, for each round."""
     found = []
     capped = {"camera.front.rate_cap": 0.001, "camera.front.transport": "raw"}
     with process(*role("camera")), argus(model, **capped) as node:
@@ -283,10 +283,10 @@ def ingestion(observer: Observer, model: str, rounds: int, seconds: float) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
-    parser.add_argument("--images", type=int, default=200, help="for the overhead")
-    parser.add_argument("--calls", type=int, default=200, help="for the answering")
+    parser.add_argument("--images", type=int, default=200, help="images for the overhead")
+    parser.add_argument("--calls", type=int, default=200, help="calls for the answering")
     parser.add_argument("--rounds", type=int, default=5, help="of ingestion")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each turn")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--role", choices=("camera", "bare"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -315,7 +315,7 @@ def main() -> None:
         },
         "ingestion_1920x1080": {
             "rounds": rounds,
-            # Of the best rounds: whatever else runs, and an executor that wakes too often, only add.
+            # The best rounds: other processes, and an executor that wakes too often, only add time.
             "ratio": min(r["node_ms_per_image"] for r in rounds)
             / min(r["bare_ms_per_image"] for r in rounds),
         },

@@ -1,9 +1,9 @@
-"""What the pixels of direct_resize and device_resize cost in F1, against those of the stock processor.
+"""Measures the F1 with the pixels of direct_resize and device_resize, compared with the stock processor's.
 
     python bench/pixel_quality.py --scenes 1000 --json bench/results/pixel_quality.json
 
-The same scenes, weights and engine each time; only the tiles differ. The interval is of the difference to the
-stock processor's pixels, from resampled scenes.
+Scenes, weights and engine are the same each time; only the tiles differ. The interval is of the difference to
+the stock processor's pixels, from resampled scenes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from argus_ros.vlm.native import NativeModel
 from argus_ros.vlm.processors import stock_processor
 
 WAYS = ("stock", "direct_resize", "device_resize")
-#: Resampled sets of scenes.
+#: Number of resampled sets of scenes.
 DRAWS = 2000
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     )
     processor = stock_processor(host.checkpoint).image_processor
     task = Task("detect", scenes.CLASSES)
-    counts = np.zeros((len(WAYS), given.scenes, 3), int)  # right, found, there
+    counts = np.zeros((len(WAYS), given.scenes, 3), int)  # hits, detections, objects
     difference = np.zeros(len(WAYS))
     for number in range(given.scenes):
         scene = scenes.render(number, given.split, (640, 480))
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """(…, 3) of right, found and there to their F1 (…)."""
+    """(…, 3) of hits, detections and objects to F1 (…)."""
     return 2 * counts[..., 0] / (counts[..., 1] + counts[..., 2])
 
 

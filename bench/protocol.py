@@ -1,9 +1,9 @@
-"""What a request and its answer cost between two processes: this package's protocol, and pickles over a pipe.
+"""Measures a request and its answer between two processes: this package's protocol, and pickles over a pipe.
 
     .venv/bin/ros-env python bench/protocol.py
 
-By turns, one round of each: a request for a frame goes to another process, which answers with eight
-detections; this package's answers are checked, too. Microseconds from before the one to after the other.
+Both alternate: a request for a frame goes to another process, which answers with eight detections. This
+package's answers are checked, too. The figures are microseconds of the whole round trip.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Write the figures of bench/results/ into docs/recipes.md: `python3 bench/tables.py`.
+"""Writes the figures of bench/results/ into docs/recipes.md: `python3 bench/tables.py`.
 
-The tables go between the marks of that page, and each recipe's gains into its list ``Measured:``.
+The tables replace the text between the marks of that page, and each recipe's gains its list ``Measured:``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "bench" / "results"
 LINK = "../bench/results/"
-#: Of arXiv 2603.16987, vLLM on one H100, ms: to the first token before and after, and a token after.
+#: Of arXiv 2603.16987, vLLM on one H100, ms: TTFT before and after, and a token after.
 PAPER = {"smolvlm-256m": (344.7, 22.8, 1000 / 533.3), "internvl3-2b": (124.0, 57.7, 1000 / 292.7)}
 NOT_YET = "not yet: no such machine was available."
 
-Results = dict[str, dict[str, Any]]  #: by the name of the file
+Results = dict[str, dict[str, Any]]  #: by file name
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def is_bench(result: dict[str, Any]) -> bool:
 
 
 def with_gain(section: str, results: Results) -> str:
-    """A recipe's section with its measured gain; others as they are."""
+    """A recipe's section with its measured gain; other sections unchanged."""
     title = re.match(r"## (\w+)\n", section)
     if not title:
         return section
@@ -75,7 +75,7 @@ def place(result: dict[str, Any]) -> str:
 
 
 def table(name: str, result: dict[str, Any]) -> str:
-    """Presets of one run, and its ladder where there is one: medians."""
+    """Medians of one run's presets, and of its ladder if there is one."""
     full = "tokens" in result
     keys = ["preprocess_ms", "ttft_ms", "ms_per_token", "total_ms"] if full else ["preprocess_ms"]
     heads = ["preprocess ms", "TTFT ms", "ms per token", "total ms"][: len(keys)]
@@ -117,7 +117,7 @@ def table(name: str, result: dict[str, Any]) -> str:
 
 
 def costs(results: Results) -> Iterator[str]:
-    """What frames cost with the presets, of every model that was measured whole."""
+    """The cost of frames with the presets, for every completely measured model."""
     names, rows = ("stock", "paper", "realtime"), []
     for result in results.values():
         presets = result.get("presets", {})
@@ -148,7 +148,7 @@ def costs(results: Results) -> Iterator[str]:
 
 
 def profiled(result: dict[str, Any]) -> str:
-    """What a profile says is not the model's own work, and what takes longest."""
+    """The share of time outside the model, and the bottleneck, from a profile."""
     shares = ", ".join(f"{name} {p['outside_model_percent']:.0f}%" for name, p in result["presets"].items())
     name, last = list(result["presets"].items())[-1]
     return (
@@ -158,7 +158,7 @@ def profiled(result: dict[str, Any]) -> str:
 
 
 def beside_the_paper(results: Results) -> Iterator[str]:
-    """One table of the paper's models on the GPU that it had."""
+    """One table of the paper's models on the paper's GPU."""
     on_one = [r for r in results.values() if is_bench(r) and "H100" in r["machine"]["gpu"]]
     measured = [r for model in PAPER for r in on_one if r["model"] == model]
     if not measured:
@@ -184,7 +184,7 @@ def beside_the_paper(results: Results) -> Iterator[str]:
 
 
 def by_bench(recipe: str, results: Results) -> Iterator[str]:
-    """What adding it to the recipes above it saved, and what taking it from realtime cost."""
+    """The gain of adding a recipe to those above it, and the loss of removing it from realtime."""
     for name, result in results.items():
         if not is_bench(result):
             continue
@@ -208,7 +208,7 @@ def by_bench(recipe: str, results: Results) -> Iterator[str]:
 
 
 def by_pixels(recipe: str, results: Results) -> Iterator[str]:
-    """What the recipe's pixels cost in F1."""
+    """The F1 of the recipe's pixels."""
     for name, result in results.items():
         if recipe in result.get("pixels", {}):
             stock, ours = result["pixels"]["stock"], result["pixels"][recipe]
@@ -223,7 +223,7 @@ def by_pixels(recipe: str, results: Results) -> Iterator[str]:
 
 
 def by_films(recipe: str, results: Results) -> Iterator[str]:
-    """What a draft from the last frame saves."""
+    """The gain of a draft from the last frame."""
     for name, result in results.items():
         if recipe == "last_frame_draft" and "films" in result:
             films = "; ".join(
@@ -238,7 +238,7 @@ def by_films(recipe: str, results: Results) -> Iterator[str]:
 
 
 def by_cameras(recipe: str, results: Results) -> Iterator[str]:
-    """What frames of several cameras gain in one pass."""
+    """The gain of one pass for frames of several cameras."""
     for name, result in results.items():
         if recipe == "camera_batch" and "cameras" in result:
             gains = ", ".join(f"{n} cameras {f['ratio']:.2f}x" for n, f in result["cameras"].items())
@@ -249,7 +249,7 @@ def by_cameras(recipe: str, results: Results) -> Iterator[str]:
 
 
 def by_kernels(recipe: str, results: Results) -> Iterator[str]:
-    """What fused kernels make of a step, the best of those tried."""
+    """The time of a step with fused kernels, the fastest of those tried."""
     for name, result in results.items():
         if recipe == "fused_kernels" and "kernels" in result:
             steps = [
@@ -265,7 +265,7 @@ def by_kernels(recipe: str, results: Results) -> Iterator[str]:
 
 
 def by_heads(recipe: str, results: Results) -> Iterator[str]:
-    """What a head for whole boxes saves, checked."""
+    """The gain of a head for whole boxes, with verification."""
     for name, result in results.items():
         ways = result.get("ways", {})
         if recipe == "box_draft" and "whole boxes, checked" in ways:

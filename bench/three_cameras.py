@@ -1,11 +1,11 @@
-"""Three cameras on one model: late answers, throughput against the engine's own, what overlap gains.
+"""Three cameras on one model: late answers, throughput over the engine's own, and the gain of overlap.
 
     python bench/three_cameras.py [--model argus-nano] [--trials 5] [--seconds 8] [--json FILE]
 
-A slow, a still and a fast camera are rendered and offered together, at twice the rate that the engine can
-take. In turn, several times over: the engine alone on frames that lie prepared, one by one (its bare rate),
-the pipeline, the pipeline without camera_batch, and without overlap too, each with an engine process of its
-own. Ratios are taken within a turn, so that what else the machine does falls on all. No ROS is needed.
+A slow, a still and a fast camera are rendered and offered together, at twice the engine's rate. These
+alternate, several times: the engine alone on prepared frames, one by one (its bare rate), the pipeline, the
+pipeline without camera_batch, and also without overlap, each with its own engine process. Ratios are computed
+within a turn, so that other load affects all. No ROS is needed.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ WALKS = {
     "still": Walk(4, 4.0, speed=0.0),
     "fast": Walk(5, 4.0, speed=1.4),
 }
-#: Times the engine's bare rate at which frames are offered, all cameras together.
+#: Frames are offered at this many times the engine's bare rate, all cameras together.
 OVERLOAD = 2.0
-#: Seconds of each turn before it is counted.
+#: Seconds at the start of each turn that are not counted.
 LEAD = 1.0
 
 Films = dict[str, list[Image]]
@@ -55,9 +55,9 @@ Films = dict[str, list[Image]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="argus-nano", help="a shipped checkpoint or a folder")
-    parser.add_argument("--trials", type=int, default=5, help="turns of each")
+    parser.add_argument("--trials", type=int, default=5, help="number of turns")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn")
-    parser.add_argument("--deadline", type=float, default=0.5, help="most seconds of age of an answer")
+    parser.add_argument("--deadline", type=float, default=0.5, help="maximum age of an answer, seconds")
     parser.add_argument("--preset", default="realtime", help="latency recipes")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the engine")
     parser.add_argument("--json", type=Path, default=Path("bench/results/three_cameras.json"))
@@ -102,7 +102,7 @@ def _image(rgb: np.ndarray) -> Image:
 
 
 class Bare:
-    """The engine, given the next frame as soon as it has answered one; preparing them takes no time."""
+    """The engine alone, with the next prepared frame after each answer."""
 
     def __init__(self, model: Checkpoint, config: EngineConfig, films: Films) -> None:
         self._answers: list[Answered] = []
@@ -113,7 +113,7 @@ class Bare:
         info = self.client.wait_ready()
         self._tile = info.tile
         slot = self.client.acquire()
-        assert slot is not None, "nobody else takes one"
+        assert slot is not None, "no other user of the slots"
         self._slot = slot
         self._frames = itertools.cycle(
             [
@@ -158,13 +158,13 @@ class Bare:
 
 
 class Live:
-    """The pipeline, its cameras offering frames at a steady rate, and what it publishes."""
+    """The pipeline, with cameras at a steady rate, and the answers it publishes."""
 
     def __init__(self, model: Checkpoint, config: EngineConfig, deadline: float, films: Films) -> None:
         self._deadline = deadline
         self._films = {name: itertools.cycle(images) for name, images in films.items()}
         self._reports: list[Report] = []
-        self._ages: list[tuple[str, float]] = []  # as the one who receives it sees it
+        self._ages: list[tuple[str, float]] = []  # on reception
         self.pipeline = Pipeline(
             config,
             model.tiling,
@@ -180,7 +180,7 @@ class Live:
         self._ages.append((report.camera, time.monotonic() - report.header))
 
     def run(self, seconds: float, rate: float) -> dict[str, Any]:
-        """Offer ``rate`` frames per second, all cameras together; what came of them after the lead."""
+        """Offer ``rate`` frames per second over all cameras; returns their outcomes after the lead."""
         pause = threading.Event()
         start = time.monotonic()
         counted = 0
@@ -219,7 +219,7 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 
 def summarise(turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ratios are medians over the turns, counts are sums."""
+    """Ratios are medians over the turns; counts are sums."""
     median = statistics.median
     return {
         "published": sum(sum(t["pipeline"]["outcomes"][c]["published"] for c in WALKS) for t in turns),
@@ -236,7 +236,7 @@ def summarise(turns: list[dict[str, Any]]) -> dict[str, Any]:
 def show(figures: dict[str, Any]) -> None:
     print(f"on {len(os.sched_getaffinity(0))} cores:")
     print(f"  published later than their deadline  {figures['published_late']} of {figures['published']}")
-    print(f"  withheld because they came late      {figures['withheld']}")
+    print(f"  withheld because they were late     {figures['withheld']}")
     print(f"  the engine's bare rate               {figures['bare_rate']:.1f} frames/s")
     print(f"  throughput against that              {figures['throughput_ratio']:.3f}")
     print(f"  the same without camera_batch        {figures['one_by_one_ratio']:.3f}")

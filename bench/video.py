@@ -1,8 +1,8 @@
-"""What encoding a video costs, by PyAV as argus does it and by OpenCV: seconds of processor time.
+"""Measures the encoding of a video, by PyAV as in argus and by OpenCV: seconds of CPU time.
 
     python bench/video.py --json bench/results/video.json
 
-The pictures are those of a demo, encoded for 15 Hz on one core; of each, the median of three runs.
+The pictures are those of a demo, encoded for 15 Hz on one core; each figure is the median of three runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RATE = 15.0
 
 
 def by_pyav(encoder: str, path: Path, pictures: list[np.ndarray]) -> bool:
-    """By ``argus_ros.tools.video``, which takes the first encoder that there is."""
+    """With ``argus_ros.tools.video``, which takes the first available encoder."""
     chosen, video.ENCODERS = video.ENCODERS, {encoder: video.ENCODERS[encoder]}
     try:
         if not video.find_encoder():
@@ -82,7 +82,7 @@ def main() -> None:
                     break
                 taken.append(time.process_time() - began)
             if not taken:
-                print(f"{name}: there is no such encoder")
+                print(f"{name}: this encoder is not available")
                 continue
             found[name] = {"seconds": float(np.median(taken)), "kilobytes": path.stat().st_size / 1e3}
             print(f"{name}: {found[name]['seconds']:.2f} s, {found[name]['kilobytes']:.0f} kB")

@@ -1,11 +1,11 @@
-"""Saying a box's four places in one step in place of four: accuracy and decode passes side by side.
+"""Predicting a box's four coordinates in one step instead of four: accuracy and decode passes.
 
     argus train --base argus-nano --whole-boxes --out out/whole --samples 100000
     python bench/whole_boxes.py out/whole --scenes 500 --json bench/results/whole_boxes.json
 
-One set of weights, three ways of decoding ``detect``: place by place, as any causal model does; the four that
-the head of ``--whole-boxes`` says where a box begins; and these four as a guess that the model itself checks
-in one pass, so that answers are those of the first way.
+One set of weights decodes ``detect`` in three ways: coordinate by coordinate, as any causal model; the four
+coordinates of the head of ``--whole-boxes`` after a box's first token; and these four as a draft that the
+model verifies in one pass, which gives the answers of the first way.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def main() -> None:
     }
     for name, values in figures.items():
         print(f"{name:22} {values}")
-    print(f"checked answers that are those of place by place: {alike} of {given.scenes}")
+    print(f"verified answers equal to those of place by place: {alike} of {given.scenes}")
     if given.json:
         about = {"split": given.split, "scenes": given.scenes, "checked_alike": alike}
         given.json.write_text(json.dumps({**machine.describe(), **about, "ways": figures}, indent=1) + "\n")
 
 
 def load(run: Path, engine: Engine) -> Learner:
-    """The model of a run with its head for whole boxes."""
+    """The model of a run, with its head for whole boxes."""
     model = Idefics3ForConditionalGeneration.from_pretrained(run / "checkpoint", dtype=torch.float32)
     first_bin = int(engine.tokens.locations[0])
     state = torch.load(run / "state.pt", weights_only=True)["learner"]
@@ -104,12 +104,12 @@ class Decoding:
     checked: bool
     columns: list[int] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)  #: masked logits of each column
-    passes: int = 0  #: after prefill
+    passes: int = 0  #: forward passes after prefill
 
     def __post_init__(self) -> None:
         self._cursor = Cursor(self.grammar, 0)
         self._cache = DynamicCache()
-        self._guess: list[int] = []  # columns that the head says will follow
+        self._guess: list[int] = []  # columns that the head predicts
         self._most = self.grammar.longest(0, 0)
 
     @torch.inference_mode()
@@ -127,19 +127,19 @@ class Decoding:
             self.passes += 1
             at = len(pending) - 1
             pending = self._choose(hidden[at])
-            while pending[0] in guess[:1] and not self._cursor.done:  # a guess that is the model's own choice
+            while pending[0] in guess[:1] and not self._cursor.done:  # a guess that equals the model's choice
                 guess, at = guess[1:], at + 1
                 pending = self._choose(hidden[at])
             if guess:
                 self._cache.crop(-len(guess))
 
     def _pass(self, x: Tensor) -> Tensor:
-        """Hidden states (n, width) of embeddings (1, n, width) behind what has run."""
+        """Hidden states (n, width) of embeddings (1, n, width) after those that have run."""
         text = self.learner.model.model.text_model
         return text(inputs_embeds=x, past_key_values=self._cache, use_cache=True).last_hidden_state[0]
 
     def _choose(self, hidden: Tensor) -> list[int]:
-        """The columns that follow a hidden state (width,): one, or a box's four."""
+        """The columns that follow from a hidden state (width,): one, or a box's four."""
         logits = self.learner.model.lm_head(hidden).numpy()[self.grammar.tokens]
         masked = np.where(self._cursor.allowed(), logits, -np.inf)
         column, bins = int(masked.argmax()), self.grammar.bins
@@ -150,13 +150,13 @@ class Decoding:
             if not self.checked:
                 return [self._add(self._masked(row)) for row in head]
             self._guess = head.argmax(1).tolist()
-            self._guess.pop(0)  # where the box begins is known
+            self._guess.pop(0)  # the box's first coordinate is known
         elif self._guess:
             self._guess.pop(0)
         return [self._add(masked)]
 
     def _masked(self, places: np.ndarray) -> np.ndarray:
-        """Logits (bins,) of the head among all columns, what is not allowed at -inf."""
+        """The head's logits (bins,) as logits of all columns, -inf for forbidden ones."""
         row = np.full(len(self.grammar.tokens), -np.inf, np.float32)
         row[: len(places)] = places
         return np.where(self._cursor.allowed(), row, -np.inf)

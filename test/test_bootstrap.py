@@ -92,7 +92,7 @@ def is_locked(folder: Path) -> bool:
 def test_an_unknown_ros_is_refused_in_one_line(tmp_path: Path) -> None:
     done = set_up(copy(tmp_path / "checkout"), ROS="boxturtle")
     assert done.returncode == 1
-    assert re.fullmatch(r"setup: ROS=boxturtle is none of jazzy, kilted; .*\n", done.stderr)
+    assert re.fullmatch(r"setup: ROS=boxturtle is not one of jazzy, kilted; .*\n", done.stderr)
 
 
 def test_all_missing_tools_are_named_at_once(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_home_of_another_python_is_let_be(tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=copy(tmp_path / "checkout"), env=environment, capture_output=True, text=True
     )
-    assert "is none of jazzy, kilted" in done.stderr
+    assert "is not one of jazzy, kilted" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_it_and_its_command(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert errors == "setup: interrupted; the same command goes on from here\n"
+        assert errors == "setup: interrupted; run the same command again to continue\n"
         assert not alive(command)
     assert not is_locked(tmp_path / "checkout")
 

@@ -1,7 +1,7 @@
-"""`argus bench`: what the recipes gain. Presets side by side on the same weights and frames, warm.
+"""`argus bench`: the gain of the recipes, with presets side by side on the same weights and frames.
 
-Ratios are taken within a round, in which every preset answers the same frame, so that what else the machine
-does falls on all of them.
+Ratios are computed within a round, in which every preset answers the same frame, so that other load on the
+machine affects all of them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from argus_ros.tools.workload import EngineRunner, Runner, Sample, Setting
 
 PRESETS = ("stock", "paper", "realtime")
-#: The order in which the ladder adds recipes; what the paper did comes first. Not here: fixed_shapes, which
-#: is part of lean_modules, and those that need several frames: last_frame_draft, overlap, camera_batch.
+#: The order in which the ladder adds recipes; those of the paper come first. Left out are fixed_shapes, which
+#: is part of lean_modules, and recipes that need several frames: last_frame_draft, overlap, camera_batch.
 ORDER = (
     "direct_resize",
     "prompt_cache",
@@ -43,9 +43,9 @@ ORDER = (
     "jump_forward",
     "box_draft",
 )
-#: Frames that a preset answers before it is measured, and no more than it is measured on.
+#: Frames before the measurement of each preset, at most as many as are measured.
 WARM = 3
-#: Different pictures that are gone through.
+#: Number of different pictures.
 PICTURES = 4
 
 
@@ -54,18 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server", metavar="URL", help="measure an OpenAI-compatible server, http://HOST:PORT/v1[#MODEL]"
     )
-    parser.add_argument("--presets", default=",".join(PRESETS), help="presets to compare; stock comes along")
+    parser.add_argument("--presets", default=",".join(PRESETS), help="presets to compare with stock")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of every answer")
     parser.add_argument("--rounds", type=int, default=15, help="frames that each preset answers")
     parser.add_argument("--ladder", action="store_true", help="also add the recipes one after the other")
     parser.add_argument("--ablation", action="store_true", help="also take each away from realtime")
-    parser.add_argument("--only", choices=["preprocess"], help="measure nothing else, and load no model")
+    parser.add_argument("--only", choices=["preprocess"], help="measure only this, without a model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures (.svg)")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to measure, and where: shared with ``argus profile``."""
+    """Arguments for the model and the device; shared with ``argus profile``."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--checkpoint", help="a shipped checkpoint's name, or a folder")
     model.add_argument(
@@ -74,7 +74,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "argus-256m, argus-500m, argus-2b or argus-nano (the default)",
     )
     parser.add_argument(
-        "--size", type=_size, default="640x480", metavar="WxH", help="of the camera's pictures"
+        "--size", type=_size, default="640x480", metavar="WxH", help="size of the camera's pictures"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -91,7 +91,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 640x480")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480")
     return int(match[1]), int(match[2])
 
 
@@ -101,7 +101,7 @@ def _price(text: str) -> float:
     except ValueError:
         price = -1.0
     if not 0 < price < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no price of an hour, such as 2.5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a price per hour, such as 2.5")
     return price
 
 
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
     if options.server:
         try:
             measured = server(options)
-        except OSError as error:  # ServerError and TimeoutError say what the server did
+        except OSError as error:  # ServerError and TimeoutError describe the failure
             raise ValueError(str(error)) from None
         print(text(measured))
         if options.json:
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) -> Path:
-    """The checkpoint's folder; one that is made for the occasion goes with ``stack``."""
+    """The checkpoint's folder; a generated one is removed with ``stack``."""
     if options.checkpoint:
         return checkpoints.find(options.checkpoint)
     from argus_ros.vlm import configurations
@@ -141,7 +141,7 @@ def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) ->
 
 
 def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All presets, and the ladder and ablation where they are wanted."""
+    """All presets, and the ladder and ablation if requested."""
     from argus_ros.tools import workload
     from argus_ros.tools.workload import EngineRunner, GenericRunner, Setting, StockRunner
 
@@ -193,7 +193,7 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def server(options: argparse.Namespace) -> dict[str, Any]:
-    """A server over HTTP, one frame after the other, each a new one, so that it has none in its caches."""
+    """A server over HTTP: frames one after the other, all different, so that its caches have no effect."""
     from argus_ros.tools.workload import Sample, photograph
     from argus_ros.vlm.http_client import Client
     from argus_ros.vlm.server import WARMING, encoded
@@ -202,7 +202,7 @@ def server(options: argparse.Namespace) -> dict[str, Any]:
     client, samples = Client(url), []
     model = model or next(iter(client.models()), "")
     if not model:
-        raise ValueError(f"{url}/models lists no models: name it, as {url}#MODEL")
+        raise ValueError(f"{url}/models lists no models: add its name, as {url}#MODEL")
     for turn in range(-WARM, options.rounds):
         frame = photograph(options.size, turn + WARM)
         started = time.perf_counter()
@@ -235,7 +235,7 @@ def server(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Pixels to tiles and no further: the stock image processor, its drop-in, and the engine's own way."""
+    """Pixels to tiles only: the stock image processor, its fast version, and the engine's own preparation."""
     import cv2
     import torch
 
@@ -288,7 +288,7 @@ def description(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def rotated(names: Mapping[str, object], turn: int) -> list[str]:
-    """The names from another one on each turn, so that none always comes after the same."""
+    """The names in rotated order, so that the order changes in each turn."""
     order = list(names)
     return order[turn % len(order) :] + order[: turn % len(order)]
 
@@ -296,7 +296,7 @@ def rotated(names: Mapping[str, object], turn: int) -> list[str]:
 def interleave(
     runners: Mapping[str, Runner], pictures: Sequence[np.ndarray], rounds: int
 ) -> dict[str, list[Sample]]:
-    """Samples of every runner, one of each a round."""
+    """Samples of every runner, one of each per round."""
     for runner in runners.values():
         for turn in range(WARM):
             runner(pictures[turn % len(pictures)])
@@ -308,12 +308,12 @@ def interleave(
 
 
 def in_force(best: Runner) -> list[str]:
-    """Recipes that this device and model can have, in the ladder's order."""
+    """Recipes that this device and model support, in the ladder's order."""
     return [name for name in ORDER if name in best.recipes.names]
 
 
 def steps(usable: Sequence[str]) -> list[str]:
-    """The ladder as presets: stock, and one recipe more each."""
+    """The presets of the ladder: stock, then one more recipe each."""
     return ["+".join(["stock", *usable[:count]]) for count in range(len(usable) + 1)]
 
 
@@ -328,13 +328,13 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(seconds: Sequence[float], stock: Sequence[float]) -> dict[str, float]:
-    """How many times faster than stock, round by round: median and 10th and 90th percentile."""
+    """Speed-up over stock in each round: median, 10th and 90th percentile."""
     values = np.asarray(stock) / np.asarray(seconds)
     return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (10, 50, 90)}
 
 
 def statistics(samples: Sequence[Sample], stock: Sequence[Sample]) -> dict[str, Any]:
-    """Figures of one preset as they stand in the JSON."""
+    """Figures of one preset, for the JSON file."""
     figures: dict[str, Any] = {}
     ratio, between = {}, {}
     for metric, key in METRICS.items():
@@ -350,7 +350,7 @@ def statistics(samples: Sequence[Sample], stock: Sequence[Sample]) -> dict[str, 
 def bottom(
     engine: EngineRunner, setting: Setting, picture: np.ndarray, figures: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """The floor; adds to every figure the percentage of its speed limit that it reaches."""
+    """The floor; adds to every figure the percentage of this limit that it reaches."""
     import torch
 
     from argus_ros.tools import floor

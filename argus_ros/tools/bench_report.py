@@ -1,4 +1,4 @@
-"""The figures of ``argus bench`` for people: tables of plain text, and a picture with bars."""
+"""Formats the figures of ``argus bench``: tables of plain text, and a picture with bars."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-#: Of the picture: its width, a row's height, where bars begin and how wide the longest is.
+#: Sizes in the picture: its width, a row's height, the left edge of bars and the longest bar.
 WIDTH, ROW, LEFT, LONGEST = 900, 24, 190, 560
 
 

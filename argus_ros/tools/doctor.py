@@ -1,7 +1,7 @@
-"""`argus doctor`: what this machine has of all that the node needs, and what to do where it lacks.
+"""`argus doctor`: checks whether this machine has what the node needs, with remedies.
 
-Ends with 1 where something is missing without which the node cannot work. What may crash or hang (torch with
-its GPU, ROS with its middleware) is looked at in processes of their own.
+Exits with 1 where a required part is missing. Parts that may crash or hang (torch with its GPU, ROS with its
+middleware) are checked in separate processes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from argus_ros.core import checkpoint, fastdds
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
-#: Seconds that torch and ROS may take to be looked at.
+#: Timeout of the checks of torch and ROS, seconds.
 PATIENCE = 120.0
-#: What the node and its engine cannot do without, with the least version; pyproject.toml has all of them.
+#: Required packages of the node and its engine, with minimum versions; pyproject.toml has all of them.
 LIBRARIES = {
     "torch": "2.5",
     "transformers": "5.0",
@@ -40,7 +40,7 @@ LIBRARIES = {
     "msgspec": "0.19",
     "numpy": "1.26",
 }
-#: Used where they are installed, and for what.
+#: Optional packages, with their use.
 OPTIONAL = {
     "norfair": "parameter tracking",
     "opentelemetry": "parameter traces_endpoint",
@@ -51,7 +51,7 @@ OPTIONAL = {
     "vision_msgs": "topics ~/detections_2d and ~/detections_3d/vision",
     "av": "annotated videos",
 }
-#: Device files of NVIDIA's: of a PC, of a Jetson, under WSL.
+#: NVIDIA's device files: on a PC, on a Jetson, under WSL.
 DEVICES = ("dev/nvidia[0-9]*", "dev/nvhost-gpu", "usr/lib/wsl/lib/nvidia-smi")
 TORCH = """
 import json, torch
@@ -66,7 +66,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, how it is, what was found and what to do about it."""
+    """One line of the report: the part, its state, what was found and what to do."""
 
     name: str
     level: str  #: ``ok``, ``warn`` or ``fail``
@@ -75,7 +75,7 @@ class Finding:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the findings; - is the standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the findings; - means standard output")
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="how long to look for ROS nodes and topics"
     )
@@ -131,7 +131,7 @@ def libraries(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """``(2, 5)`` of ``2.5.1+cu126``; ``()`` of nothing."""
+    """The version's numbers: ``(2, 5)`` for ``2.5.1+cu126``; ``()`` for an empty text."""
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
@@ -140,16 +140,16 @@ def torch_and_gpu(options: argparse.Namespace) -> Iterator[Finding]:
         return
     said, trouble = ask(["-c", TORCH])
     if said is None:
-        yield Finding("torch", FAIL, f"cannot be imported: {trouble}", "install it anew: docs/setup.md")
+        yield Finding("torch", FAIL, f"cannot be imported: {trouble}", "install it again: docs/setup.md")
         return
     device = next((str(path) for pattern in DEVICES for path in sorted(Path("/").glob(pattern))), "")
     cores = len(os.sched_getaffinity(0))
     if said["devices"]:
         yield Finding("GPU", OK, f"{', '.join(said['devices'])}, torch {said['version']}")
     elif not device:
-        yield Finding("GPU", OK, f"none is seen; the model runs on the processor ({cores} cores)")
+        yield Finding("GPU", OK, f"none found; the model runs on the CPU ({cores} cores)")
     elif said["build"]:
-        remedy = "look at nvidia-smi; a container needs --gpus all"
+        remedy = "check nvidia-smi; a container needs --gpus all"
         yield Finding("GPU", FAIL, f"there is {device}, and torch {said['version']} cannot use it", remedy)
     else:
         remedy = "make setup TORCH=cuda, or pip install a torch with CUDA"
@@ -163,25 +163,23 @@ def checkpoints(options: argparse.Namespace) -> Iterator[Finding]:
             read = checkpoint.read(checkpoint.find(name))
             check_weights(read.path / "model.safetensors")
         except (checkpoint.CheckpointError, OSError, ValueError) as error:
-            yield Finding("checkpoints", FAIL, f"{name}: {error}", "install the package anew")
+            yield Finding("checkpoints", FAIL, f"{name}: {error}", "install the package again")
         else:
             whole.append(name)
-    yield Finding(
-        "checkpoints", OK if whole else FAIL, ", ".join(whole) or "none of the shipped ones is there"
-    )
+    yield Finding("checkpoints", OK if whole else FAIL, ", ".join(whole) or "no shipped checkpoint found")
 
 
 def check_weights(file: Path) -> None:
-    """Raise ValueError unless the file is whole: its header says where its last tensor ends."""
+    """Raise ValueError unless the file is complete: its header gives the end of its last tensor."""
     size = file.stat().st_size
     with file.open("rb") as weights:
         length = int.from_bytes(weights.read(8), "little")
         if not 0 < length < size:
-            raise ValueError(f"{file} is no safetensors file ({size} bytes; a pointer of Git LFS?)")
+            raise ValueError(f"{file} is not a safetensors file ({size} bytes; a pointer of Git LFS?)")
         header = json.loads(weights.read(length))
     end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
     if size != 8 + length + end:
-        raise ValueError(f"{file} has {size} bytes in place of {8 + length + end}")
+        raise ValueError(f"{file} has {size} bytes instead of {8 + length + end}")
 
 
 def ros(options: argparse.Namespace) -> Iterator[Finding]:
@@ -210,13 +208,13 @@ def ros(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def profile(rmw: str) -> Iterator[Finding]:
-    """Whether Fast DDS is told to let large images through."""
+    """Whether Fast DDS has a profile for large images."""
     if "fastrtps" not in rmw:
         yield Finding("DDS profile", OK, f"{rmw} has settings of its own for large images")
         return
     named = {name: os.environ[name] for name in fastdds.PROFILE_VARIABLES if os.environ.get(name)}
     if missing := [file for file in named.values() if not Path(file).is_file()]:
-        yield Finding("DDS profile", FAIL, f"there is no {missing[0]}", f"mend or unset {next(iter(named))}")
+        yield Finding("DDS profile", FAIL, f"there is no {missing[0]}", f"fix or unset {next(iter(named))}")
         return
     wanted = fastdds.with_large_images()
     lacking = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
@@ -229,7 +227,7 @@ def profile(rmw: str) -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Shared memory: what is free, and what killed processes left."""
+    """Free shared memory, and shared memory of killed processes."""
     found = os.statvfs(fastdds.SHARED_MEMORY) if fastdds.SHARED_MEMORY.is_dir() else None
     free = found.f_bavail * found.f_frsize >> 20 if found else 0
     short, _, remedy = fastdds.short_of_memory(fastdds.with_large_images()).partition(". ")
@@ -245,8 +243,8 @@ def memory() -> Iterator[Finding]:
 def topics(images: list[dict[str, Any]], domain: str) -> Iterator[Finding]:
     """Image topics and whether the node can subscribe to them."""
     if not images:
-        remedy = "start the camera driver; ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE have to be its own"
-        yield Finding("cameras", WARN, f"no image topic is seen in domain {domain}", remedy)
+        remedy = "start the camera driver; ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE have to match"
+        yield Finding("cameras", WARN, f"no image topic found in domain {domain}", remedy)
     for image in images:
         publishers = image["publishers"]
         offered = " and ".join(sorted({p["reliability"] for p in publishers}))
@@ -254,7 +252,7 @@ def topics(images: list[dict[str, Any]], domain: str) -> Iterator[Finding]:
             f"{image['topic']} ({image['type']}), {offered}, by {', '.join(p['node'] for p in publishers)}"
         )
         if len(publishers) > 1:
-            yield Finding("cameras", WARN, f"{found}: nothing tells their images apart", "end all but one")
+            yield Finding("cameras", WARN, f"{found}: their images cannot be told apart", "stop all but one")
         elif offered == "best_effort":
             fits = "fits camera.NAME.reliability best_effort, the default, and not reliable"
             yield Finding("cameras", OK, f"{found}: {fits}")
@@ -272,14 +270,14 @@ CHECKS: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
 
 
 def ask(arguments: list[str]) -> tuple[dict[str, Any] | None, str]:
-    """What a Python process says in JSON on its last line; else None, and what is wrong."""
+    """The JSON on the last output line of a Python process; else None and an error message."""
     try:
         done = subprocess.run(
             [sys.executable, *arguments], capture_output=True, text=True, errors="replace", timeout=PATIENCE
         )
         return json.loads(done.stdout.splitlines()[-1]), ""
     except subprocess.TimeoutExpired:
-        return None, f"nothing came for {PATIENCE:.0f} s"
+        return None, f"no output for {PATIENCE:.0f} s"
     except (IndexError, ValueError):
-        last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+        last = done.stderr.strip().splitlines()[-1:] or [f"it ended with exit status {done.returncode}"]
         return None, last[0]

@@ -1,7 +1,8 @@
-"""`argus evaluate`: how well a checkpoint sees, on scenes that training never saw or on pictures with boxes.
+"""`argus evaluate`: the accuracy of a checkpoint, on unseen scenes or on pictures with boxes.
 
-An object whose side (of a square as large as its box) is under ``--min-side`` pixels is ignored: neither a
-hit when it is found nor a miss when it is not. As in COCO's own measure, so is a false alarm of that size.
+An object with a side (of a square as large as its box) below ``--min-side`` pixels is ignored: neither a hit
+when it is detected nor a miss when it is not. As in COCO's measure, a false alarm of that size is also
+ignored.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from argus_ros.vlm.engine import Engine
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and what is on it; ``crowds`` are regions that are not measured."""
+    """One picture with its objects; ``crowds`` are regions that are not measured."""
 
     name: str
     image: np.ndarray  #: (height, width, 3) uint8 RGB
@@ -48,13 +49,13 @@ class Sample:
     complete: frozenset[str] | None = None  #: classes of which every object is in ``things``; None: all
 
     def asked(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Those of the classes that the picture is complete for: only of these is a find right or wrong."""
+        """The classes that the picture labels completely: only their detections are right or wrong."""
         return tuple(c for c in classes if self.complete is None or c in self.complete)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="argus-nano", help="a shipped name or a folder")
-    parser.add_argument("--scenes", type=int, default=1000, help="how many synthetic scenes")
+    parser.add_argument("--scenes", type=int, default=1000, help="number of synthetic scenes")
     parser.add_argument("--seed", type=int, default=0, help="number of the first scene")
     parser.add_argument(
         "--split",
@@ -63,22 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="val: unseen scenes; heldout: also drawings and backgrounds that training never saw",
     )
     parser.add_argument(
-        "--lit", type=Path, metavar="FILE", help="take every thing from this bank that `argus lit` rendered"
+        "--lit", type=Path, metavar="FILE", help="use the objects of this bank from `argus lit`"
     )
     parser.add_argument("--data", type=Path, help="measure on COCO data instead: its instances.json")
     parser.add_argument("--images", type=Path, help="folder of the pictures of --data")
     parser.add_argument(
-        "--only", metavar="REGEX", help="of --data only file names that this expression is found in"
+        "--only", metavar="REGEX", help="with --data: use only file names that match this expression"
     )
     parser.add_argument(
         "--group",
         metavar="REGEX",
-        help="of --data, figures for each text that this expression (or its group) finds in a file name",
+        help="with --data: figures for each text that this expression (or its group) matches in a file name",
     )
     parser.add_argument(
         "--min-side", type=float, default=0.0, metavar="PX", help="objects with a smaller side are ignored"
     )
-    parser.add_argument("--score", type=float, default=0.0, help="detections under this score are left out")
+    parser.add_argument("--score", type=float, default=0.0, help="detections with a lower score are left out")
     parser.add_argument(
         "--fit-temperature",
         action="store_true",
@@ -121,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if left_out := [c for c in classes if c not in known]:
         names = ", ".join(left_out)
-        print(f"not measured, since {engine.info.name} does not know them: {names}", file=sys.stderr)
+        print(f"not measured, as {engine.info.name} does not know them: {names}", file=sys.stderr)
         source["not_measured"] = left_out
     classes = tuple(known)
     shown = track(samples, "pictures", total=count, transient=True)
@@ -167,7 +168,7 @@ def truths_of(sample: Sample, min_side: float, asked: Sequence[str]) -> list[Tru
 
 @dataclass
 class Share:
-    """How many of what was asked were right."""
+    """The share of right answers."""
 
     right: int = 0
     asked: int = 0
@@ -178,19 +179,17 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """None where nothing was asked."""
+        """None without answers."""
         return self.right / self.asked if self.asked else None
 
 
 @dataclass
 class Unnamed:
-    """What a checkpoint detects where the task names no class, on pictures that are labelled in part."""
+    """Detections of a task without classes, on partly labelled pictures."""
 
     accuracy: Accuracy
     pictures: int = 0
-    others: int = (
-        0  #: detections of classes that the picture is not complete for: right or wrong, nobody knows
-    )
+    others: int = 0  #: detections of classes that are not labelled completely, so that they cannot be judged
 
     def add(self, found: Sequence[Detection], truths: Sequence[Truth], complete: Sequence[str]) -> None:
         known = [d for d in found if d.label in complete]
@@ -199,7 +198,7 @@ class Unnamed:
         self.pictures += 1
 
     def figures(self) -> dict[str, Any] | None:
-        """None without such a picture."""
+        """None without such pictures."""
         if not self.pictures:
             return None
         others = self.others / self.pictures
@@ -208,10 +207,10 @@ class Unnamed:
 
 @dataclass
 class Answers:
-    """How many answers to anything but `detect` with the labelled classes were right."""
+    """Shares of right answers to tasks other than `detect` with the labelled classes."""
 
     described: Share = field(default_factory=Share)  #: objects with the right colour and class
-    respected: Share = field(default_factory=Share)  #: pictures on which only asked-for classes were found
+    respected: Share = field(default_factory=Share)  #: pictures with detections of requested classes only
     how_many: Share = field(default_factory=Share)
     is_there: Share = field(default_factory=Share)
 
@@ -224,7 +223,7 @@ class Answers:
         min_side: float,
         rng: np.random.Generator,
     ) -> None:
-        """Ask about one picture what the engine's tasks allow."""
+        """Run the engine's tasks on one picture."""
         subset = tuple(rng.choice(asked, min(3, len(asked)), replace=False))
         found = ask(engine, sample.image, Task("detect", subset)).detections
         self.respected.add(all(d.label in subset for d in found))
@@ -240,7 +239,7 @@ class Answers:
             shares = (self.how_many, self.is_there)
             for question, share in zip(questions(rng, asked, colours, certain), shares, strict=True):
                 truth = answer_to(question, certain)
-                # Where the answer depends on objects that are ignored, nobody knows what is right.
+                # Questions about ignored objects have no certain answer.
                 if truth == answer_to(question, of_asked) and not sample.crowds:
                     share.add(ask(engine, sample.image, Task("ask", prompt=question)).text == truth)
 
@@ -262,9 +261,9 @@ def measure(
     gallery: Gallery | None = None,
     group: re.Pattern[str] | None = None,
 ) -> dict[str, Any]:
-    """Boxes, descriptions, questions, calibration, and whether only asked-for classes appear.
+    """Measure boxes, descriptions, questions, calibration, and whether only requested classes appear.
 
-    With a ``group`` also the figures of the pictures that it finds the same text in.
+    With a ``group``, also figures for pictures with the same matched text.
     """
     accuracy = Accuracy(classes, min_side)
     groups: dict[str, Accuracy] = {}
@@ -303,7 +302,7 @@ def measure(
 
 
 def counts(accuracy: Accuracy) -> dict[str, Any]:
-    """Figures of a group: of all its objects, and of each class that it has."""
+    """Figures of a group: of all its objects, and of each of its classes."""
     per_class = {c: figures_of(t) for c, t in accuracy.per_class.items() if t.hits + t.misses}
     return {**figures_of(accuracy.whole), "per_class": per_class}
 
@@ -311,7 +310,7 @@ def counts(accuracy: Accuracy) -> dict[str, Any]:
 def questions(
     rng: np.random.Generator, classes: Sequence[str], colours: Sequence[str], things: Sequence[Thing]
 ) -> tuple[str, str]:
-    """How many there are of a kind, and whether there is one; of what is there every other time."""
+    """A question for a number of objects, and one for a presence; half of them about present classes."""
 
     def draw() -> tuple[str, str]:
         if things and rng.random() < 0.5:
@@ -325,7 +324,7 @@ def questions(
 
 
 def prepared(engine: Engine, picture: np.ndarray, task: Task) -> tuple[FrameRequest, np.ndarray]:
-    """Request and pixels for a picture, prepared as a camera's is."""
+    """Request and pixels of a picture, prepared like a camera's image."""
     height, width = picture.shape[:2]
     tiling, slot = engine.checkpoint.tiling, np.empty(engine.info.slot_bytes, np.uint8)
     image = Image(picture, "rgb8", width, height, 3 * width)
@@ -341,7 +340,7 @@ def ask(engine: Engine, picture: np.ndarray, task: Task) -> Answer:
 
 
 def detect(engine: Engine, picture: np.ndarray, task: Task) -> Callable[[float], Sequence[Detection]]:
-    """The engine's detections, to be read at any temperature; at 0 it is the checkpoint's own."""
+    """The engine's detections as a function of the temperature; 0 means the checkpoint's own."""
     request, pixels = prepared(engine, picture, task)
     engine.check(request, pixels)
     made = engine.generate(request, pixels)
@@ -409,7 +408,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """The figures that no class or size has."""
+    """The figures without a class or size."""
 
     def said(value: float | None) -> str:
         return "not asked" if value is None else f"{value:.3f}"
@@ -434,7 +433,7 @@ def summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def without_classes(unnamed: dict[str, Any] | None) -> str:
-    """The figures of ``Unnamed`` in a line."""
+    """The figures of ``Unnamed`` in one line."""
     if unnamed is None:
         return "as above: the pictures are complete for all classes"
     return (

@@ -10,31 +10,31 @@ from collections.abc import Collection, Sequence
 
 import argus_ros.core.process  # as in the engine's worker, before what loads numpy
 
-#: Commands and what they do; each is a module of this package with ``add_arguments`` and ``run``.
+#: Commands with their descriptions; each is a module of this package with ``add_arguments`` and ``run``.
 COMMANDS = {
     "average": "take the mean of checkpoints that were trained from one and the same",
     "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
     "completion": "print a script that completes argus in bash or zsh",
     "convert": "make an Argus checkpoint out of an open model, to train on",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
-    "doctor": "look at what this machine has of all that the node needs, and say what to do where it lacks",
-    "evaluate": "measure how well a checkpoint sees, on held-out scenes or on pictures with boxes",
-    "label": "label pictures by a detector in ONNX's format, to train on",
-    "lit": "render a bank of things with real lighting, to train on or to measure with",
-    "live": "see through a USB camera, a video file or a stream, without ROS",
-    "models": "list the checkpoints that are here and what each can do, or hold one against transformers",
+    "doctor": "check whether this machine has what the node needs, and how to install what is missing",
+    "evaluate": "measure the accuracy of a checkpoint, on held-out scenes or on pictures with boxes",
+    "label": "label pictures with a detector in ONNX format, for training",
+    "lit": "render a bank of objects with realistic lighting, for training or evaluation",
+    "live": "run the model on a USB camera, a video file or a stream, without ROS",
+    "models": "list the checkpoints on this machine with their tasks, or compare one with transformers",
     "profile": "show where the time of one frame goes, and which recipe would save most",
-    "replay": "run a recorded bag through the model, and hold the answers against an earlier run",
+    "replay": "run the model on a recorded bag, and compare the answers with an earlier run",
     "simulate": "simulate the frame scheduler with many cameras on one engine",
     "train": "train a checkpoint on synthetic scenes, on COCO data or on both",
-    "watch": "serve a live page of a node that runs, for any browser",
+    "watch": "serve a live page of a running node, for any browser",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(sys.argv[1:] if arguments is None else list(arguments))
-    except KeyboardInterrupt:  # whatever was going on, the loading of libraries included
+    except KeyboardInterrupt:  # also while libraries are imported
         return 130
 
 
@@ -54,10 +54,10 @@ def _main(arguments: list[str]) -> int:
     options = parser(arguments[:1]).parse_args(arguments)  # only the chosen command's libraries are loaded
     try:
         return importlib.import_module(f"argus_ros.tools.{options.command}").run(options)
-    except ValueError as error:  # what a user can put right: a checkpoint, a class, a bag
+    except ValueError as error:  # errors that a user can correct: a checkpoint, a class, a bag
         print(f"argus {options.command}: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # of the system: a disk that is full, a folder that is another user's
+    except OSError as error:  # of the system: for example a full disk, or no permission
         if error.errno is None:
             raise
         where = f": {error.filename}" if error.filename else ""
@@ -67,7 +67,7 @@ def _main(arguments: list[str]) -> int:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except where there is nothing to show."""
+    """Shows defaults, except where there is none."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         return (

@@ -1,5 +1,7 @@
-"""`argus models`: the checkpoints that are here and what each can do; with ``--check`` one is loaded and held
-against plain transformers: the same prompt, the same tokens, boxes that parse.
+"""`argus models`: the checkpoints on this machine and their tasks.
+
+With ``--check`` one is loaded and compared with plain transformers: the same prompt, the same tokens, valid
+boxes.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from argus_ros.core.types import STRUCTURED_TASKS, Task
 if TYPE_CHECKING:
     from argus_ros.vlm.generic import GenericEngine
 
-#: Sizes of the pictures that a checkpoint is checked on, and tokens of an answer.
+#: Sizes of the pictures for the check of a checkpoint, and tokens of an answer.
 SIZES, NEW = ((320, 240), (150, 450), (256, 256)), 24
 #: Two best logits closer than this are a tie: either may be chosen.
 TIE = 1e-4
-#: What a model with an open vocabulary is asked to detect.
+#: Classes for a model with an open vocabulary.
 CLASSES = ("person", "car")
 
 
@@ -37,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", nargs="*", help="folders to list besides the shipped ones and the hub's cache"
     )
     parser.add_argument("--check", metavar="CHECKPOINT", help="load a name, folder or hub id, and compare")
-    parser.add_argument("--download", metavar="ORG/NAME[@REVISION]", help="fetch a checkpoint into the cache")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what is shown")
+    parser.add_argument("--download", metavar="ORG/NAME[@REVISION]", help="download a checkpoint")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,27 +77,27 @@ class Row:
     tasks: tuple[str, ...]
     parameters: int  #: 0: unknown
     licence: str
-    why: str = ""  #: it does not run
+    why: str = ""  #: reason why it does not run
 
 
 def found(folders: Sequence[str]) -> Iterator[Path]:
-    """The shipped checkpoints, those in the hub's cache, and ``folders`` or what lies in them."""
+    """The shipped checkpoints, those in the hub's cache, and ``folders`` or the checkpoints inside them."""
     yield from (checkpoints.find(name) for name in checkpoints.shipped())
     for repository in sorted(checkpoints.hub_cache().glob("models--*--*")):
         snapshot = checkpoints.cached(repository.name.removeprefix("models--").replace("--", "/", 1))
         if snapshot and (snapshot / "config.json").is_file():
             yield snapshot
     for name in folders:
-        folder = Path(os.path.expanduser(name))  # ~nobody stays as it is
+        folder = Path(os.path.expanduser(name))  # ~nobody stays unchanged
         inside = [folder] if (folder / "config.json").is_file() else sorted(folder.glob("*/"))
         there = [path for path in inside if (path / "config.json").is_file()]
         if not there:
-            raise CheckpointError(f"{folder} is no checkpoint and holds none: no config.json")
+            raise CheckpointError(f"{folder} is not a checkpoint and contains none: no config.json")
         yield from there
 
 
 def describe(path: Path) -> Row:
-    """What can be told without loading the model."""
+    """The description of a checkpoint, without loading the model."""
     name, count, stated = _name(path), parameters(path), licence(path)
     try:
         read, runs = checkpoints.read(path), "native"
@@ -106,14 +108,14 @@ def describe(path: Path) -> Row:
         except CheckpointError as other:
             why = other if "remote code" in str(other) or "not supported" in str(other) else error
             return Row(name, str(path), "no", "", (), count, stated, str(why))
-        if read.family is not None:  # ours, and refused
+        if read.family is not None:  # a native family, but invalid
             return Row(name, str(path), "no", "", (), count, stated, str(error))
     format = "argus" if read.vocabulary else read.format
     return Row(name, str(path), runs, format, read.tasks, count, stated)
 
 
 def _name(path: Path) -> str:
-    """Of a folder in the hub's cache its id."""
+    """The hub id of a folder in the hub's cache; else the folder's name."""
     if path.parent.name == "snapshots":
         return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
     return path.name
@@ -129,7 +131,7 @@ def _known_to_transformers(read: Checkpoint) -> None:
 
 
 def parameters(path: Path) -> int:
-    """Numbers in a folder's safetensors files; 0 where they cannot be read."""
+    """Number of parameters in a folder's safetensors files; 0 where they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     from argus_ros.vlm.weights import shards
@@ -145,7 +147,7 @@ def parameters(path: Path) -> int:
 
 
 def licence(path: Path) -> str:
-    """As the model card says, which is a README with a header."""
+    """The licence in the header of the model card (README.md)."""
     try:
         card = (path / "README.md").read_text(encoding="utf-8", errors="replace")[:20000]
     except OSError:
@@ -171,12 +173,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of loading a checkpoint and asking it."""
+    """The result of loading and checking a checkpoint."""
 
     name: str
     runs: str
-    prompts: str  #: how many of the prompts have the stock processor's token ids
-    tokens: str  #: how many of the answers are those of plain ``generate``, up to a tie
+    prompts: str  #: number of prompts equal to the stock processor's
+    tokens: str  #: number of answers equal to plain ``generate``'s, up to a tie
     boxes: str
     equal: bool
 
@@ -224,7 +226,7 @@ def _check_native(path: Path, row: Row) -> Checked:
             ours = [int(grammar.tokens[column]) for column in made.columns]
             if engine.checkpoint.vocabulary is None:
                 theirs = stock.stock(image, task, NEW)
-            else:  # an Argus checkpoint answers under its grammar, in transformers' modules as well
+            else:  # an Argus checkpoint uses its grammar in transformers, too
                 limits = Limits(len(made.columns), request.max_detections)
                 other = stock.generate(prompt, grammar, tiles, limits)
                 theirs = [int(grammar.tokens[column]) for column in other.columns]
@@ -258,7 +260,7 @@ def _boxes(detections: Sequence[object], dropped: int) -> str:
 
 
 def stock_tiles(pixels: Any, checkpoint: Checkpoint) -> np.ndarray:
-    """The stock processor's pixels (…, 3, side, side) before they were normalised, (tiles, side, side, 3)."""
+    """The stock processor's pixels (…, 3, side, side) before normalisation, (tiles, side, side, 3)."""
     from argus_ros.vlm.vision import Normalisation
 
     normal = Normalisation.read(checkpoint)
@@ -268,7 +270,7 @@ def stock_tiles(pixels: Any, checkpoint: Checkpoint) -> np.ndarray:
 
 
 def agrees(ours: Sequence[int], theirs: Sequence[int], logits: np.ndarray) -> bool:
-    """Whether two answers are the same, or part at a tie."""
+    """Whether two answers are equal, or differ first at a tie."""
     for step, (a, b) in enumerate(zip(ours, theirs, strict=False)):
         if a != b:
             second, first = np.sort(logits[step])[-2:]

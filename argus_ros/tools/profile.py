@@ -91,9 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--bag", type=Path, help="a bag whose first picture is the frame")
     parser.add_argument("--preset", default="stock,paper,realtime", help="one or several, comma-separated")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of the answer")
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="frames per preset, of which the median is shown"
-    )
+    parser.add_argument("--rounds", type=int, default=7, help="frames per preset; the median is shown")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with bars and timelines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
 

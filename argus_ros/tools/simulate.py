@@ -1,4 +1,4 @@
-"""`argus simulate`: the frame scheduler with many cameras on one engine, beside a FIFO and a round robin.
+"""`argus simulate`: the frame scheduler with many cameras, compared with a FIFO and a round robin.
 
 The scheduler is the one that the node runs; ``simulation.py`` simulates the rest.
 """
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cameras", type=int, default=8, metavar="N", help="1 to 64 cameras")
     add("--weights", default="1", help="of the cameras, such as 4:2:1; the last one repeats")
     add("--rate", type=float, default=30.0, help="images per second of each camera")
-    add("--deadline", type=float, default=0.3, help="most seconds of age at publication")
-    add("--rate-cap", type=float, default=0.0, help="frames per second taken up from each camera; 0: all")
-    add("--load", type=float, help="engine time asked for, over what there is; 3 unless --latency is given")
+    add("--deadline", type=float, default=0.3, help="maximum age at publication, seconds")
+    add("--rate-cap", type=float, default=0.0, help="maximum frames per second of each camera; 0: all")
+    add("--load", type=float, help="engine time needed per second; 3 unless --latency is given")
     add("--latency", type=Path, metavar="FILE", help="measured seconds: {stage: {level: {batch: [seconds]}}}")
     add("--levels", default="1", help="relative cost of the budget levels, such as 0.4:0.7:1")
     add("--prepare", type=float, default=0.003, help="seconds to prepare a frame")
@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--plot", type=Path, metavar="FILE", help="draw ages, shares and rates (PNG)")
-    add("--cost", action="store_true", help="measure what a decision costs with 1 to 64 cameras instead")
+    add("--cost", action="store_true", help="measure the time of a decision with 1 to 64 cameras instead")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate and show. Raises ValueError with what is wrong in the arguments."""
+    """Simulate and show. Raises ValueError for invalid arguments."""
     scenario = scenario_from(args)
     costs, traces = {}, {}
     if args.cost:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def scenario_from(args: argparse.Namespace) -> Scenario:
-    """The scenario that the command line describes. Raises ValueError with what is wrong."""
+    """The scenario of the command line. Raises ValueError for invalid arguments."""
     if not 1 <= args.cameras <= 64:
         raise ValueError(f"--cameras is {args.cameras}; it can be 1 to 64")
     if args.burst < 1 or min(args.rate, args.seconds, args.prepare) <= 0.0 or (args.load or 1.0) <= 0.0:
@@ -113,7 +113,7 @@ def scenario_from(args: argparse.Namespace) -> Scenario:
 
 
 def _samples(args: argparse.Namespace, costs: Sequence[float]) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """Seconds of both stages per (level, batch), scaled to ``--load`` where that is given."""
+    """Seconds of both stages per (level, batch), scaled to ``--load`` if given."""
     sizes = range(1, args.max_batch + 1)
     if args.latency:
         try:
@@ -166,7 +166,7 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _costs(args: argparse.Namespace) -> dict[int, dict[str, float]]:
-    """Wall microseconds per decision for growing numbers of cameras, the load kept the same."""
+    """Wall microseconds per decision for growing numbers of cameras, at the same load."""
     costs = {}
     for cameras in COST_CAMERAS:
         scenario = scenario_from(argparse.Namespace(**vars(args) | {"cameras": cameras}))
@@ -226,7 +226,7 @@ COLOURS = {"argus": "#0b6e4f", "round_robin": "#e09f3e", "fifo": "#9e2a2b"}
 
 def _plot(traces: Mapping[str, Trace], file: Path) -> None:
     """Three panels: ages per camera, shares of engine time, answers in time per second."""
-    from matplotlib.figure import Figure  # only who plots pays for it
+    from matplotlib.figure import Figure  # imported only for plots
 
     scenario = next(iter(traces.values())).scenario
     cameras = list(scenario.cameras)

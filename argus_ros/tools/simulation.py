@@ -1,4 +1,4 @@
-"""Simulates cameras, a host worker and an engine around the frame scheduler, and traces what happens.
+"""Simulates cameras, a host worker and an engine around the frame scheduler, and traces the events.
 
 Time is simulated, so results are exact and repeatable. The baselines, a FIFO and a round robin, get the same
 frames and the same noise as the scheduler.
@@ -23,12 +23,12 @@ from argus_ros.core.latency import LatencyModel
 from argus_ros.core.scheduler import FrameScheduler
 from argus_ros.core.types import Outcome
 
-FIFO_DEPTH = 10  #: the queue depth that ROS nodes commonly ask for
+FIFO_DEPTH = 10  #: the common queue depth of ROS nodes
 
 
 @dataclass(frozen=True)
 class Source:
-    """How the images of one camera arrive."""
+    """The arrivals of one camera's images."""
 
     rate: float = 30.0  #: per second
     poisson: bool = False  #: random arrivals instead of periodic ones
@@ -48,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Service:
-    """Seconds that a stage takes: measured samples per level and batch size, or one figure each."""
+    """The duration of a stage: measured samples per level and batch size, or one figure each."""
 
     samples: Mapping[tuple[int, int], Sequence[float]]
     noise: float = 0.0  #: standard deviation of the logarithm, on top of the samples
@@ -59,7 +59,7 @@ class Service:
         return sum(values) / len(values)
 
     def seconds(self, level: int, batch: int, now: float, luck: tuple[float, float]) -> float:
-        """``luck``: a frame's own (uniform, normal) draws, so that it costs the same under every policy."""
+        """The duration for ``luck``, a frame's own (uniform, normal) draws, equal under every policy."""
         values = self.samples[level, batch]
         factor, start, end = self.slow
         slow = factor if start <= now < end else 1.0
@@ -68,7 +68,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is simulated."""
+    """The parameters of a simulation."""
 
     cameras: dict[str, CameraPolicy]
     sources: dict[str, Source]
@@ -81,7 +81,7 @@ class Scenario:
     seed: int = 0
 
     def scheduler(self) -> FrameScheduler:
-        """The scheduler under test, knowing what an engine's warm-up would tell it."""
+        """The scheduler under test, with the latencies that an engine's warm-up measures."""
         stages = {"prepare": self.prepare, "run": self.engine}
         prior = {
             (stage, level, batch): service.typical(level, batch)
@@ -103,7 +103,7 @@ class Scenario:
 
 
 class Policy(Protocol):
-    """What the simulated node asks of a scheduler."""
+    """The interface of a scheduler for the simulated node."""
 
     def offer(self, camera: str, capture_time: float, now: float, payload: Any = None) -> Frame: ...
     def next_prepare(self, now: float) -> Frame | None: ...
@@ -114,9 +114,10 @@ class Policy(Protocol):
 
 
 class Queues:
-    """The baselines: a queue per camera that drops its oldest, everything run, everything published.
+    """The baselines: a queue per camera that drops its oldest frame. All others run and are published.
 
-    ``depth`` 1 is newest wins with the cameras in turn; a deeper one serves the oldest image first.
+    ``depth`` 1 keeps the newest frame and serves the cameras in turn; a deeper queue serves the oldest image
+    first.
     """
 
     def __init__(self, cameras: Mapping[str, CameraPolicy], level: int, *, depth: int, ahead: int) -> None:
@@ -189,26 +190,24 @@ class Run:
 
 @dataclass
 class Trace:
-    """What happened in one simulation."""
+    """The events of one simulation."""
 
     scenario: Scenario
     runs: list[Run] = field(default_factory=list)
     published: list[tuple[float, Frame]] = field(default_factory=list)
     ended: list[tuple[float, Ended]] = field(default_factory=list)
     offered: int = 0
-    held: int = 0  #: frames without an end when the simulation stopped
-    decision_us: list[float] = field(
-        default_factory=list
-    )  #: wall time of each choice of what to prepare or run
+    held: int = 0  #: frames without an outcome at the end of the simulation
+    decision_us: list[float] = field(default_factory=list)  #: wall time of each decision
 
     def busy(self) -> float:
-        """Part of the time that the engine ran."""
+        """The fraction of time in which the engine ran."""
         return (
             sum(min(run.end, self.scenario.seconds) - run.start for run in self.runs) / self.scenario.seconds
         )
 
     def engine_seconds(self) -> dict[str, float]:
-        """Engine time each camera had; a batch counts in equal parts."""
+        """Engine time of each camera; a batch counts in equal parts."""
         had = dict.fromkeys(self.scenario.cameras, 0.0)
         for run in self.runs:
             for frame in run.frames:
@@ -216,12 +215,12 @@ class Trace:
         return had
 
     def share_error(self) -> float:
-        """Largest relative distance of a camera's share of engine time from its fair one."""
+        """Largest relative difference between a camera's share of engine time and its fair share."""
         had, fair = self.engine_seconds(), self.fair_seconds()
         return max((abs(had[name] / fair[name] - 1.0) for name in had if fair[name]), default=0.0)
 
     def fair_seconds(self) -> dict[str, float]:
-        """Engine time by weight, but to no camera more than it asks for."""
+        """Engine time by weight, limited to each camera's need."""
         scenario, total = self.scenario, sum(self.engine_seconds().values())
         offers = Counter(ended.frame.camera for _, ended in self.ended)
         mean = total / max(1, sum(len(run.frames) for run in self.runs))
@@ -235,7 +234,7 @@ class Trace:
         return fair
 
     def age(self, camera: str) -> dict[str, float | None]:
-        """Age of information: how old what a planner knows is, over time (p50, p99, max), in seconds."""
+        """Age of information: the age of a planner's newest answer over time (p50, p99, max), in seconds."""
         news = [(now, frame.capture_time) for now, frame in self.published if frame.camera == camera]
         if not news:
             return {"p50": None, "p99": None, "max": None}
@@ -247,7 +246,7 @@ class Trace:
         return {"p50": float(p50), "p99": float(p99), "max": float(np.max(times[1:] - capture_time))}
 
     def gaps(self, camera: str) -> dict[str, float]:
-        """Longest time between two starts of a camera, beside the bound for one under overload."""
+        """Longest time between two starts of a camera, and its bound under overload."""
         scenario = self.scenario
         starts = [run.start for run in self.runs if any(f.camera == camera for f in run.frames)]
         longest_batch = max((run.end - run.start for run in self.runs), default=0.0)
@@ -286,7 +285,7 @@ class Trace:
 
 
 def simulate(scenario: Scenario, policy: Policy) -> Trace:
-    """Drive ``policy`` through a scenario."""
+    """Run a scenario with ``policy``."""
     rng = random.Random(scenario.seed)
     events: list[tuple[float, int, str, Any]] = []
     count = itertools.count()
@@ -296,7 +295,7 @@ def simulate(scenario: Scenario, policy: Policy) -> Trace:
             events.append((at, next(count), "image", (name, at - source.delay, luck)))
     heapq.heapify(events)
     trace = Trace(scenario, offered=len(events))
-    working = False  # the host's one worker
+    working = False  # the state of the host's only worker
 
     def later(when: float, what: str, payload: Any) -> None:
         heapq.heappush(events, (when, next(count), what, payload))
@@ -334,7 +333,7 @@ def simulate(scenario: Scenario, policy: Policy) -> Trace:
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and max; nothing where there are no values."""
+    """p50, p99 and max; empty without values."""
     if not values:
         return {}
     p50, p99 = np.percentile(values, (50, 99))

@@ -44,7 +44,7 @@ def test_what_has_no_mean_is_refused_and_nothing_is_written(
     out = tmp_path / "mean"
     for wrong, says in (
         ([three[0], other], "differ"),
-        ([three[0], str(torn)], "other weights"),
+        ([three[0], str(torn)], "different weights"),
         ([three[0]], "two"),
         ([three[0], "no-such-model"], "no-such-model"),
     ):

@@ -246,7 +246,7 @@ def test_every_recipe_that_is_named_as_a_remedy_is_one() -> None:
         (["bench", "--config", "gpt-5"], "unknown configuration 'gpt-5'.*smolvlm-256m"),
         (["bench", "--checkpoint", "nowhere"], "no checkpoint 'nowhere'"),
         (["bench", "--tokens", "1"], "--tokens"),
-        (["profile", "--image", "/dev/null"], "no picture"),
+        (["profile", "--image", "/dev/null"], "not a picture"),
         (["profile", "--preset", ","], "is empty"),
     ],
 )
@@ -259,7 +259,7 @@ def test_mistakes_are_named(arguments: list[str], reason: str, capsys: pytest.Ca
 def test_a_size_that_is_none_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--size", size])
-    assert "is no size such as 640x480" in capsys.readouterr().err
+    assert "is not a size such as 640x480" in capsys.readouterr().err
 
 
 def test_the_floor_counts_what_a_model_has_to_do() -> None:

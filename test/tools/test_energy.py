@@ -112,4 +112,4 @@ def test_what_a_million_frames_cost() -> None:
 def test_a_price_that_is_none(price: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--price-per-hour", price])
-    assert "is no price of an hour" in capsys.readouterr().err
+    assert "is not a price per hour" in capsys.readouterr().err

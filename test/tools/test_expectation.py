@@ -56,7 +56,7 @@ def test_frames_of_one_run_alone_are_changes_unless_some_may_be_dropped() -> Non
     said = [str(change) for change in compare(before, now).changes]
     assert said == [
         "front 0.000: the expectation lacks this frame (it had no answer then); now it has 1 ball",
-        "front 0.000: no answer to this frame any more, it had 1 cone",
+        "front 0.000: no answer to this frame any more; it had 1 cone",
     ]
     partial = compare(before, now, partial=True)
     assert partial.changes == []

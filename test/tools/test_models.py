@@ -114,7 +114,7 @@ def test_users_without_a_home_are_told_what_is_not_there(
     with pytest.raises(CheckpointError, match=r"not in ~/\.cache/huggingface/hub"):
         checkpoints.find("Org/Name")
     assert main(["models", "~nobody-of-this-name"]) == 2
-    assert "~nobody-of-this-name is no checkpoint" in capsys.readouterr().err
+    assert "~nobody-of-this-name is not a checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL", "PaliGemma", "Florence-2", "LLaVA-OneVision"])
