@@ -423,14 +423,6 @@ def shared_files(pid: int) -> set[Path]:
     return {Path(line.split()[5]) for line in maps if "/dev/shm/fast" in line}
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 # --- fixtures of the tests with several processes -----------------------------------------------
 
 

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_as_listed_is_taken(folder: Path) -> None:
+def test_files_that_match_the_list_are_accepted(folder: Path) -> None:
     assert verify(folder)
     (folder / NAME).unlink()
     assert not verify(folder)
@@ -50,7 +50,7 @@ def test_a_part_of_the_model_that_is_not_listed_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     "line", [b"", b"abc  config.json", b"0" * 64 + b"  ../config.json", b"0" * 64 + b"  a\0b", b"\xff"]
 )
-def test_a_list_that_is_none_is_named(folder: Path, line: bytes) -> None:
+def test_an_invalid_list_is_named(folder: Path, line: bytes) -> None:
     (folder / NAME).write_bytes(line + b"\n")
     with pytest.raises(CheckpointError, match=NAME):
         verify(folder)

@@ -16,7 +16,7 @@ def test_age_counts_from_a_stamp_that_agrees_with_the_clock():
 
 
 @pytest.mark.parametrize("stamp", [0, ROS - 6 * S, ROS + 6 * S, ROS + 10**15])
-def test_age_counts_from_arrival_where_they_disagree_and_one_warning_says_so(stamp):
+def test_age_counts_from_arrival_with_one_warning_if_clocks_disagree(stamp):
     clock = StampClock()
     first = clock.arrive("front", stamp, ROS, 100.0)
     assert first.capture_time == 100.0
@@ -45,7 +45,7 @@ def test_repeated_and_slightly_reordered_stamps_are_no_jump():
         assert arrival.warning == ""
 
 
-def test_stamps_of_one_camera_going_back_clear_that_camera_and_say_so_once():
+def test_stamps_of_one_camera_going_back_clear_that_camera_with_one_warning():
     clock = StampClock()
     clock.arrive("front", ROS, ROS, 100.0)
     clock.arrive("rear", ROS, ROS, 100.0)
@@ -57,7 +57,7 @@ def test_stamps_of_one_camera_going_back_clear_that_camera_and_say_so_once():
     assert after.warning == ""
 
 
-def test_the_ros_clock_going_back_clears_every_camera_and_says_so_once():
+def test_the_ros_clock_going_back_clears_every_camera_with_one_warning():
     clock = StampClock()
     for name in ("front", "rear"):
         clock.arrive(name, 20 * S, 20 * S, 100.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import has_ended
 
 from argus_ros.core import engine_client
 from argus_ros.core.engine_client import EngineClient, EngineDownError, EngineState
@@ -78,14 +79,6 @@ def watch() -> Iterator[Callable[..., Watched]]:
         yield make
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def test_frames_in_shared_memory_are_answered(watch: Callable[..., Watched]) -> None:
     watched = watch()
     client = watched.client
@@ -127,7 +120,7 @@ def test_an_error_on_one_frame_leaves_the_engine_running(watch: Callable[..., Wa
 
 
 @pytest.mark.parametrize("prompt", ["garbage", "pickle", "too long", "empty", "NaN", "stranger"])
-def test_an_engine_that_speaks_nonsense_is_replaced(watch: Callable[..., Watched], prompt: str) -> None:
+def test_an_engine_with_invalid_messages_is_replaced(watch: Callable[..., Watched], prompt: str) -> None:
     watched = watch()
     watched.client.wait_ready(PATIENCE)
     slot = watched.submit(1, prompt)
@@ -139,7 +132,7 @@ def test_an_engine_that_speaks_nonsense_is_replaced(watch: Callable[..., Watched
     assert not watched.answer().error
 
 
-def test_the_shared_memory_cannot_be_cut_off(watch: Callable[..., Watched]) -> None:
+def test_the_shared_memory_cannot_be_truncated(watch: Callable[..., Watched]) -> None:
     watched = watch()
     watched.client.wait_ready(PATIENCE)
     mapped = [fd for fd in Path("/proc/self/fd").iterdir() if "memfd:argus_ros" in str(fd.resolve())]
@@ -167,14 +160,14 @@ def test_failing_inferences_degrade_it_and_replace_the_process(watch: Callable[.
     assert watched.client.pid != first
 
 
-def test_want_of_memory_while_loading_passes(watch: Callable[..., Watched]) -> None:
+def test_a_lack_of_memory_while_loading_is_temporary(watch: Callable[..., Watched]) -> None:
     watched = watch("no memory at first")
     assert watched.until(EngineState.RECOVERING) == "out of memory while loading"
     assert watched.client.wait_ready(PATIENCE)
 
 
 @pytest.mark.parametrize("room", [0, 2, 4, 6])
-def test_want_of_descriptors_passes(watch: Callable[..., Watched], room: int) -> None:
+def test_a_lack_of_descriptors_is_temporary(watch: Callable[..., Watched], room: int) -> None:
     """Whichever it is that cannot be had; nothing stays behind of a try that failed."""
     gc.collect()
     before = set(os.listdir("/proc/self/fd"))
@@ -234,7 +227,7 @@ def test_a_spare_process_takes_over(watch: Callable[..., Watched]) -> None:
     assert client.spare == "none"
 
 
-def test_a_spare_process_is_started_while_answers_come_without_a_pause(watch: Callable[..., Watched]) -> None:
+def test_a_spare_process_is_started_under_continuous_load(watch: Callable[..., Watched]) -> None:
     watched = watch(spare=True)
     client = watched.client
     client.wait_ready(PATIENCE)
@@ -270,7 +263,7 @@ def test_a_killed_engine_is_noticed_and_started_again(watch: Callable[..., Watch
     assert watched.answer().answer.text == "77 cone"
 
 
-def test_what_a_crashing_engine_said_last_is_in_the_reason(watch: Callable[..., Watched]) -> None:
+def test_the_reason_has_the_last_log_line_of_a_crashed_engine(watch: Callable[..., Watched]) -> None:
     watched = watch()
     watched.client.wait_ready(PATIENCE)
     watched.submit(1, "crash")
@@ -287,13 +280,13 @@ def test_a_stopped_engine_counts_as_hung(watch: Callable[..., Watched]) -> None:
     assert "hung: no answer within 0.5 s" in text
     assert watched.answer().error == text
     assert first
-    assert gone(first)
+    assert has_ended(first)
     watched.until(EngineState.RUNNING)
     watched.submit(2, slot=slot)
     assert not watched.answer().error
 
 
-def test_patience_can_be_set_for_one_frame(watch: Callable[..., Watched]) -> None:
+def test_the_hang_timeout_can_be_set_per_frame(watch: Callable[..., Watched]) -> None:
     watched = watch(hang_seconds=1000.0)
     watched.client.wait_ready(PATIENCE)
     watched.submit(1, "sleep", hang_seconds=0.2)
@@ -323,7 +316,7 @@ def test_an_engine_that_cannot_be_started_at_all(watch: Callable[..., Watched]) 
         watched.client.wait_ready(PATIENCE)
 
 
-def test_an_engine_that_dies_while_loading_is_tried_again_ever_later(
+def test_an_engine_that_crashes_while_loading_is_restarted_with_growing_delays(
     watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [engine_client.delay_after(n) for n in range(4)] == [0.25, 0.5, 1.0, 2.0]
@@ -352,7 +345,7 @@ def test_an_engine_that_never_loads_counts_as_hung(watch: Callable[..., Watched]
 
 
 @pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
-def test_stopping_waits_for_nothing_that_it_does(watch: Callable[..., Watched], doing: str) -> None:
+def test_stop_does_not_wait_for_the_engines_work(watch: Callable[..., Watched], doing: str) -> None:
     watched = watch()
     watched.client.wait_ready(PATIENCE)
     pid = watched.client.pid
@@ -362,7 +355,7 @@ def test_stopping_waits_for_nothing_that_it_does(watch: Callable[..., Watched], 
     if doing == "sleep":
         watched.lines.get(timeout=PATIENCE)
     watched.client.stop(timeout=2.0)
-    assert gone(pid)
+    assert has_ended(pid)
     assert watched.client.state is EngineState.STOPPED
     if doing != "idle":
         assert watched.answer().error
@@ -370,14 +363,14 @@ def test_stopping_waits_for_nothing_that_it_does(watch: Callable[..., Watched], 
         watched.client.submit([FrameRequest(9, 0, 0, 0, 64, 64, Task())])
 
 
-def test_stopping_while_it_loads_and_is_deaf_to_sigterm(watch: Callable[..., Watched]) -> None:
+def test_stop_while_the_engine_loads_and_ignores_sigterm(watch: Callable[..., Watched]) -> None:
     watched = watch("never")
     while watched.events.get(timeout=PATIENCE)[1] != "deaf":
         pass
     watched.client.stop(timeout=2.0)
 
 
-def test_a_failing_callback_does_not_end_the_watch() -> None:
+def test_a_failing_callback_does_not_end_the_supervision() -> None:
     def fail(answer: Answered) -> None:
         raise ValueError("a mistake of the caller's")
 

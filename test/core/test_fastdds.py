@@ -33,7 +33,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         (4, "fastdds_small_memory.xml", "has 4 MB free and .*takes 8 MB.*--shm-size=512m or --ipc=host"),
     ],
 )
-def test_the_segment_fits_or_is_said_not_to(
+def test_a_warning_is_given_where_the_segment_does_not_fit(
     memory: pytest.MonkeyPatch, free: int, profile: str, said: str
 ) -> None:
     memory.setattr(fastdds, "free_memory", lambda: free * MB)
@@ -52,9 +52,7 @@ def test_a_profile_that_was_chosen_stays_and_is_checked(memory: pytest.MonkeyPat
     assert not fastdds.short_of_memory({"FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere"})
 
 
-def test_ports_of_other_users_are_told_by_their_domain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ports_of_other_users_are_found_by_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fastrtps_port29411", "fastdds_port29413", "fastrtps_port29411_el", "fastrtps_8566fee48d"):
         (tmp_path / name).touch()
     assert fastdds.other_users(88, tmp_path) == ()
@@ -72,7 +70,7 @@ def test_the_profiles_differ_in_their_size_alone() -> None:
     assert names.replace(str(8 * MB), str(64 * MB)) == large
 
 
-def test_nobody_else_gets_a_domain_that_is_claimed() -> None:
+def test_a_claimed_domain_is_not_given_twice() -> None:
     claims = [domain.claim() for _ in range(5)]
     assert len({number for _, number in claims}) == 5
     held = ",".join(str(number) for _, number in claims)

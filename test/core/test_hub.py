@@ -111,7 +111,7 @@ def test_descriptions_come_first_and_weights_with_the_engine(address: str, tmp_p
 
 
 @pytest.mark.slow
-def test_without_a_network_it_says_what_and_where(address: str, tmp_path: Path) -> None:
+def test_without_a_network_the_error_names_the_checkpoint_and_the_cache(address: str, tmp_path: Path) -> None:
     for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         said = allowed(f"Org/Name@{COMMIT}", **{"address": address, "cache": tmp_path / "none"}, **more)
         assert "cannot be downloaded" in said
@@ -125,6 +125,6 @@ def test_a_revision_that_may_change_is_refused(name: str) -> None:
     hub.allow(EngineConfig(name), weights=True)  # nothing was asked for
 
 
-def test_what_is_no_hub_id_is_left_alone(tmp_path: Path) -> None:
+def test_names_that_are_not_hub_ids_are_ignored(tmp_path: Path) -> None:
     for name in ("argus-nano", str(tmp_path), "http://127.0.0.1:8000/v1"):
         hub.allow(EngineConfig(name, allow_download=True), weights=True)

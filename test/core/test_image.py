@@ -123,7 +123,7 @@ def test_sixteen_bits_keep_the_top_of_the_sensors_depth(brightest: int, shift: i
 
 
 @pytest.mark.parametrize("encoding", ["mono16", "16UC1"])
-def test_what_a_thermal_camera_tells_apart_stays_apart(encoding: str) -> None:
+def test_thermal_contrast_is_kept(encoding: str) -> None:
     """Counts of 14 bits around 7500, say: a small part of the range."""
     values = np.linspace(7300, 7800, 64 * 48).astype("<u2").reshape(48, 64)
     picture = Image(values.tobytes(), encoding, 64, 48, 128)
@@ -141,7 +141,7 @@ def test_the_range_of_one_16_bit_channel_can_be_given() -> None:
     np.testing.assert_array_equal(found, [[0, 0, 128, 255, 255]])
 
 
-def test_looking_at_a_raw_picture_copies_nothing() -> None:
+def test_a_raw_picture_is_not_copied() -> None:
     data = array.array("B", scene().tobytes())
     message = SimpleNamespace(
         data=data, encoding="bgr8", width=WIDTH, height=HEIGHT, step=WIDTH * 3, is_bigendian=0
@@ -197,7 +197,7 @@ def test_a_mosaic_that_was_compressed_is_a_colour_picture(encoding: str, kind: s
     np.testing.assert_array_equal(decode(picture, Region(7, 5, 30, 21)).rgb(), found[5:26, 7:37])
 
 
-def test_a_bayer_picture_made_grey_or_colour_before_it_was_compressed_is_what_it_is() -> None:
+def test_a_converted_bayer_picture_is_decoded_as_grey_or_colour() -> None:
     _, data = cv2.imencode(".png", grey(scene()))
     made_grey = Image(data, "bayer_rggb8; jpeg compressed mono8", compressed=True)
     np.testing.assert_array_equal(decode(made_grey).rgb(), np.repeat(grey(scene())[..., None], 3, 2))
@@ -220,7 +220,7 @@ def test_the_frame_header_of_a_jpeg_may_come_late() -> None:
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_an_orientation_in_the_header_turns_nothing(orientation: int) -> None:
+def test_an_orientation_in_the_header_is_ignored(orientation: int) -> None:
     """Boxes are in pixels as they are stored, whoever else reads the picture."""
     tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
     pixels = np.zeros((40, 64, 3), np.uint8)
@@ -333,7 +333,7 @@ def jpeg_of(width: int, height: int, progressive: bool) -> bytes:
         (cv2.imencode(".png", np.zeros((480, 640, 4), np.uint16))[1].tobytes(), 2.46),
     ],
 )
-def test_what_takes_too_long_to_decode_is_refused(picture: bytes, megapixels: float) -> None:
+def test_pictures_above_the_decode_budget_are_refused(picture: bytes, megapixels: float) -> None:
     allowed = Image(picture, "jpeg", compressed=True, budget=megapixels * 1.05)
     assert decode(allowed).array.shape[:2] == (480, 640)
     with pytest.raises(ImageError, match="decode_budget"):

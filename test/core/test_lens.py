@@ -41,7 +41,7 @@ def pixels_of(model: str, d: Any, points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_a_direction_is_that_of_the_point_that_is_seen_there(name: str) -> None:
+def test_a_direction_points_to_the_projected_point(name: str) -> None:
     model, d = LENSES[name]
     points = np.random.default_rng(0).uniform((-0.8, -0.45, 1), (0.8, 0.45, 1), (200, 3))
     found = Lens.of(info(model, d), SIZE).directions(pixels_of(model, d, points))
@@ -94,7 +94,7 @@ def test_where_the_lens_does_not_reach_there_is_no_direction() -> None:
         ({"width": 0, "height": 0}, "is for 0x0 pixels"),
     ],
 )
-def test_what_describes_no_lens_is_refused_in_a_sentence(changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_camera_info_is_refused_with_a_reason(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(LensError, match=said):
         Lens.of(info(**changes), SIZE)
     if "k" in changes:

@@ -39,7 +39,7 @@ def test_the_nearest_within_the_slop_is_found(asked: int, found: str | None) -> 
         assert match.offset == pytest.approx((int(match.item[3:]) - asked) / 1e3)
 
 
-def test_it_agrees_with_a_search_of_all() -> None:
+def test_the_result_equals_a_full_search() -> None:
     rng = np.random.default_rng(0)
     stamps = [int(s) for s in rng.permutation(400)[:60]]  # out of order, by less than a jump
     kept = recent(*stamps, seconds=10.0)
@@ -58,7 +58,7 @@ def test_the_other_rate_and_a_pause_leave_images_without() -> None:
     assert recent().nearest(0) is None
 
 
-def test_what_is_old_or_too_much_is_let_go() -> None:
+def test_old_or_excess_messages_are_dropped() -> None:
     kept = recent(0, 500, 1000, 1400)
     assert len(kept) == 3
     kept.seconds = 2.0
@@ -79,7 +79,7 @@ def test_time_that_goes_back_begins_anew() -> None:
     assert kept.nearest(5000 * MS) is None
 
 
-def test_one_waits_for_what_may_come_nearer_and_no_longer() -> None:
+def test_a_wait_ends_when_no_nearer_message_can_come() -> None:
     kept = recent(100)
     threading.Timer(0.05, kept.add, (130 * MS, "nearer")).start()
     match = kept.nearest(128 * MS, until=time.monotonic() + 60.0)

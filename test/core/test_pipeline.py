@@ -175,7 +175,7 @@ def test_frames_too_old_are_not_published(watch: Callable[..., Watched]) -> None
     assert ["3600.0 s behind" in text for text in watched.warnings] == [True]
 
 
-def test_an_answer_that_comes_late_is_withheld(watch: Callable[..., Watched]) -> None:
+def test_a_late_answer_is_withheld(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": Camera(CameraPolicy(deadline=0.04), Task(prompt="brief"))})
     watched.ready()
     watched.offer()
@@ -274,7 +274,7 @@ def test_cameras_come_and_go(watch: Callable[..., Watched]) -> None:
         watched.pipeline.set_camera("front", Camera(CameraPolicy(deadline=-1.0)))
 
 
-def test_time_going_back_drops_what_is_held(watch: Callable[..., Watched]) -> None:
+def test_time_going_back_drops_held_frames(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("sleep")}, hang_seconds=1000.0)
     watched.ready()
     now = time.time_ns()
@@ -288,7 +288,7 @@ def test_time_going_back_drops_what_is_held(watch: Callable[..., Watched]) -> No
 
 
 @pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
-def test_stopping_waits_for_no_answer_and_reports_what_was_held(
+def test_stop_does_not_wait_for_answers_and_reports_held_frames(
     watch: Callable[..., Watched], doing: str
 ) -> None:
     watched = watch({"front": asking(doing), "rear": asking()}, hang_seconds=1000.0)
@@ -334,7 +334,7 @@ def test_overlap_changes_no_answer(watch: Callable[..., Watched], preset: str) -
         assert texts == [f"{value} cone", f"{value + 1} ball"]
 
 
-def test_a_slow_subscriber_makes_no_late_publication(watch: Callable[..., Watched]) -> None:
+def test_a_slow_subscriber_causes_no_late_publication(watch: Callable[..., Watched]) -> None:
     """Decided when its turn comes, not when the engine was done."""
     policy = CameraPolicy(deadline=5.0)
     watched = watch({"front": asking(), "rear": Camera(policy)})
@@ -399,7 +399,7 @@ LADDER = (Level("1 tile", 1, 0, 2), Level("full"))
 @pytest.mark.parametrize(
     ("levels", "asked"), [(LADDER[:1], "1 tiles, 2 objects"), (LADDER, "5 tiles, 0 objects")]
 )
-def test_the_budget_level_is_what_the_engine_is_asked_for(
+def test_the_engine_gets_the_budget_level(
     levels: tuple[Level, ...], asked: str, watch: Callable[..., Watched]
 ) -> None:
     watched = watch({"front": asking("budget")}, levels=levels)

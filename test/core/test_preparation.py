@@ -143,7 +143,7 @@ def test_grids_of_real_cameras() -> None:
     assert plan(640, 480, Tiling(512, 512)) == (0, 0)
 
 
-def test_tiles_stand_in_reading_order_and_the_picture_last() -> None:
+def test_tiles_are_in_reading_order_with_the_global_tile_last() -> None:
     rgb = np.zeros((512, 512, 3), np.uint8)
     rgb[:256, 256:] = (255, 0, 0)
     rgb[256:, :256] = (0, 255, 0)

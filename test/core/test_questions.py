@@ -81,7 +81,7 @@ def asked() -> Iterator[Callable[..., Asked]]:
         yield make
 
 
-def test_the_newest_image_is_asked_about_and_the_stream_is_not_told(asked: Callable[..., Asked]) -> None:
+def test_a_question_uses_the_newest_image_and_does_not_affect_the_stream(asked: Callable[..., Asked]) -> None:
     it = asked(front=Camera(STREAM.policy, STREAM.task, Region(20, 10, 40, 20)))
     it.offer(40, "older")
     it.offer(80, "newest", age=1.5)
@@ -101,7 +101,7 @@ def test_the_newest_image_is_asked_about_and_the_stream_is_not_told(asked: Calla
     assert sum(it.pipeline.counts()["front"].values()) == 2
 
 
-def test_the_stream_goes_on_between_questions(asked: Callable[..., Asked]) -> None:
+def test_the_stream_continues_between_questions(asked: Callable[..., Asked]) -> None:
     it = asked(front=Camera(CameraPolicy(deadline=30.0), STREAM.task))
     it.offer()
     it.report()
@@ -113,7 +113,7 @@ def test_the_stream_goes_on_between_questions(asked: Callable[..., Asked]) -> No
     assert {it.answer().outcome for _ in QUESTIONS} == {Outcome.PUBLISHED}
 
 
-def test_one_at_the_engine_does_not_change_what_the_stream_is_predicted_to_take(
+def test_a_question_does_not_change_the_streams_predictions(
     asked: Callable[..., Asked],
 ) -> None:
     it = asked()
@@ -129,7 +129,7 @@ def test_one_at_the_engine_does_not_change_what_the_stream_is_predicted_to_take(
         it.ask(Task("caption"), deadline=0.01)
 
 
-def test_what_cannot_be_answered_is_refused_with_the_reason(
+def test_questions_without_an_answer_are_refused_with_a_reason(
     asked: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it = asked()
@@ -153,7 +153,7 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(
         it.ask()
 
 
-def test_who_asks_is_told_at_the_deadline_though_the_engine_is_still_at_it(
+def test_a_question_is_reported_at_its_deadline_while_the_engine_still_runs_it(
     asked: Callable[..., Asked],
 ) -> None:
     it = asked()

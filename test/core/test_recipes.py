@@ -6,7 +6,7 @@ from argus_ros.core import recipes
 from argus_ros.core.recipes import PRESETS, Recipes
 
 
-def test_stock_is_nothing_and_realtime_keeps_the_answer() -> None:
+def test_stock_has_no_recipes_and_realtime_no_approximate_ones() -> None:
     assert PRESETS["stock"].names == ()
     kinds = {f.metadata["kind"] for f in fields(Recipes) if getattr(PRESETS["realtime"], f.name)}
     assert kinds == {"exact", "bounded"}
@@ -36,6 +36,6 @@ def test_a_preset_can_be_changed() -> None:
 
 
 @pytest.mark.parametrize("name", ["paper+", "paper+speed", "paper-", "+direct_resize", ""])
-def test_a_change_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_change_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="unknown"):
         recipes.preset(name)

@@ -30,7 +30,7 @@ def test_a_frame_goes_through_both_stages_and_is_published():
     assert s.next_wakeup() is None
 
 
-def test_an_answer_that_comes_late_is_withheld_and_says_by_how_much():
+def test_a_late_answer_is_withheld_with_its_delay():
     s = scheduler("front")
     s.offer("front", 1.0, 1.0)
     frame = prepare(s, 1.0)
@@ -69,7 +69,7 @@ def test_a_prepared_frame_is_replaced_while_there_is_time_to_prepare_a_newer_one
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_an_engine_free_early_takes_the_older_frame_and_so_it_does_if_the_newer_is_broken(well):
+def test_an_engine_that_is_free_early_runs_the_older_frame(well):
     s = scheduler("front", prior={("prepare", 0, 1): 0.005, ("run", 0, 1): 0.1})
     s.offer("front", 1.0, 1.0)
     running = prepare(s, 1.0)
@@ -213,7 +213,7 @@ def test_a_frame_that_has_become_quick_enough_after_a_probe_is_no_probe():
     assert newer.reason == "0.360 s old; its camera's turn by weight, level full"
 
 
-def test_what_is_not_to_be_probed_is_dropped_though_it_never_ran():
+def test_frames_without_probes_are_dropped():
     s = scheduler(("question", CameraPolicy(deadline=0.1, probed=False)), prior={("run", 0, 1): 0.09})
     s.offer("question", 0.95, 1.0)
     assert s.next_prepare(1.0) is None
@@ -244,7 +244,7 @@ def test_different_work_is_not_done_in_one_batch():
     assert s.next_run(1.0) == frames[:1]
 
 
-def test_what_waits_beyond_its_deadline_ends_at_the_wakeup():
+def test_frames_past_their_deadline_end_at_the_wakeup():
     s = scheduler("front", "rear")
     s.offer("front", 1.0, 1.0)
     prepare(s, 1.0)
@@ -284,7 +284,7 @@ def test_while_the_engine_is_down_every_frame_ends_at_once():
     assert len(s.next_run(2.105)) == 1
 
 
-def test_disabled_ends_what_is_held_and_what_comes_and_keeps_an_answer_back():
+def test_disabling_ends_held_and_new_frames_and_withholds_answers():
     s = scheduler("front", "rear")
     s.offer("front", 1.0, 1.0)
     running = prepare(s, 1.0)
@@ -341,7 +341,7 @@ def test_an_answer_about_to_be_published_outlives_the_engine_but_not_its_time():
     assert ends(s) == [("front", Outcome.PUBLISHED), ("rear", Outcome.WITHHELD)]
 
 
-def test_time_going_back_clears_what_is_held_and_withholds_what_runs():
+def test_time_going_back_drops_held_frames_and_withholds_running_ones():
     s = scheduler("front", "rear")
     s.offer("front", 1.0, 1.0)
     running = prepare(s, 1.0)
@@ -356,7 +356,7 @@ def test_time_going_back_clears_what_is_held_and_withholds_what_runs():
     assert (end.outcome, end.reason) == (Outcome.WITHHELD, "time went back")
 
 
-def test_a_removed_camera_leaves_nothing_behind_and_may_come_back():
+def test_a_removed_camera_leaves_no_state_and_can_be_added_again():
     s = scheduler("front")
     s.offer("front", 1.0, 1.0)
     preparing = s.next_prepare(1.0)

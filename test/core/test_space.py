@@ -51,7 +51,7 @@ def scenes(count: int) -> Iterator[tuple[View, np.ndarray, list[tuple[int, Box]]
 
 
 @pytest.mark.slow
-def test_depth_is_that_of_the_thing_though_most_of_its_box_is_background() -> None:
+def test_depth_is_the_objects_even_if_most_of_its_box_is_background() -> None:
     """Balls, crates, posts, people with their arms out (a quarter of the box) and chairs, four in a view."""
     ours, medians = [], []
     for view, depth, boxes in scenes(40):
@@ -115,7 +115,7 @@ def test_every_form_of_depth_gives_the_same_place(kind: str) -> None:
 
 
 @pytest.mark.parametrize("none", [0, 65535, 0.0, np.nan, np.inf, -1.0, 3e38, 1e-9])
-def test_where_there_is_no_depth_the_direction_is_left(none: float) -> None:
+def test_without_depth_only_the_direction_is_known(none: float) -> None:
     kind = np.uint16 if isinstance(none, int) else np.float32
     (place,) = locate([(200, 100, 300, 300)], SIZE, LENS, np.full((HEIGHT, WIDTH), none, kind))
     assert place.method is Method.BEARING
@@ -131,7 +131,7 @@ def test_depth_of_another_shape_is_refused_in_a_sentence() -> None:
     assert locate([], SIZE, LENS, np.ones((400, 640), np.float32)) == []
 
 
-def test_what_stands_on_the_ground_is_found_without_depth() -> None:
+def test_objects_on_the_ground_are_located_without_depth() -> None:
     things = [crate(-0.4, 2.5, 0.5), post(1.0, 5.0, 0.1, 1.5)]
     view = render(things)
     places = locate([view.box(0), view.box(1), (300, 10, 340, 100)], SIZE, LENS, ground=GROUND)
@@ -159,7 +159,7 @@ def test_a_box_that_the_lens_does_not_reach_has_no_direction_and_spoils_no_other
     assert inside.position[2] == pytest.approx(2.0)
 
 
-def test_what_stands_below_the_picture_has_no_place_on_the_ground() -> None:
+def test_objects_cut_by_the_lower_border_are_not_located_on_the_ground() -> None:
     """Its foot is not seen: the border of the picture would stand in for it, and it would be too far away."""
     cut, whole = locate([(200, 100, 300, HEIGHT), (200, 100, 300, HEIGHT - 3)], SIZE, LENS, ground=GROUND)
     assert (cut.method, whole.method) == (Method.BEARING, Method.GROUND)
@@ -181,7 +181,7 @@ BENT = Lens(LENS.matrix, np.array([-0.6, 0.0, 0, 0, 0]))
     boxes=st.lists(st.tuples(*[st.floats(-50, 700)] * 4), min_size=1, max_size=5),
     ground=st.none() | arrays(float, (4, 4), elements=st.floats(-10, 10)),
 )
-def test_nothing_in_the_data_makes_it_fail(
+def test_no_data_raise_an_error(
     lens: Lens, depth: np.ndarray, boxes: list[Box], ground: np.ndarray | None
 ) -> None:
     ordered = [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in boxes]

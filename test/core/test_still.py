@@ -41,7 +41,7 @@ def recalled(before: np.ndarray, after: np.ndarray) -> bool:
     return gate.recall("front", snapshot(after)) is not None
 
 
-def test_an_answer_is_repeated_as_it_was_but_for_what_it_cost() -> None:
+def test_an_answer_is_repeated_without_its_cost() -> None:
     gate = StillGate()
     gate.remember("front", snapshot(room()), ANSWER)
     answer = gate.recall("front", snapshot(room()))
@@ -54,7 +54,7 @@ def test_noise_is_no_change(noise: float) -> None:
     assert all(recalled(room(1, noise), room(seed, noise)) for seed in range(2, 6))
 
 
-def test_a_small_thing_that_comes_goes_or_moves_is_noticed() -> None:
+def test_a_small_object_that_appears_disappears_or_moves_is_detected() -> None:
     rng = np.random.default_rng(0)
     for x, y in zip(rng.integers(0, 150, 50), rng.integers(0, 150, 50), strict=True):
         assert not recalled(room(), with_box(x, y)), (x, y)
@@ -62,7 +62,7 @@ def test_a_small_thing_that_comes_goes_or_moves_is_noticed() -> None:
         assert not recalled(with_box(x, y), with_box(x + 5, y)), (x, y)
 
 
-def test_what_moves_slowly_is_noticed_when_it_has_gone_far_enough() -> None:
+def test_slow_motion_is_detected_once_it_is_large_enough() -> None:
     gate = StillGate()
     gate.remember("front", snapshot(with_box(50, 50)), ANSWER)
     steps = [gate.recall("front", snapshot(with_box(50 + i, 50))) is None for i in range(6)]
@@ -80,7 +80,7 @@ def test_what_moves_slowly_is_noticed_when_it_has_gone_far_enough() -> None:
         {"capture_time": -0.1},  # time went back
     ],
 )
-def test_what_else_an_answer_depends_on(other: dict) -> None:
+def test_other_inputs_of_an_answer_are_compared(other: dict) -> None:
     gate = StillGate(longest=1.0)
     gate.remember("front", snapshot(room()), ANSWER)
     assert gate.recall("front", snapshot(room(), capture_time=1.0)) is not None

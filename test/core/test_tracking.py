@@ -73,7 +73,7 @@ def assert_stable(names: dict[tuple[int, int], set[str]]) -> None:
 
 @pytest.mark.parametrize("walk", FILMS, ids=["steady", "hasty"])
 @pytest.mark.parametrize("jitter", [0.0, 3.0])
-def test_every_thing_keeps_its_name(walk: Walk, jitter: float) -> None:
+def test_every_object_keeps_its_id(walk: Walk, jitter: float) -> None:
     frames = truth(walk)
     assert len({thing for frame in frames for thing in frame}) > 5
     assert_stable(follow(frames, walk.rate, jitter=jitter))
@@ -88,7 +88,7 @@ def test_names_outlast_dropped_frames(walk: Walk, first: int) -> None:
 
 
 @pytest.mark.parametrize("walk", FILMS, ids=["steady", "hasty"])
-def test_names_outlast_a_frame_in_which_a_thing_is_missed(walk: Walk) -> None:
+def test_an_id_survives_a_frame_without_the_object(walk: Walk) -> None:
     frames = truth(walk)
     rng = np.random.default_rng(0)
     missed: set[tuple[int, int]] = set()
@@ -167,7 +167,7 @@ def test_every_detection_gets_a_name_of_its_own(frames: list[tuple[list[Detectio
         assert again.update(found, stamp) == tracked
 
 
-def test_a_box_that_shrinks_to_nothing_is_no_cause_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_box_that_shrinks_to_nothing_gives_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     tracker = Tracker()
     for number, side in enumerate((90.0, 50.0, 10.0)):
         box = (100 - side, 100 - side, 100 + side, 100 + side)

@@ -8,7 +8,9 @@ from argus_ros.ros.program import check_arguments
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--ros-args", "-p", "threads:=1", "--", "--help"]])
-def test_help_is_printed_and_nothing_starts(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_printed_without_starting_a_node(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         check_arguments(["argus_node", *words])
     assert ended.value.code == 0
@@ -23,7 +25,7 @@ def test_help_is_printed_and_nothing_starts(words: list[str], capsys: pytest.Cap
         (["--ros-args", "--help"], "unknown argument ['--help'] after --ros-args"),
     ],
 )
-def test_what_means_nothing_is_refused(
+def test_unknown_arguments_are_refused(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -32,12 +34,12 @@ def test_what_means_nothing_is_refused(
     assert reason in capsys.readouterr().err
 
 
-def test_what_is_for_ros_passes() -> None:
+def test_ros_arguments_are_accepted() -> None:
     check_arguments(["argus_node"])
     check_arguments(["argus_node", "--ros-args", "-p", "model:=x", "-r", "__ns:=/a", "--log-level", "warn"])
     check_arguments(["argus_node", "front/image_raw:=/camera"])  # deprecated, as rcl says itself
 
 
-def test_what_ros_cannot_read_is_its_own_to_say() -> None:
+def test_invalid_ros_arguments_raise_rcls_error() -> None:
     with pytest.raises(RuntimeError, match=r"classes:=\[cone"):
         check_arguments(["argus_node", "--ros-args", "-p", "classes:=[cone"])

@@ -52,7 +52,7 @@ def camera(on_image: Any) -> Camera:
     return Camera(node, SETTINGS, on_image)
 
 
-def test_pixels_are_seen_in_the_messages_own_memory() -> None:
+def test_pixels_are_a_view_of_the_messages_memory() -> None:
     images: list[Image] = []
     message = full_hd(7)
     camera(lambda name, image, stamp, header: images.append(image)).receive(message)
@@ -168,7 +168,7 @@ def publish(node: Node, kind: type, topic: str) -> Any:
     return node.create_publisher(kind, topic, qos_profile_sensor_data)
 
 
-def test_what_is_waited_for_shows_in_the_graph(driver: Driver) -> None:
+def test_the_graph_shows_the_expected_topic(driver: Driver) -> None:
     subscribed = driver.camera()
     subscribed.activate()
     driver.until(lambda: driver.node.count_subscribers("/front/image_raw") == 1)
@@ -207,7 +207,7 @@ def test_names_are_remapped_once(drive: Callable[..., Driver]) -> None:
         ("side", "compressed", [("/side", "compressed"), ("/squeezed", "compressed")]),
     ],
 )
-def test_where_images_are_looked_for(
+def test_the_topics_searched_for_images(
     drive: Callable[..., Driver], topic: str, transport: str, expected: list[tuple[str, str]]
 ) -> None:
     driver = drive("-r", "rear:=/eye", "-r", "side/compressed:=/squeezed")
@@ -215,9 +215,7 @@ def test_where_images_are_looked_for(
     assert list(found) == [Source(*source) for source in expected]
 
 
-def test_a_kind_that_is_advertised_and_never_sent_is_left(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_topic_without_messages_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     subscribed = driver.camera()
     raw = publish(driver.node, ImageMessage, "/front/image_raw")
     compressed = publish(driver.node, CompressedImage, "/front/image_raw/compressed")
@@ -306,7 +304,7 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
     subscribed.deactivate()
 
 
-def test_a_camera_without_its_positions_goes_on_and_says_so(driver: Driver) -> None:
+def test_a_camera_without_positions_keeps_working_and_reports_it(driver: Driver) -> None:
     wrong = Parameter("qos_overrides./front/camera_info.subscription.reliability", value="perfect")
     wanted = PositionSettings(camera_info_topic="/front/camera_info")
     subscribed = driver.camera(replace(AUTO, positions=wanted), [wrong])

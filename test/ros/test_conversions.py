@@ -71,11 +71,11 @@ def test_an_answer_arrives_whole(header: Header) -> None:
     assert box.track_id == ""
 
 
-def test_nothing_seen_is_an_empty_array(header: Header) -> None:
+def test_no_detections_are_an_empty_array(header: Header) -> None:
     assert sent(array_of(header, Answer())).detections == []
 
 
-def test_numbers_of_numpy_are_taken(header: Header) -> None:
+def test_numpy_numbers_are_accepted(header: Header) -> None:
     numbers = [np.float32(x) for x in (0.5, 1, 2, 3, 4)]
     assert array_of(header, Answer((Detection("cone", *numbers),))).detections[0].x_max == 3.0
 

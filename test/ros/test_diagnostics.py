@@ -75,7 +75,7 @@ def test_a_camera_that_is_well() -> None:
     assert report.values["published"] == 100
 
 
-def test_boxes_that_cannot_be_used_are_counted_and_told_where_there_are_no_others() -> None:
+def test_invalid_boxes_are_counted_and_reported_without_valid_ones() -> None:
     camera, one = health(10), Detection("cone", 0.5, 0.0, 0.0, 1.0, 1.0)
     camera.ended(Outcome.PUBLISHED, 0.9, answer=Answer(dropped=3))
     report = camera.report("/image", 1.0)
@@ -122,13 +122,13 @@ def test_a_mismatch_is_why() -> None:
         (Outcome.SUPERSEDED, OK, "0 answers"),
     ],
 )
-def test_what_becomes_of_images(outcome: Outcome, level: bytes, text: str) -> None:
+def test_outcomes_of_images(outcome: Outcome, level: bytes, text: str) -> None:
     report = health(20, outcome, "bad").report("/image", 2.0)
     assert report.level == level
     assert text in report.message
 
 
-def test_what_is_over_is_forgotten() -> None:
+def test_old_problems_are_forgotten() -> None:
     camera = health(20, Outcome.UNDECODABLE, "bad")
     for i in range(150, 300):
         camera.arrived(i * 100_000_000, i / 10)
@@ -139,7 +139,7 @@ def test_what_is_over_is_forgotten() -> None:
     assert report.values["last error"] == "bad"
 
 
-def test_answers_without_depth_are_counted_and_said() -> None:
+def test_answers_without_depth_are_counted_and_reported() -> None:
     camera = health(20, Outcome.PUBLISHED)
     camera.position_topics = {"depth topic": "/depth"}
     for i in range(20):
@@ -175,7 +175,7 @@ def test_an_inactive_camera_is_no_trouble() -> None:
 INFO = ModelInfo("argus-nano", "cpu", "float32", ("detect",), (), 160, 1, 25, 4_500_000)
 
 
-def test_malformed_messages_are_not_lost_on_the_way() -> None:
+def test_malformed_messages_do_not_count_as_lost() -> None:
     camera = CameraHealth(0.5)
     camera.activate(0.0)
     for number in range(20):
@@ -192,7 +192,7 @@ def test_malformed_messages_are_not_lost_on_the_way() -> None:
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_losses_are_the_middlewares_to_tell_and_guessed_only_where_it_does_not(told: bool) -> None:
+def test_losses_come_from_the_middleware_or_else_from_gaps_in_stamps(told: bool) -> None:
     """A driver that leaves images out loses none on the way, which stamps alone cannot tell."""
     camera = CameraHealth(0.5)
     camera.losses_reported = told

@@ -47,7 +47,7 @@ def say(node: Node, word: str, heard: queue.Queue[Any]) -> Any:
     raise AssertionError("nothing was heard")
 
 
-def test_messages_come_in_a_thread_of_its_own_until_it_is_stopped(node: Node) -> None:
+def test_messages_arrive_in_a_separate_thread_until_stop(node: Node) -> None:
     heard: queue.Queue[Any] = queue.Queue()
     intake = take(node, lambda message: heard.put((message.data, threading.current_thread().name)))
     assert say(node, "hello", heard) == ("hello", "intake front")
@@ -92,7 +92,7 @@ def test_it_ends_with_its_context(node: Node) -> None:
     intake.stop()
 
 
-def test_a_message_that_cannot_be_deserialised_is_told_of(node: Node) -> None:
+def test_a_message_that_cannot_be_deserialised_is_reported(node: Node) -> None:
     heard: queue.Queue[Any] = queue.Queue()
     malformed = threading.Event()
 

@@ -79,14 +79,14 @@ def test_qos_is_overridden(node: Any) -> None:
     locator.stop()
 
 
-def test_one_that_cannot_start_leaves_nothing_behind(node: Any) -> None:
+def test_a_locator_that_cannot_start_leaves_no_subscriptions(node: Any) -> None:
     with pytest.raises(IntakeError, match=r"/front/depth cannot be subscribed to: .*perfect"):
         Locator(node, WITH_DEPTH, Aims(), print, override("/front/depth", "perfect"))
     assert not left_behind(node)
 
 
 @WITHOUT_TF
-def test_frames_that_cannot_start_leave_nothing_behind(node: Any) -> None:
+def test_frames_that_cannot_start_leave_no_subscriptions(node: Any) -> None:
     with pytest.raises(IntakeError, match=r"/tf_static cannot be subscribed to: .*perfect"):
         Frames(node, override("/tf_static", "perfect"))
     assert not left_behind(node)

@@ -71,7 +71,7 @@ def test_stages_are_those_of_the_message() -> None:
     assert list(STAGES) == seconds
 
 
-def test_a_port_that_is_taken_is_a_sentence_and_one_that_was_closed_is_free(metrics: Metrics) -> None:
+def test_a_used_port_is_an_error_and_a_closed_one_is_free(metrics: Metrics) -> None:
     with pytest.raises(MetricsError, match=f"port {metrics.port} of 127.0.0.1: .*set metrics_port or"):
         Metrics(metrics.port, "127.0.0.1")
     with pytest.raises(MetricsError, match="metrics_address"):

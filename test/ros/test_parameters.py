@@ -29,7 +29,7 @@ def values(cameras: tuple[str, ...] = ("front",), **changed: Any) -> dict[str, A
     return {name: spec.value for name, spec in specs.items()} | {"cameras": list(cameras)} | given
 
 
-def test_settings_take_what_was_given() -> None:
+def test_settings_have_the_given_values() -> None:
     given = values(
         ("left", "right"),
         classes=["cone", "traffic light"],
@@ -74,12 +74,12 @@ def test_an_empty_class_means_all() -> None:
         ({"camera__front__mono16": "[8000, 7000]"}, "low < high"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_reason(changed: dict[str, Any], reason: str) -> None:
+def test_invalid_values_are_refused_with_a_reason(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
         Settings.of(values(**changed))
 
 
-def test_whether_images_are_rectified_is_told_or_left_to_their_topics_name() -> None:
+def test_rectified_is_set_or_derived_from_the_topic() -> None:
     for told, rectified in (("auto", None), ("no", False), ("yes", True)):
         changed = values(camera__front__rectified=told)
         assert Settings.of(changed).cameras[0].positions.rectified is rectified
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"prompt": "x" * 5000}, {"classes": ["cone"] * 600}])
-def test_a_task_of_too_many_words_is_refused(changed: dict[str, Any]) -> None:
+def test_a_task_with_too_much_text_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match="4096 and 512 are the limits"):
         Settings.of(values(**changed)).check_task()
 
@@ -122,7 +122,7 @@ def test_an_empty_array_is_the_default() -> None:
     assert specs["camera.front.region"].coerce(None) == [0, 0, 0, 0]
 
 
-def test_numbers_are_taken_as_people_write_them() -> None:
+def test_numbers_are_accepted_in_all_spellings() -> None:
     specs = all_specs(("front",))
     deadline = specs["camera.front.deadline"].coerce(1)
     assert deadline == 1.0
@@ -148,7 +148,7 @@ def test_descriptors(spec: parameters.Spec) -> None:
         assert all(choice in descriptor.additional_constraints for choice in spec.choices)
 
 
-def test_a_typing_error_is_told_the_nearest_name() -> None:
+def test_a_typing_error_gets_the_nearest_name() -> None:
     given = [
         "use_sim_time",
         "model",
@@ -180,7 +180,7 @@ def test_a_typing_error_is_told_the_nearest_name() -> None:
         ("/a/**", "/b/argus", False),
     ],
 )
-def test_a_parameter_file_for_another_node_is_told(
+def test_a_parameter_file_for_another_node_gives_a_warning(
     alone: None, name: str, node: str, counts: bool, tmp_path: Path
 ) -> None:
     file = tmp_path / "robot.yaml"

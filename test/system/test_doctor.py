@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 
-def test_a_camera_that_publishes_is_seen(ros: Any) -> None:
+def test_a_publishing_camera_is_found(ros: Any) -> None:
     camera = (
         "import rclpy, sensor_msgs.msg as m, rclpy.qos as q; rclpy.init(); n = rclpy.create_node('driver')\n"
     )

@@ -23,7 +23,7 @@ find_package(ament_cmake REQUIRED)
 """
 
 
-def test_the_python_subscriber_prints_what_is_seen(ros: Any) -> None:
+def test_the_python_subscriber_prints_detections(ros: Any) -> None:
     example = ros.start("example", sys.executable, EXAMPLES / "subscriber.py")
     rclpy.init()
     node = rclpy.create_node("argus")
@@ -47,7 +47,7 @@ def test_the_python_subscriber_prints_what_is_seen(ros: Any) -> None:
 
 
 @pytest.mark.skipif(find_spec("yolo_msgs") is None, reason="yolo_msgs is not installed")
-def test_the_relay_says_it_as_yolo_ros_would(ros: Any) -> None:
+def test_the_relay_publishes_yolo_ros_messages(ros: Any) -> None:
     from yolo_msgs.msg import DetectionArray as YoloDetectionArray
 
     ros.start("relay", sys.executable, EXAMPLES / "relay_yolo.py")

@@ -30,10 +30,11 @@ import pytest
 from argus_ros.msg import DetectionArray, FrameTiming
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
+from processes import has_ended
 from rcl_interfaces.msg import ParameterType
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
-from robot import LIVE, WAIT, Robot, crowding, engine_pid, gone, jpeg, picture, start_node, visiting
+from robot import LIVE, WAIT, Robot, crowding, engine_pid, jpeg, picture, start_node, visiting
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
@@ -173,7 +174,7 @@ def test_work_is_paused_and_resumed_without_a_change_of_the_lifecycle(robot: Rob
     robot.wait("/argus/detections")
 
 
-def test_prometheus_reads_what_timing_says(robot: Robot, start: Callable[..., Any]) -> None:
+def test_prometheus_gets_the_values_of_timing(robot: Robot, start: Callable[..., Any]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -383,7 +384,7 @@ def test_it_ends_at_a_signal_in_the_middle_of_an_inference(
         (signal.SIGHUP, (0.03, 0.1, 1.0)),
     ],
 )
-def test_a_signal_while_it_starts_ends_it_in_order(
+def test_a_signal_during_the_start_ends_the_node_in_order(
     ros: Any, start: Callable[..., Any], number: signal.Signals, moments: tuple[float, ...]
 ) -> None:
     """From Python's first instruction on: while it imports, makes the node, and while the engine loads."""
@@ -490,9 +491,9 @@ def test_lifecycle(robot: Robot, start: Callable[..., Any], blank: Path) -> None
     assert robot.node.count_subscribers("/left") == 1
     assert robot.change(Transition.TRANSITION_DEACTIVATE)
     robot.status("camera left", lambda s: s.message == "inactive")
-    assert not gone(engine)
+    assert not has_ended(engine)
     assert robot.change(Transition.TRANSITION_CLEANUP)
-    assert gone(engine)
+    assert has_ended(engine)
     assert robot.change(Transition.TRANSITION_CONFIGURE)
     assert robot.change(Transition.TRANSITION_INACTIVE_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
@@ -533,7 +534,7 @@ def test_models_that_cannot_be_read_are_refused_and_the_node_lives(
     assert "Traceback" not in process.output
 
 
-def test_outputs_that_cannot_be_are_said(robot: Robot, start: Callable[..., Any]) -> None:
+def test_invalid_outputs_are_reported(robot: Robot, start: Callable[..., Any]) -> None:
     start(**{"qos_overrides./argus/timing.publisher.depth": "many"})
     status = robot.status("engine", lambda s: s.level == DiagnosticStatus.ERROR)
     assert "qos_overrides of /argus/timing" in status.message

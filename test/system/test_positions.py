@@ -154,7 +154,7 @@ def test_each_answer_is_followed_by_its_places(
     assert values["depth topic"] == topic
 
 
-def test_without_depth_answers_come_all_the_same_and_say_why(robot: Robot, start: Callable[..., Any]) -> None:
+def test_without_depth_answers_are_published_with_the_reason(robot: Robot, start: Callable[..., Any]) -> None:
     """Late, of another frame, of another shape, not there: each is a sentence, and no answer is held back."""
     start(camera__front__depth_topic="/front/depth", position_wait=0.2)
     rig = Rig(robot, millimetres(), None)

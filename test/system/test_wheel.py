@@ -107,7 +107,7 @@ def test_a_checkpoint_is_measured(fresh: Fresh) -> None:
     assert 0.0 <= json.loads((fresh.folder / "figures.json").read_text())["f1"] <= 1.0
 
 
-def test_the_example_finds_things_in_a_picture(fresh: Fresh) -> None:
+def test_the_example_detects_objects_in_a_picture(fresh: Fresh) -> None:
     done = fresh.run("python", ROOT / "docs/examples/engine.py", ROOT / "docs/images/demo.png")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^(ball|car|chair|cone) 0\.\d\d \d+ \d+ \d+ \d+$", done.stdout, re.MULTILINE)

@@ -101,7 +101,7 @@ def test_a_process_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
         None,
         "ImportError: libcuda.so is missing",
     )
-    assert doctor.ask(["-c", "import sys; sys.exit(3)"]) == (None, "it ended with 3")
+    assert doctor.ask(["-c", "import sys; sys.exit(3)"]) == (None, "it ended with exit status 3")
     monkeypatch.setattr(doctor, "PATIENCE", 0.5)
     assert doctor.ask(["-c", "import time; time.sleep(60)"])[0] is None
 

@@ -50,7 +50,7 @@ def same(ours: Generated, plain: Generated) -> None:
 
 
 @pytest.mark.parametrize("preset", ["realtime", "realtime-compiled_step", "realtime+device_loop"])
-def test_what_the_head_says_changes_no_token(headed: Path, tiny: Path, preset: str) -> None:
+def test_the_heads_predictions_change_no_token(headed: Path, tiny: Path, preset: str) -> None:
     ours, plain = engine(headed, preset), engine(tiny)
     assert "box_draft" in ours.info.recipes
     assert "box_draft" not in plain.info.recipes

@@ -164,7 +164,7 @@ def test_positions_are_the_stock_models(side: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/model", "a\0b", "/proc/1/root/model"])
-def test_a_path_that_cannot_be_looked_at_is_refused(name: str) -> None:
+def test_a_path_that_cannot_be_opened_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be opened|no checkpoint"):
         read(name)
 
@@ -181,7 +181,7 @@ GIVEN: dict[str, tuple[dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("what", GIVEN)
-def test_what_is_no_checkpoint_is_called_what_it_is(what: str, tmp_path: Path) -> None:
+def test_the_error_names_what_a_path_is_instead_of_a_checkpoint(what: str, tmp_path: Path) -> None:
     files, message = GIVEN[what]
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -208,7 +208,7 @@ def test_addresses_files_and_caches_that_were_pruned(tmp_path: Path) -> None:
         (lambda file: file.rename(file.with_name("model.gguf")), "it holds weights of llama.cpp"),
     ],
 )
-def test_weights_that_are_not_there_are_called_what_they_are(
+def test_the_error_names_what_a_folder_has_instead_of_weights(
     harm: Callable[[Path], object], message: str, copy: Path
 ) -> None:
     harm(copy / WEIGHTS)

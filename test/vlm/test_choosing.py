@@ -50,7 +50,7 @@ class Passes:
         return Choices.of(choosing.measure(self.run, tried, self.timer, lambda: self.now), tried)
 
 
-def test_kernels_are_taken_where_they_are_faster() -> None:
+def test_kernels_are_used_where_they_are_faster() -> None:
     """Each for itself: passes of one token, and of several."""
     made = Passes({(1, None): 2.0, (1, SLOW): 1.5, (1, QUICK): 1.2, (SEVERAL, SLOW): 3, (SEVERAL, QUICK): 4})
     found = made.choices()
@@ -59,11 +59,11 @@ def test_kernels_are_taken_where_they_are_faster() -> None:
     assert "a pass of several plain 1.00 ms" in str(found)
 
 
-def test_what_is_as_fast_is_left_as_it_is() -> None:
+def test_an_equally_fast_setting_is_not_used() -> None:
     assert Passes({(1, None): 1.0, (1, QUICK): 0.99}).choices().one is None
 
 
-def test_kernels_that_do_not_run_are_not_taken() -> None:
+def test_kernels_that_do_not_run_are_not_used() -> None:
     times = {(count, QUICK): 0.1 for count in TOKENS}
     found = Passes(times, broken=QUICK).choices()
     assert found.one is None
@@ -77,7 +77,7 @@ def test_no_more_is_tried_than_there_is_time_for() -> None:
     assert (1, QUICK) not in made.ran
 
 
-def test_what_a_draft_costs() -> None:
+def test_the_cost_of_a_draft() -> None:
     """In passes of one token: the first token of a draft 0.5 more than the 0.1 of each."""
     times = {(count, None): 2.0 + 1.0 * (count > 1) + 0.2 * (count - 1) for count in TOKENS}
     found = Passes({**times, (96, None): 3.0 + 32 * 0.4, (64, None): 3.0}).choices()
@@ -145,14 +145,14 @@ def test_a_broken_file_is_named_and_replaced(kept: Kept, text: str, caplog: pyte
     assert kept.get("key") == timings()
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
         Kept(tmp_path / "file" / "timings.json").put("key", timings())
     assert "cannot be saved" in caplog.text
 
 
-def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_home_folder_no_timings_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     ours = Kept.of_user()
     assert ours
@@ -207,7 +207,7 @@ def test_an_engine_that_cannot_be_timed_is_ready_all_the_same(
     assert engine.info.frame_seconds > 0
 
 
-def test_an_engine_whose_timing_finds_no_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_during_timing_is_reported(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(EngineConfig(str(tiny), device="cpu"))
 
     def fail(_: object) -> float:

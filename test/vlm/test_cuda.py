@@ -82,7 +82,7 @@ def recordings(engine: Engine) -> list[object]:
     return [recording for one in graphs for recording in one.recordings.values()]
 
 
-def test_recorded_steps_say_what_eager_ones_say(tiled: Path) -> None:
+def test_recorded_steps_equal_eager_ones(tiled: Path) -> None:
     """The same frames first eagerly, then while recordings are made, then replayed; and without recipes."""
     recorded = Engine(EngineConfig(str(tiled), device=DEVICE, dtype="float32", preset=PRESET))
     eager = Engine(

@@ -74,7 +74,9 @@ def test_a_still_scene_takes_no_pass(detect: Grammar, tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("moments", [None, (0.0, 0.1, 0.3, 0.35, 0.65)])
-def test_even_motion_is_foreseen(detect: Grammar, tokens: Tokens, moments: tuple[float, ...] | None) -> None:
+def test_constant_motion_is_predicted(
+    detect: Grammar, tokens: Tokens, moments: tuple[float, ...] | None
+) -> None:
     """By counting pictures, and by when they were taken."""
     memory = Memory()
     for i, moment in enumerate(moments or [None] * 5):
@@ -85,7 +87,7 @@ def test_even_motion_is_foreseen(detect: Grammar, tokens: Tokens, moments: tuple
         assert i < 2 or taken == 0
 
 
-def test_it_finds_its_way_back(detect: Grammar, tokens: Tokens) -> None:
+def test_drafting_continues_after_a_different_choice(detect: Grammar, tokens: Tokens) -> None:
     first = answer(detect, tokens, CONE, BALL, BOX)
     changes = {
         "gone": [CONE, BOX],
@@ -101,7 +103,7 @@ def test_it_finds_its_way_back(detect: Grammar, tokens: Tokens) -> None:
     assert taken == {"gone": 1, "new": 5, "shifted": 4, "renamed": 1}, "a pass for each token that is news"
 
 
-def test_a_cut_answer_says_nothing_of_the_rest(detect: Grammar, tokens: Tokens) -> None:
+def test_a_truncated_answer_keeps_the_other_objects(detect: Grammar, tokens: Tokens) -> None:
     memory, columns = Memory(), answer(detect, tokens, CONE, BALL, BOX)
     passes(memory, detect, columns)
     draft = memory.draft(detect, None)

@@ -176,7 +176,7 @@ def test_a_frame_that_memory_does_not_hold_is_answered_as_one_tile(
         assert same(also_small, before[2])
 
 
-def test_memory_that_holds_nothing_is_an_error_and_the_engine_stays_usable(
+def test_too_little_memory_is_an_error_and_the_engine_stays_usable(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(EngineConfig(str(tiny)))

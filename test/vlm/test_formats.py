@@ -64,7 +64,7 @@ def found(name: str, text: str, task: Task = DETECT, subject: str = "") -> tuple
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_what_a_family_writes_is_read_as_it_means_it(name: str) -> None:
+def test_answers_of_each_family_are_parsed(name: str) -> None:
     text, expected = SAID[name]
     things, dropped = found(name, text)
     assert dropped == 0
@@ -124,17 +124,17 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
-def test_what_is_no_box_is_counted(name: str, text: str) -> None:
+def test_invalid_boxes_are_counted(name: str, text: str) -> None:
     assert found(name, text, subject="cone") == ([], 1)
 
 
-def test_what_was_not_asked_for_is_counted() -> None:
+def test_boxes_that_were_not_requested_are_counted() -> None:
     text = '[{"bbox_2d": [1, 2, 300, 400], "label": "dog"}, {"bbox_2d": [1, 2, 300, 400], "label": ""}]'
     assert found("qwen3_vl", text) == ([], 2)
     assert len(found("qwen3_vl", text, Task("dense_caption"))[0]) == 1
 
 
-def test_a_box_said_twice_is_one_and_a_rounded_one_is_clipped() -> None:
+def test_duplicate_boxes_are_removed_and_rounded_ones_are_clipped() -> None:
     once = '{"bbox_2d": [-4, 0, 1005, 500], "label": "cone"}'
     assert found("qwen3_vl", f"[{once}, {once}]") == ([("cone", 0, 0, 640, 240)], 0)
 
@@ -173,7 +173,7 @@ def test_whatever_is_written_only_valid_boxes_in_the_picture_come_of_it(name: st
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_task_has_its_question_with_what_was_asked(name: str) -> None:
+def test_every_task_has_its_question(name: str) -> None:
     for task in FORMATS[name]:
         asked = Task(task, DETECT.classes, "the small dog")
         questions = formats.of(name).questions(asked)
@@ -185,7 +185,7 @@ def test_every_task_has_its_question_with_what_was_asked(name: str) -> None:
     assert set(FORMATS[name]) <= {*STRUCTURED_TASKS, "caption", "ask"}
 
 
-def test_a_score_is_the_mean_probability_of_the_tokens_that_say_so() -> None:
+def test_a_score_is_the_mean_probability_of_its_tokens() -> None:
     pieces = ["no ", "<ref>cone</ref>", "<box>", "[[1,", " 2,", " 30,", " 40]", "]", "</box>"]
     probabilities = [0.1, 0.2, 0.3, 0.9, 0.4, 0.9, 0.4, 0.5, 0.6]
     text, ends = answers.spoken(range(len(pieces)), lambda ids: "".join(pieces[i] for i in ids))

@@ -80,9 +80,7 @@ def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
     assert answer.generated_tokens > 0
 
 
-def test_the_clock_runs_while_a_picture_is_looked_at_and_converted(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_include_preprocessing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As stock's does in measurements."""
     engine, order = load(layouts.GENERIC["Florence-2"](root / "clock")), list[str]()
 
@@ -217,7 +215,7 @@ def test_info(engine: GenericEngine) -> None:
     assert engine.info.tasks == checkpoints.FORMATS[engine.checkpoint.format]
 
 
-def test_what_cannot_be_asked_is_refused(engine: GenericEngine) -> None:
+def test_unsupported_tasks_are_refused(engine: GenericEngine) -> None:
     image = photograph(SIZE)
     control = next(str(t) for t in engine.processor.tokenizer.added_tokens_decoder.values())
     tasks = {"control token": Task("caption", prompt=f"a {control} b")}
@@ -311,7 +309,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
-def test_what_cannot_be_run_says_why_and_what_to_do(model_type: str, root: Path, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_run_are_refused_with_a_remedy(
+    model_type: str, root: Path, tmp_path: Path
+) -> None:
     path = layouts.GENERIC["LLaVA-1.5"](tmp_path / "x")
     message, backend = REFUSED[model_type]
     changes: dict[str, object] = {"model_type": model_type}
@@ -347,7 +347,7 @@ def test_a_broken_folder_is_a_checkpoint_error(harm: object, tmp_path: Path) -> 
         load(path)
 
 
-def test_the_folder_or_a_parameter_may_say_another_format(tmp_path: Path) -> None:
+def test_the_folder_or_a_parameter_can_set_another_format(tmp_path: Path) -> None:
     path = layouts.GENERIC["LLaVA-1.5"](tmp_path / "x")
     assert checkpoints.read(path, "transformers").tasks == ("caption", "ask")
     layouts.edit(path / "config.json", lambda c: c.update(argus_format="qwen3_vl"))

@@ -108,7 +108,7 @@ def check(g: Grammar, columns: list[int], rows: np.ndarray, tokens: Tokens, limi
         assert 0 <= d.score <= 1
 
 
-def test_labels_are_those_asked_for(grammars: dict[str, Grammar]) -> None:
+def test_labels_are_the_requested_ones(grammars: dict[str, Grammar]) -> None:
     classes = {"traffic light", "traffic cone", "traffic", "light", "cone"}
     expected = {
         "some": {"cone", "traffic light", "traffic"},
@@ -177,7 +177,7 @@ def test_logits_processor_is_the_same_grammar(grammars: dict[str, Grammar]) -> N
     assert ids[2:] == [int(g.tokens[c]) for c in columns]
 
 
-def test_free_text_says_no_location(tokens: Tokens) -> None:
+def test_free_text_has_no_location_tokens(tokens: Tokens) -> None:
     g = grammar.build(Task("caption"), tokens)
     assert not set(tokens.locations) & set(g.tokens.tolist())
     assert tokens.image not in g.tokens

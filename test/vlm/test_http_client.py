@@ -50,7 +50,7 @@ PASSING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_passing_errors_are_tried_again(name: str, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_errors_are_retried(name: str, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "FIRST_WAIT", 0.01)
     engine = engine_of(fault)
     fault.next(PASSING[name], PASSING[name], {"text": "a cone"})

@@ -100,7 +100,7 @@ def weight_of(engine: Engine) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("preset", "value"), list(zip(PRESETS, [math.nan, math.inf, math.nan, math.inf], strict=True))
 )
-def test_a_frame_with_broken_activations_fails_and_leaves_nothing_behind(
+def test_a_frame_with_invalid_activations_fails_and_later_ones_do_not(
     tiny: Path, preset: str, value: float
 ) -> None:
     """Later frames do not look at what it left in the buffers, and cameras' memories are as they were."""
@@ -122,7 +122,7 @@ def test_a_frame_with_broken_activations_fails_and_leaves_nothing_behind(
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton for this machine")
-def test_fused_kernels_hand_on_what_is_no_number(tiny: Path) -> None:
+def test_fused_kernels_propagate_nan(tiny: Path) -> None:
     """From a step's activations through the kernel of the choice to the host."""
     preset = "realtime+device_loop+fused_kernels"
     engine = Engine(EngineConfig(str(tiny), device="cpu", preset=preset))

@@ -117,7 +117,7 @@ def test_an_unknown_rope_is_refused_by_name(key: str, tmp_path: Path) -> None:
         Engine(EngineConfig(str(path)))
 
 
-def test_tokens_that_say_where_are_shown_and_others_are_not(tmp_path: Path) -> None:
+def test_location_tokens_are_shown_and_other_special_tokens_are_not(tmp_path: Path) -> None:
     engine = Engine(EngineConfig(str(layouts.internvl(tmp_path, layouts.QWEN3))))
     tokens = engine.tokens
     said = tokens.encode("<|im_start|><ref>a cone</ref><box>[[1, 2, 3, 4]]</box><IMG_CONTEXT><|im_end|>")
@@ -125,7 +125,7 @@ def test_tokens_that_say_where_are_shown_and_others_are_not(tmp_path: Path) -> N
     assert tokens.decode(said) == "<ref>a cone</ref><box>[[1, 2, 3, 4]]</box>"
 
 
-def test_words_for_the_model_alone_are_refused_in_a_question(tmp_path: Path) -> None:
+def test_control_tokens_are_refused_in_a_question(tmp_path: Path) -> None:
     engine = Engine(EngineConfig(str(layouts.idefics3(tmp_path))))
     request = FrameRequest(0, 0, 0, 0, 32, 32, Task("ask", prompt="a <image> there?"))
     with pytest.raises(TaskError, match="control token"):
@@ -166,7 +166,7 @@ GENERATION = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3, "bad_words_i
 
 
 @pytest.mark.parametrize("key", GENERATION)
-def test_what_generate_would_do_beyond_the_best_token_is_refused(key: str, tmp_path: Path) -> None:
+def test_generation_settings_other_than_greedy_are_refused(key: str, tmp_path: Path) -> None:
     path = layouts.idefics3(tmp_path)
     layouts.edit(path / "generation_config.json", lambda c: c.update({key: GENERATION[key]}))
     with pytest.raises(CheckpointError, match=f"{key} changes answers.*transformers"):
@@ -246,7 +246,7 @@ def test_weights_that_would_be_read_wrongly_are_refused(what: str, tmp_path: Pat
 @pytest.mark.parametrize(
     "tied", [{"top": True}, {"top": True, "text": False}, {"top": False, "text": True}, {}]
 )
-def test_words_may_be_told_by_their_embeddings(tied: dict[str, bool], tmp_path: Path) -> None:
+def test_the_output_layer_may_share_the_embeddings(tied: dict[str, bool], tmp_path: Path) -> None:
     """Versions of transformers write that at the top, in the text model's part, or leave it out."""
     path = layouts.idefics3(tmp_path)
     without_head(**tied)(path)

@@ -113,7 +113,7 @@ UNUSUAL: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_what_is_asked_beyond_is_left_to_the_stock_processor(name: str) -> None:
+def test_the_stock_processor_handles_other_settings(name: str) -> None:
     picture, asked = UNUSUAL[name]
     assert compare(smolvlm(tile=64, longest=256), picture, **asked) == 0
     if "pad" not in name:
@@ -202,7 +202,7 @@ def test_steps_of_transformers_are_done_faster_and_come_out_the_same(
 
 
 @pytest.mark.parametrize("name", STEPPED)
-def test_of_steps_what_is_asked_beyond_is_left_to_the_stock_processor(name: str) -> None:
+def test_the_stock_steps_handle_other_settings(name: str) -> None:
     stock = stepped(name)
     floats = photograph((90, 70)) / np.float32(255)
     if "padded" not in name:  # the stock one pads floats with levels, and then refuses them

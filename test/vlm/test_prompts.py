@@ -29,7 +29,7 @@ def test_every_question_that_is_taught_is_known() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["Is there an orange ball?", " is there a orange  ball ? "])
-def test_a_question_is_put_in_the_words_that_were_taught(prompt: str) -> None:
+def test_a_question_has_the_spelling_of_training(prompt: str) -> None:
     """Else a question mark makes the last word one that the model does not know."""
     assert NANO.vocabulary
     prompts.check_question(Task("ask", prompt=prompt), NANO)

@@ -172,9 +172,7 @@ def test_a_rejected_request_is_a_task_error(task: Task, fault: Fault) -> None:
     assert {"logprobs", "response_format"} <= set(body)
 
 
-def test_without_probabilities_every_score_is_a_constant_and_the_log_says_so(
-    fault: Fault, caplog: Any
-) -> None:
+def test_without_probabilities_scores_are_constant_and_a_warning_is_logged(fault: Fault, caplog: Any) -> None:
     engine = engine_of(fault)
     fault.next({"text": BOXES})
     engine.warm_up()

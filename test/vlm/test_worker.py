@@ -138,7 +138,7 @@ def test_dies_with_its_parent_in_the_middle_of_an_inference(worker: Worker) -> N
         (Run(()), "must be Start"),
     ],
 )
-def test_says_why_it_cannot_start(tiny: Path, config: object, reason: str) -> None:
+def test_a_failed_start_has_a_reason(tiny: Path, config: object, reason: str) -> None:
     if isinstance(config, EngineConfig):
         config = Start(replace(config, checkpoint=config.checkpoint.format(tiny=tiny)))
     worker = Worker(config)
