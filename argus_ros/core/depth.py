@@ -1,8 +1,9 @@
 """Depth images, raw or as image_transport's compressedDepth: a PNG, or RVL.
 
-RVL is of Wilson, "Fast lossless depth image compression", ISS 2017: runs of zeros and of other values in
-turn, each by its length; of a value the difference to the one before it. All numbers are of 3 bits a nibble,
-the lowest first, with a fourth bit where more follow. Nibbles fill words of 32 bits from the top.
+RVL is described in Wilson, "Fast lossless depth image compression", ISS 2017. Runs of zeros and runs of
+other values alternate, each with its length. A value is stored as the difference to the previous one.
+Numbers are nibbles with 3 bits each, the lowest first; the fourth bit is set where more follow. Words of 32
+bits are filled with nibbles from the top.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _LAYOUTS = {
 }
 _HEADER = 12  #: bytes of compressedDepth before the PNG or RVL: a number, and two floats for inverse depth
 _SIZE = 8  #: bytes of RVL before its words: width and height
-_NIBBLES = 8  #: of a word
-_MOST_NIBBLES = 11  #: of a number of 32 bits
+_NIBBLES = 8  #: per word
+_MOST_NIBBLES = 11  #: per number of 32 bits
 
 
 def decode_depth(image: Image) -> np.ndarray:
-    """(height, width) of a depth image: uint16 in millimetres or float32 in metres, where raw as a view.
+    """(height, width) of a depth image: uint16 in millimetres or float32 in metres; a view of raw data.
 
     Raises ImageError.
     """
@@ -31,10 +32,10 @@ def decode_depth(image: Image) -> np.ndarray:
     layout = _LAYOUTS.get(encoding)
     if layout is None:
         raise ImageError(
-            f"encoding {image.encoding!r} is no depth; it has to be 16UC1 (millimetres) or 32FC1 (metres)"
+            f"encoding {image.encoding!r} is not a depth; it has to be 16UC1 (millimetres) or 32FC1 (metres)"
         )
     if not image.compressed:
-        image.size()  # which complains of an empty one
+        image.size()  # raises for an empty image
         return view(image, layout)
     data = memoryview(image.data).cast("B")
     if "compressedDepth rvl" in image.encoding:
@@ -43,20 +44,20 @@ def decode_depth(image: Image) -> np.ndarray:
         values = decode_png16(data[_HEADER:], image.encoding)
     else:
         raise ImageError(
-            f"the compressed depth (format {image.encoding!r}, {len(data)} bytes) is no PNG behind a header "
-            f"of {_HEADER} bytes, as image_transport's compressedDepth writes it"
+            f"the compressed depth (format {image.encoding!r}, {len(data)} bytes) is not a PNG after a "
+            f"header of {_HEADER} bytes, as image_transport's compressedDepth writes it"
         )
     if layout.bits == 16:
         return values
-    near, far = np.frombuffer(data[4:_HEADER], "<f4")  # inverse depth was made 16 bits by these
+    near, far = np.frombuffer(data[4:_HEADER], "<f4")  # quantised inverse depth
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(values > 0, near / (values - far), np.nan).astype(np.float32)
 
 
 def decode_rvl(data: memoryview) -> np.ndarray:
-    """(height, width) uint16 of RVL behind its width and height. Raises ImageError."""
+    """(height, width) uint16 of RVL data after their width and height. Raises ImageError."""
     if len(data) < _SIZE or len(data) % 4:
-        raise _corrupt(data, "it is cut off")
+        raise _corrupt(data, "it is truncated")
     width, height = (int(side) for side in np.frombuffer(data[:_SIZE], "<u4"))
     if not 0 < width * height <= MAX_PIXELS:
         raise _corrupt(
@@ -66,7 +67,7 @@ def decode_rvl(data: memoryview) -> np.ndarray:
     heads, zeros, others = _runs(numbers, width * height)
     if len(heads) == 0 or zeros.sum() + others.sum() != width * height:
         raise _corrupt(data, f"its runs do not fill {width}x{height} pixels")
-    # What is no length of a run is a difference, of which the lowest bit is the sign.
+    # Numbers other than run lengths are differences, with the sign in the lowest bit.
     is_difference = np.ones(int(heads[-1] + 2 + others[-1]), bool)
     is_difference[heads] = is_difference[heads + 1] = False
     coded = numbers[: len(is_difference)][is_difference]

@@ -27,8 +27,8 @@ class Report:
     age: float  #: seconds since the image was taken
     width: int = 0  #: of the whole image; 0 where it was not decoded
     height: int = 0
-    level: int = 0  #: of the budget, steps below the full one
-    engine_start: float = 0.0  #: seconds from arrival until the engine got it; 0 where it did not
+    level: int = 0  #: budget levels below the full one
+    engine_start: float = 0.0  #: seconds from arrival to the request to the engine; 0 without one
 
 
 @dataclass(frozen=True)

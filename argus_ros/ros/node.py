@@ -64,10 +64,10 @@ def logged_transition(transition: Transition) -> Transition:
             return transition(node, state)
         except Exception as error:
             reason = f"{transition.__name__} failed: {type(error).__name__}: {error}"
-            if node.context.ok():  # else a signal ended it in the middle of the transition
+            if node.context.ok():  # else a signal ended it during the transition
                 node.get_logger().error(f"{reason}\n{traceback.format_exc()}")
-            with suppress(Exception):  # what failed may fail again
-                node.close()  # before it is said, because stopping the engine reports an event too
+            with suppress(Exception):  # cleaning up may fail, too
+                node.close()  # before the log message: stopping the engine logs as well
             node.engine_health.changed(EngineState.FAILED, reason)
             raise
 

@@ -57,7 +57,7 @@ class Results:
         self._traces: Traces | None = None
 
     def open(self, settings: Settings) -> None:
-        """Raises ParameterError, TrackingError, MetricsError and TracesError where settings cannot be had."""
+        """Raises ParameterError, TrackingError, MetricsError and TracesError for invalid settings."""
         if settings.tracking:
             self.track(camera.name for camera in settings.cameras)
         self.outputs.create()

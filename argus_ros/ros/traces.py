@@ -1,4 +1,4 @@
-"""Every frame as a trace of OpenTelemetry, sent by OTLP over HTTP."""
+"""Sends an OpenTelemetry trace of every frame, by OTLP over HTTP."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Stages that follow each other in the engine.
 ENGINE = ("transfer", "vision", "prefill", "decode")
-PATH = "/v1/traces"  #: where collectors listen, unless the address names another path
-PATIENCE = 2.0  #: seconds for the collector to take a batch
+PATH = "/v1/traces"  #: default path of collectors
+PATIENCE = 2.0  #: timeout of a batch, seconds
 MISSING = (
     "traces_endpoint needs opentelemetry, which is not installed: "
     "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -30,11 +30,11 @@ MISSING = (
 
 
 class TracesError(ValueError):
-    """Why there are no traces, and what to do."""
+    """There are no traces; the message says why and what to do."""
 
 
 class Traces:
-    """Makes the spans of each frame when it has ended. One thread at a time.
+    """Creates the spans of each frame at its end. Not thread-safe.
 
     ``processor`` gets the spans; ``node``, a full name, is the service's name.
     """
@@ -57,7 +57,7 @@ class Traces:
         self._tracer = self._provider.get_tracer("argus_ros")
 
     def frame(self, report: Report, stamp: int) -> None:
-        """A frame has ended just now. ``stamp``: of its image, nanoseconds."""
+        """Trace a frame that has just ended; ``stamp`` of its image in nanoseconds."""
         end = time.time_ns()
         self._ids.trace_id = trace_id(report.camera, stamp)
         arrived = end - _ns(report.times.total)
@@ -70,7 +70,7 @@ class Traces:
         root.end(end)
 
     def close(self) -> None:
-        """Send what is left, for ``PATIENCE`` seconds at most."""
+        """Send the remaining spans, for ``PATIENCE`` seconds at most."""
         self._provider.shutdown()
 
     def _span(self, name: str, start: int, parent: Span | None = None) -> Span:
@@ -82,9 +82,9 @@ class Traces:
 
 
 def traces_to(endpoint: str, node: str) -> Traces:
-    """Traces that go to a collector at ``http://HOST:PORT``. Raises TracesError.
+    """Traces for a collector at ``http://HOST:PORT``. Raises TracesError.
 
-    ``OTEL_*`` in the environment set what is not said here: headers, certificates, a sampler.
+    ``OTEL_*`` variables in the environment set everything else: headers, certificates, a sampler.
     """
     address = urlsplit(endpoint)
     if address.scheme not in ("http", "https") or not address.hostname:
@@ -96,11 +96,11 @@ def traces_to(endpoint: str, node: str) -> Traces:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-    except ImportError:  # its parts are packages of their own
+    except ImportError:  # its parts are separate packages
         raise TracesError(MISSING) from None
 
     class Exporter(OTLPSpanExporter):
-        """Says once that the collector takes nothing, and once that it does again."""
+        """Logs once that the collector is not reached, and once that it is reached again."""
 
         reached = True
 
@@ -112,18 +112,18 @@ def traces_to(endpoint: str, node: str) -> Traces:
             self.reached = reached
             return result
 
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # which would say so at each batch
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it would log each failed batch
     whole = endpoint if address.path.strip("/") else endpoint.rstrip("/") + PATH
     return Traces(node, BatchSpanProcessor(Exporter(whole, timeout=PATIENCE)))
 
 
 def trace_id(camera: str, stamp: int) -> int:
-    """Of the frame with this stamp (nanoseconds): others who know both can add spans to its trace."""
+    """The trace id of a frame, from camera and stamp (nanoseconds): other programs can add spans to it."""
     return int.from_bytes(hashlib.sha256(f"{camera} {stamp}".encode()).digest()[:16], "big")
 
 
 def _stages(report: Report) -> Iterator[tuple[str, float, float]]:
-    """(name, start, duration) of what a frame went through, seconds from its arrival."""
+    """(name, start, duration) of a frame's stages, in seconds from its arrival."""
     times = report.times
     yield "queue", 0.0, times.wait
     if times.prepare:

@@ -1,6 +1,6 @@
-"""`argus completion SHELL`: a script that completes argus's commands, options and choices at a Tab.
+"""`argus completion SHELL`: a script for the shell's completion of argus's commands, options and choices.
 
-The script holds them all, so that no Python is started at a Tab.
+The script contains all of them, so that the Tab key starts no Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from argus_ros.core import checkpoint
 from argus_ros.tools import main
 
-#: Options that name a checkpoint: one of those shipped, or a folder.
+#: Options for a checkpoint: a shipped name, or a folder.
 CHECKPOINTS = ("checkpoint", "model")
 #: Lists checkpoints.
 FUNCTIONS = {
@@ -32,7 +32,7 @@ MISSING = "shtab is needed: pip install shtab"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=tuple(FUNCTIONS), help="for which shell")
+    parser.add_argument("shell", choices=tuple(FUNCTIONS), help="the shell")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def script(shell: str) -> str:
-    """For ``bash`` or ``zsh``. Raises ValueError where shtab is not installed."""
+    """The script for ``bash`` or ``zsh``. Raises ValueError where shtab is not installed."""
     try:
         import shtab
     except ImportError:
@@ -57,7 +57,7 @@ def script(shell: str) -> str:
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Of a parser and of those of its commands."""
+    """All actions of a parser and of its commands' parsers."""
     for action in parser._actions:
         yield action
         if isinstance(action.choices, dict):  # the commands' parsers, by name

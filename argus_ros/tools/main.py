@@ -12,10 +12,10 @@ import argus_ros.core.process  # as in the engine's worker, before what loads nu
 
 #: Commands with their descriptions; each is a module of this package with ``add_arguments`` and ``run``.
 COMMANDS = {
-    "average": "take the mean of checkpoints that were trained from one and the same",
-    "bench": "measure what the latency recipes gain, side by side on the same weights and frames",
+    "average": "average the weights of checkpoints that were trained from the same base",
+    "bench": "measure the gain of the latency recipes, side by side on the same weights and frames",
     "completion": "print a script that completes argus in bash or zsh",
-    "convert": "make an Argus checkpoint out of an open model, to train on",
+    "convert": "make an Argus checkpoint from an open model, for training",
     "demo": "render a camera bag, play it on real topics and watch the detections arrive",
     "doctor": "check whether this machine has what the node needs, and how to install what is missing",
     "evaluate": "measure the accuracy of a checkpoint, on held-out scenes or on pictures with boxes",
