@@ -236,7 +236,7 @@ class Pipeline:
         with self._lock:
             known = self._cameras.get(camera)
             if known is None:
-                raise AskError(f"there is no camera {camera!r}; the cameras are {', '.join(self._cameras)}")
+                raise AskError(f"there is no camera {camera!r}; there is {', '.join(self._cameras)}")
             if not self._enabled:
                 raise AskError(PAUSED)
             newest = self._questions.newest(camera, now)
