@@ -19,7 +19,6 @@ LONGER = {
     "test/layouts.py": 750,
     "test/layouts.py:florence2": 80,
     "test/layouts.py:idefics3": 75,
-    "test/robot.py": 480,
     "test/system/test_node.py": 700,
 }
 

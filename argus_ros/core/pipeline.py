@@ -24,7 +24,7 @@ from argus_ros.core.clock import StampClock
 from argus_ros.core.engine_client import UP, EngineClient, EngineState
 from argus_ros.core.frame import CameraPolicy, Ended, Frame, Level, PolicyError, State
 from argus_ros.core.image import Image, Region
-from argus_ros.core.job import Job, Report, moved
+from argus_ros.core.job import Job, Report, in_whole_image
 from argus_ros.core.latency import LatencyModel
 from argus_ros.core.load import Load
 from argus_ros.core.preparers import Preparers, prepare
@@ -321,7 +321,7 @@ class Pipeline:
     def _prepare(self, frame: Frame) -> None:
         job: Job = frame.payload
         most = self.scheduler.levels[frame.level].max_tiles
-        tiling = self.tiling.within(most) if most else self.tiling
+        tiling = self.tiling.limited(most) if most else self.tiling
         compared = self._gate is not None and not job.question
         error = prepare(frame, self.engine, tiling, compared)
         now = time.monotonic()
@@ -375,8 +375,8 @@ class Pipeline:
                 self.scheduler.answered(frame, now, truncated=at_deadline)
                 self._answers.append(frame)
                 self._runs.answered(frame)
-                if self._gate and job.look and not frame.drop_outcome:
-                    self._gate.remember(frame.camera, job.look, job.answer)
+                if self._gate and job.snapshot and not frame.drop_outcome:
+                    self._gate.remember(frame.camera, job.snapshot, job.answer)
             self._release(job)
             self._reuse(frame.camera, now)
             self._runs.start(now)

@@ -17,7 +17,7 @@ from argus_ros.core.frame import Ended, Frame
 from argus_ros.core.image import ImageError
 from argus_ros.core.job import Job
 from argus_ros.core.preparation import fill
-from argus_ros.core.still import Look, thumbnail
+from argus_ros.core.still import Snapshot, thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +136,12 @@ def prepare(frame: Frame, engine: EngineClient, tiling: Tiling, compared: bool) 
     try:
         job.size = job.image.size()
         slot = engine.slot(job.slot)
-        job.prepared = fill(slot, job.image, job.region, tiling, engine.cuts)
+        job.prepared = fill(slot, job.image, job.region, tiling, engine.takes_frames)
         if compared:
             question = (job.task, job.prepared.region, job.size)
             pixels = job.prepared.pixels(slot, tiling.tile)
             view = thumbnail(pixels if pixels.ndim == 3 else pixels[-1])
-            job.look = Look(view, question, frame.level, frame.capture_time)
+            job.snapshot = Snapshot(view, question, frame.level, frame.capture_time)
     except ImageError as refused:
         error = str(refused)
     except Exception as mistake:  # an error in one frame must not end the thread

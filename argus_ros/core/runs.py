@@ -73,7 +73,7 @@ class Runs:
 
     def overdue(self, now: float) -> list[Ended]:
         """Questions past their deadline: they are reported now."""
-        reason = "its deadline passed while the engine was at it"
+        reason = "its deadline passed while the engine ran it"
         late = [frame for frame in self.questions() if frame.deadline < now]
         return [Ended(frame, Outcome.WITHHELD, reason) for frame in late]
 
