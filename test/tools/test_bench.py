@@ -125,7 +125,12 @@ def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_p
     assert main(["bench", "--checkpoint", str(folder), *QUICK, "--json", str(tmp_path / "x.json")]) == 0
     presets = read(tmp_path / "x.json")["presets"]
     assert presets["stock"]["recipes"] == []
-    assert presets["realtime"]["recipes"] == ["direct_resize", "prompt_cache"]
+    assert presets["realtime"]["recipes"] == [
+        "direct_resize",
+        "uint8_transfer",
+        "prompt_cache",
+        "lean_modules",
+    ]
     assert all(0 < p["preprocess_ms"]["p50"] < p["ttft_ms"]["p50"] for p in presets.values())
     assert (
         main(["bench", "--checkpoint", str(folder), *QUICK, "--ladder", "--json", str(tmp_path / "y.json")])
@@ -135,6 +140,8 @@ def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_p
         "stock",
         "direct_resize",
         "prompt_cache",
+        "lean_modules",
+        "uint8_transfer",
     ]
 
 

@@ -268,5 +268,5 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag" / "mine").write_text("dear to me")
     assert replay(bag, "--out", tmp_path) == 2
-    assert "in the way" in capsys.readouterr().err
+    assert "is not a bag of an earlier run" in capsys.readouterr().err
     assert (tmp_path / "bag" / "mine").exists()
