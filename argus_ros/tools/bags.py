@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
     """One a bag, with names that differ."""
-    jobs: list[Job] = []
+    jobs: dict[str, Job] = {}
     for path in options.bag:
-        name = path.resolve().name
-        alike = sum(job.bag.name == name for job in jobs)
-        name = f"{name}-{alike + 1}" if alike else name
+        bag = path.resolve()
+        names = (bag.name if n == 1 else f"{bag.name}-{n}" for n in count(1))
+        name = next(name for name in names if name not in jobs)
         out = options.out.resolve() / name if options.out else None
-        jobs.append(Job(name, path.resolve(), out, options))
-    return jobs
+        jobs[name] = Job(name, bag, out, options)
+    return list(jobs.values())
 
 
 def steps_of(job: Job) -> Iterator[Progressed | Played]:

@@ -84,6 +84,17 @@ def test_every_bag_is_played_as_if_it_were_alone_and_a_bad_one_is_named(
     assert "holds the results of one bag" in capsys.readouterr().err
 
 
+def test_bags_with_like_names_have_a_folder_each(replay: Replay, tmp_path: Path) -> None:
+    """Also where a bag has the name that another would get."""
+    empty = [tmp_path / day / name for day, name in (("a", "drive"), ("b", "drive"), ("c", "drive-2"))]
+    for bag in empty:
+        bag.mkdir(parents=True)
+    assert replay(*empty, "--out", tmp_path / "out") == 2
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    names = {name: bag["bag"] for name, bag in summary["bags"].items()}
+    assert names == dict(zip(["drive", "drive-2", "drive-2-2"], map(str, empty), strict=True))
+
+
 def count(answers: list[bytes]) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in b"".join(answers).splitlines():
