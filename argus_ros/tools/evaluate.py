@@ -288,7 +288,7 @@ def measure(
         if gallery:
             gallery.add(sample.name, sample.image, found, truths, verdicts)
         answers.add(engine, sample, asked, truths, min_side, np.random.default_rng((seed, number)))
-        if vocabulary and set(asked) != set(vocabulary.classes):
+        if vocabulary and vocabulary.classes and set(asked) != set(vocabulary.classes):
             everything = ask(engine, sample.image, Task("detect")).detections
             unnamed.add([d for d in everything if d.score >= score], truths, asked)
     return {

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import layouts
 import numpy as np
 import pytest
 
@@ -130,6 +131,18 @@ def test_coco_data_are_measured_by_file_name_and_size(folder: Path, data: Path, 
     sides = [thing.area**0.5 for thing in scene(1).things]
     assert figures["objects"] == sum(side >= 30 for side in sides)
     assert 0 < figures["objects"] < len(sides)
+
+
+def test_an_open_vocabulary_is_asked_for_the_classes_of_the_data_alone(tmp_path: Path, data: Path) -> None:
+    """It cannot be asked without classes."""
+    own = blank.write_checkpoint(tmp_path, classes=scenes.CLASSES, tasks=("detect",))
+    layouts.edit(own / "config.json", lambda config: config["argus"].update(classes=[]))
+    given = ["--data", str(data / "instances.json"), "--images", str(data)]
+    given += ["--json", str(tmp_path / "f.json")]
+    assert main(["evaluate", "--checkpoint", str(own), *given]) == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["pictures"] == 2
+    assert figures["unnamed"] is None
 
 
 def test_the_temperature_is_fitted_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
