@@ -265,12 +265,11 @@ def _speak(source: Source, vocabulary: Vocabulary) -> None:
     pad = tokenizer.pad_token
     special = SPECIAL if pad and pad not in SPECIAL else ("<pad>", *SPECIAL)
     tokens = [AddedToken(token, special=True, normalized=False) for token in (*special, *locations)]
-    new, old = [token.content for token in tokens if token.content not in words], len(tokenizer)
-    tokenizer.add_tokens(tokens, special_tokens=True)
-    if tokenizer.convert_tokens_to_ids(new) != list(range(old, old + len(new))):
+    if max(words.values(), default=-1) >= len(tokenizer):  # new tokens would get ids that others have
         raise CheckpointError(
             f"{tokenizer.name_or_path}: tokenizer.json leaves ids out; number its tokens anew"
         )
+    tokenizer.add_tokens(tokens, special_tokens=True)
     tokenizer.pad_token = special[0] if special != SPECIAL else pad
     tokenizer.eos_token = prompts.END
     ids = tokenizer.convert_tokens_to_ids

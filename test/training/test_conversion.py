@@ -167,6 +167,18 @@ def other_tokens(*tokens: str) -> Callable[[Path], object]:
     return add
 
 
+def move_a_word(folder: Path) -> None:
+    """Give a word the id after the last one, so that its own is nobody's."""
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+
+    def move(content: dict[str, Any]) -> None:
+        words = content["model"]["vocab"]
+        word = max(words.keys() - {token["content"] for token in added}, key=words.__getitem__)
+        words[word] = max(*words.values(), *(token["id"] for token in added)) + 1
+
+    layouts.edit(folder / "tokenizer.json", move)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), "no checkpoint"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json; transformers writes"),
@@ -189,6 +201,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         other_tokens(*(f"<more_{i}>" for i in range(8))),
         "tokenizer.json has .* tokens, and the embeddings",
     ),
+    "a gap between ids": (move_a_word, "leaves ids out"),
     "half a file": (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), "cannot be read"),
     "a pickle": (lambda f: (f / "model.safetensors").rename(f / "model.bin"), "a pickle"),
     "a deeper model": (
