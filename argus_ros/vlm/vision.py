@@ -144,8 +144,11 @@ class VisionTower:
 
 
 def gelu(x: Tensor, kind: str) -> Tensor:
-    """``F.gelu``; on the CPU its approximation by tanh, (1 + tanh u) / 2, as sigmoid 2u: half as long."""
-    if kind != "tanh" or x.device.type != "cpu":
+    """``F.gelu``; on the CPU its approximation by tanh, (1 + tanh u) / 2, as sigmoid 2u: half as long.
+
+    Only in float32: in half precision each of these operations would round, and ``F.gelu`` rounds once.
+    """
+    if kind != "tanh" or x.device.type != "cpu" or x.dtype != torch.float32:
         return F.gelu(x, approximate=kind)
     twice = (8 / math.pi) ** 0.5
     return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)

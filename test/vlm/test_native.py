@@ -35,6 +35,10 @@ def test_gelu_is_torchs() -> None:
     for kind in ("tanh", "none"):
         expected = torch.nn.functional.gelu(x, approximate=kind)
         torch.testing.assert_close(gelu(x, kind), expected, atol=1e-6, rtol=1e-6, equal_nan=True)
+        for dtype in (torch.bfloat16, torch.float16):  # bit for bit: each operation of ours would round
+            half = x.to(dtype)
+            expected = torch.nn.functional.gelu(half, approximate=kind)
+            torch.testing.assert_close(gelu(half, kind), expected, atol=0, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("recipes", [ALL, ON_CPU], ids=["device", "numpy"])
