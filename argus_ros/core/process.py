@@ -21,5 +21,10 @@ KEPT, LARGE = 1 << 26, 1 << 25
 
 # A frame's arrays have a megabyte or two: by default the system maps and clears each of them anew.
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):
-    libc.mallopt(_M_TRIM_THRESHOLD, KEPT)
-    libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    for name, parameter, size in (
+        ("trim_threshold", _M_TRIM_THRESHOLD, KEPT),
+        ("mmap_threshold", _M_MMAP_THRESHOLD, LARGE),
+    ):
+        if f"MALLOC_{name.upper()}_" not in os.environ and f"glibc.malloc.{name}=" not in tunables:
+            libc.mallopt(parameter, size)
