@@ -5,13 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from argus_ros.tools import energy
-
-if TYPE_CHECKING:
-    pass
-
 
 METRICS = {"ttft": "ttft_ms", "total": "total_ms", "preprocess": "preprocess_ms"}
 
