@@ -171,8 +171,8 @@ class Progressed:
 
 def _check(options: argparse.Namespace) -> None:
     """Raise ValueError for invalid combinations of arguments."""
-    wrong = ("limit", "ray") if options.live else ("rate", "loop", "deadline", "page")
-    if given := [f"--{name}" for name in wrong if getattr(options, name) is not None]:
+    wrong = ("limit", "threads", "ray") if options.live else ("rate", "loop", "deadline", "page")
+    if given := [f"--{name}" for name in wrong if getattr(options, name)]:
         raise ValueError(f"{', '.join(given)} goes with {'--offline' if options.live else '--live'} only")
     for name in ("rate", "loop", "deadline", "limit"):
         if (value := getattr(options, name)) is not None and not value > 0:

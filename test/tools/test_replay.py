@@ -248,6 +248,7 @@ def test_frames_that_change_size_and_pictures_that_are_none(
         (["--classes", "unicorn"], "unicorn"),
         (["--rate", "2"], "--rate goes with --live only"),
         (["--live", "--limit", "2"], "--limit goes with --offline only"),
+        (["--live", "--threads", "2"], "--threads goes with --offline only"),
         (["--limit", "0"], "has to be above 0"),
         (["--update"], "--update needs --expect"),
         (["--iou", "2"], "has to be between 0 and 1"),
