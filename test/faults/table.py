@@ -154,7 +154,7 @@ def reliability(site: Site) -> Iterator[None]:
     assert site.robot.set(camera__front__reliability="best_effort") == (True, "")
 
 
-@fault("camera", "camera front", "it carries std_msgs/msg/String, no image")
+@fault("camera", "camera front", "its type is std_msgs/msg/String, which is not an image")
 def other_type(site: Site) -> Iterator[None]:
     """its topic carries another type of message"""
     publisher = site.robot.node.create_publisher(String, "/words", 1)

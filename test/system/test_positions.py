@@ -184,7 +184,7 @@ def test_without_depth_answers_are_published_with_the_reason(robot: Robot, start
     rig.depth.height, rig.depth.data = HEIGHT // 2, rig.depth.data[: WIDTH * HEIGHT]
     said("160x60 pixels and the image 160x120")
     rig.depth.encoding = "rgb8"
-    said("'rgb8' is no depth")
+    said("'rgb8' is not a depth")
     status = robot.status("camera front", lambda s: "answers without positions" in s.message)
     values = {v.key: v.value for v in status.values}
     assert int(values["without depth"]) > 0
