@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{options.out} holds the results of one bag; name another folder for several")
     steps = in_ray(jobs, options) if options.ray else in_turn(jobs)
     played: dict[str, Played] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    name = TextColumn("{task.description}", markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as progress:
         bars = {job.name: progress.add_task(job.name, total=None) for job in jobs}
         for job, step in steps:
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     rows = [_row(job, played[job.name]) for job in jobs]
     table = Table("bag", "images", "answered", "latency p50 / p95", "trouble")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table)
     if options.out:
         _write(options, jobs, played, rows)

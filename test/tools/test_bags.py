@@ -95,6 +95,19 @@ def test_bags_with_like_names_have_a_folder_each(replay: Replay, tmp_path: Path)
     assert names == dict(zip(["drive", "drive-2", "drive-2-2"], map(str, empty), strict=True))
 
 
+def test_names_are_shown_as_they_are(
+    replay: Replay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that rich would read as its markup."""
+    bags = [tmp_path / name for name in ("[bold]", "[red]")]
+    for bag in bags:
+        bag.mkdir()
+    assert replay(*bags) == 2
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{re.escape(bag.name)} +\S", shown, re.M) for bag in bags)  # the bars
+    assert all(f"│ {bag.name} " in shown for bag in bags)
+
+
 def count(answers: list[bytes]) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in b"".join(answers).splitlines():
