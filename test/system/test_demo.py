@@ -91,7 +91,7 @@ def test_the_live_page_shows_boxes_while_the_demo_runs_and_ends_with_it(ros: Any
     assert demo.wait(240.0) == 0
     with pytest.raises(URLError, match="refused"):
         urlopen(address)
-    next_steps = demo.output.partition("what is next:\n")[2]
+    next_steps = demo.output.partition("next steps:\n")[2]
     for words in ("live /dev/video0", "demo --bag PATH", "demo --model FOLDER"):
         assert f"{program()} {words}" in next_steps
 
