@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 #: Stages that follow each other in the engine.
 ENGINE = ("transfer", "vision", "prefill", "decode")
 PATH = "/v1/traces"  #: default path of collectors
-PATIENCE = 2.0  #: timeout of a batch, seconds
+PATIENCE = 2.0  #: timeout of a batch, and of the remaining ones at the end, seconds
 MISSING = (
     "traces_endpoint needs opentelemetry, which is not installed: "
     "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -71,7 +72,10 @@ class Traces:
 
     def close(self) -> None:
         """Send the remaining spans, for ``PATIENCE`` seconds at most."""
-        self._provider.shutdown()
+        # Its shutdown has no timeout: it sends every batch, each with a timeout of its own.
+        last = threading.Thread(target=self._provider.shutdown, name="last traces", daemon=True)
+        last.start()
+        last.join(PATIENCE)
 
     def _span(self, name: str, start: int, parent: Span | None = None) -> Span:
         from opentelemetry.context import Context
@@ -86,8 +90,7 @@ def traces_to(endpoint: str, node: str) -> Traces:
 
     ``OTEL_*`` variables in the environment set everything else: headers, certificates, a sampler.
     """
-    address = urlsplit(endpoint)
-    if address.scheme not in ("http", "https") or not address.hostname:
+    if not _is_address(endpoint):
         raise TracesError(
             f"traces_endpoint is {endpoint!r}; it has to be an address such as http://127.0.0.1:4318"
         )
@@ -113,8 +116,19 @@ def traces_to(endpoint: str, node: str) -> Traces:
             return result
 
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it would log each failed batch
-    whole = endpoint if address.path.strip("/") else endpoint.rstrip("/") + PATH
-    return Traces(node, BatchSpanProcessor(Exporter(whole, timeout=PATIENCE)))
+    whole = endpoint if urlsplit(endpoint).path.strip("/") else endpoint.rstrip("/") + PATH
+    try:
+        return Traces(node, BatchSpanProcessor(Exporter(whole, timeout=PATIENCE)))
+    except ValueError as error:
+        raise TracesError(f"traces cannot be sent: {error}; correct the variables OTEL_*") from None
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        address = urlsplit(endpoint)
+        return address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # no valid port, or a [ without ]
+        return False
 
 
 def trace_id(camera: str, stamp: int) -> int:

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -135,6 +136,7 @@ def test_a_collector_that_is_not_there_is_told_once(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     sent = traces_to(f"http://127.0.0.1:{port}", "/argus")
+    monkeypatch.setattr(traces, "PATIENCE", 60.0)  # of a busy machine, for the end
     for i in range(3):
         sent.frame(PUBLISHED, STAMP + i)
     sent.close()
@@ -142,7 +144,30 @@ def test_a_collector_that_is_not_there_is_told_once(
     assert record.getMessage() == f"traces are lost: they do not reach http://127.0.0.1:{port}/v1/traces"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:4318", "ftp://127.0.0.1", "http://", "grpc://a:1"])
+def test_a_collector_that_is_silent_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "PATIENCE", 0.01)
+    released = threading.Event()
+
+    class Silent(InMemorySpanExporter):
+        def shutdown(self) -> None:
+            released.wait()
+
+    sent = Traces("/argus", SimpleSpanProcessor(Silent()))
+    sent.close()  # pytest's timeout ends a test that waits here
+    released.set()
+
+
+def test_variables_that_contradict_each_other_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20")
+    with pytest.raises(TracesError, match=r"max_export_batch_size .*; correct the variables OTEL_"):
+        traces_to("http://127.0.0.1:4318", "/argus")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:4318", "ftp://127.0.0.1", "http://", "grpc://a:1", "http://[::1:4318", "http://a:99999"],
+)
 def test_what_is_no_address_of_a_collector_is_a_sentence(address: str) -> None:
     with pytest.raises(TracesError, match=re.escape("such as http://127.0.0.1:4318")):
         traces_to(address, "/argus")
