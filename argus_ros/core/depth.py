@@ -21,6 +21,7 @@ _HEADER = 12  #: bytes of compressedDepth before the PNG or RVL: a number, and t
 _SIZE = 8  #: bytes of RVL before its words: width and height
 _NIBBLES = 8  #: per word
 _MOST_NIBBLES = 11  #: per number of 32 bits
+_MOST_BYTES = 4  #: per pixel, and for the rest: a difference of 17 bits takes 3 bytes
 
 
 def decode_depth(image: Image) -> np.ndarray:
@@ -50,7 +51,7 @@ def decode_depth(image: Image) -> np.ndarray:
     if layout.bits == 16:
         return values
     near, far = np.frombuffer(data[4:_HEADER], "<f4")  # quantised inverse depth
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(values > 0, near / (values - far), np.nan).astype(np.float32)
 
 
@@ -63,6 +64,8 @@ def decode_rvl(data: memoryview) -> np.ndarray:
         raise _corrupt(
             data, f"it claims {width}x{height} pixels, and {MAX_PIXELS / 1e6:.0f} megapixels are accepted"
         )
+    if len(data) - _SIZE > _MOST_BYTES * (width * height + 4):
+        raise _corrupt(data, f"it has more data than {width}x{height} pixels need")
     numbers = _numbers(data)
     heads, zeros, others = _runs(numbers, width * height)
     if len(heads) == 0 or zeros.sum() + others.sum() != width * height:

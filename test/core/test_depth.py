@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -159,6 +160,7 @@ def test_inverse_depth_in_rvl_is_that_in_png() -> None:
         (rvl_depth(DEPTH)(width=0), "claims 0x48 pixels"),
         (rvl_depth(DEPTH)(width=1 << 31), "claims 2147483648x48 pixels"),
         (rvl_depth(DEPTH)(width=65), "do not fill 65x48 pixels"),
+        (rvl_depth(DEPTH)(more=bytes(1 << 16)), "more data than 64x48 pixels need"),
         (rvl_depth(DEPTH)(words=b"\xff" * 80), "do not fill"),
         (rvl_depth(DEPTH)(words=b"\xff" * 8 + bytes(4)), "more than 32 bits"),
         (Image(b"0" * 5, "16UC1; compressedDepth png", compressed=True), "not a PNG after a header"),
@@ -170,6 +172,13 @@ def test_inverse_depth_in_rvl_is_that_in_png() -> None:
 def test_depth_that_cannot_be_read_says_why(image: Image, said: str) -> None:
     with pytest.raises(ImageError, match=said):
         decode_depth(image)
+
+
+def test_a_header_of_any_numbers_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode_depth(rvl_depth(DEPTH, "32FC1", 3e38, float(DEPTH[0, 0]) - 0.5)())
+    assert np.isinf(found[0, 0])
 
 
 @given(cut=st.integers(0, 4000), at=st.integers(12, 4000), value=st.integers(0, 255))
