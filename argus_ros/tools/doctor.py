@@ -40,10 +40,10 @@ LIBRARIES = {
     "msgspec": "0.19",
     "numpy": "1.26",
 }
-#: Optional packages, with their use.
+#: Modules of optional packages, with their use.
 OPTIONAL = {
     "norfair": "parameter tracking",
-    "opentelemetry": "parameter traces_endpoint",
+    "opentelemetry.exporter.otlp.proto.http": "parameter traces_endpoint",
     "prometheus_client": "parameter metrics_port",
     "shtab": "argus completion",
     "starlette": "argus watch",
@@ -124,10 +124,21 @@ def libraries(options: argparse.Namespace) -> Iterator[Finding]:
         if numbers(found[name]) < numbers(least):
             yield Finding(name, FAIL, f"{found[name]} is too old", f"pip install '{name}>={least}'")
     yield Finding("libraries", OK, ", ".join(f"{name} {version}" for name, version in found.items()))
-    has = {name: find_spec(name) is not None for name in OPTIONAL}
-    there = ", ".join(name for name in OPTIONAL if has[name]) or "none"
-    lacking = ", ".join(f"{name} ({what})" for name, what in OPTIONAL.items() if not has[name])
+    has = {name: installed(name) for name in OPTIONAL}
+    there = ", ".join(package(name) for name in OPTIONAL if has[name]) or "none"
+    lacking = ", ".join(f"{package(name)} ({what})" for name, what in OPTIONAL.items() if not has[name])
     yield Finding("optional", OK, f"installed: {there}" + (f"; not installed: {lacking}" if lacking else ""))
+
+
+def package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it is part of
+        return False
 
 
 def numbers(version: str) -> tuple[int, ...]:

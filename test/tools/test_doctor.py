@@ -52,6 +52,24 @@ def test_the_exit_status_tells_whether_the_node_can_work(
         assert capsys.readouterr().out.splitlines() == [f"{level:5}x             y; do z"]
 
 
+def test_a_package_that_is_there_in_part_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "partly").mkdir()
+    (tmp_path / "partly" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(doctor, "OPTIONAL", {"partly.exporter.http": "traces", "json.decoder": "answers"})
+    found = one(doctor.libraries(ANY), "optional").found
+    assert found == "installed: json; not installed: partly (traces)"
+    assert doctor.installed("partly")
+    assert not doctor.installed("partly.exporter")
+
+
+def test_traces_need_the_exporter_and_not_only_the_namespace_that_other_packages_share() -> None:
+    (module,) = [name for name, use in doctor.OPTIONAL.items() if "traces_endpoint" in use]
+    assert module == "opentelemetry.exporter.otlp.proto.http"
+
+
 def test_what_is_required_is_what_the_package_declares() -> None:
     declared = re.search(r"^dependencies = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     assert declared
