@@ -3,7 +3,7 @@
 The newest frame of each camera wins, deadlines hold, and every frame offered ends in exactly one report.
 (Recordings use ``offline.Offline`` instead.)
 
-Two threads work here. One prepares frames (``preparers.py``); the engine client's own takes the answers,
+Frames are prepared in the threads of ``preparers.py``. The engine client's own thread takes the answers,
 hands the engine the next prepared frame (``runs.py``), and only then publishes, so that the engine does not
 wait for a publisher. Whether an answer is in time is decided right before its publication.
 """

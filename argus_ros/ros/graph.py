@@ -1,9 +1,9 @@
 """Lists the ROS graph as JSON, for `argus doctor`: ``python -m argus_ros.ros.graph SECONDS``.
 
 It waits some seconds, as discovery takes time, and up to three times as long while the node of a publisher is
-unknown, as DDS announces both separately. Then it writes to standard output ``{"rmw": ..., "nodes": [NAME,
-...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``, with each publisher as ``{"node":
-..., "reliability": ..., "durability": ...}``.
+unknown, as DDS announces both separately. Then it writes to standard output ``{"complete": ..., "rmw": ...,
+"nodes": [NAME, ...], "images": [{"topic": ..., "type": ..., "publishers": [...]}, ...]}``, with each
+publisher as ``{"node": ..., "reliability": ..., "durability": ...}``.
 """
 
 from __future__ import annotations

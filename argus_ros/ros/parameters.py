@@ -1,7 +1,7 @@
 """The node's parameters, in one table, from which descriptors, documents and defaults are made.
 
-``settings.py`` checks their values. Run as a module this prints
-``config/argus.yaml`` or the tables of ``docs/interface.md``.
+``settings.py`` checks their values. Run as a module this prints ``config/argus.yaml`` or the tables of
+``docs/interface.md``.
 """
 
 from __future__ import annotations
