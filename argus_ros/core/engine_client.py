@@ -205,7 +205,7 @@ class EngineClient:
 
     @property
     def takes_frames(self) -> bool:
-        """Whether the engine takes whole frames: it takes_frames the tiles itself, or needs none."""
+        """Whether the engine takes whole frames: it cuts the tiles itself, or needs none."""
         return self.info is not None and self.info.whole_frames
 
     def submit(self, requests: Sequence[FrameRequest], hang_seconds: float | None = None) -> None:
