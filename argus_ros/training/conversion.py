@@ -143,7 +143,7 @@ def _whole(folder: Path) -> Source:
     values = {key: value for key, value in values.items() if key not in ("model_type", "architectures")}
     weights = _read(path)
     made = _config(Idefics3Config, values, config.where)
-    made.tie_word_embeddings = made.text_config.tie_word_embeddings = OUTPUT not in weights
+    made.tie_word_embeddings = made.text_config.tie_word_embeddings = _is_tied(path, weights, config, text)
     return Source(made, _tokenizer(path), weights)
 
 
@@ -170,7 +170,7 @@ def _joined(vision: Path, language: Path, shuffle: int) -> Source:
         name if name == OUTPUT else f"model.text_model.{name.removeprefix('model.')}": w
         for name, w in _read(words).items()
     }
-    tied = OUTPUT not in weights
+    tied = _is_tied(words, weights, says)
     config = Idefics3Config(
         scale_factor=shuffle,
         tie_word_embeddings=tied,
@@ -178,6 +178,13 @@ def _joined(vision: Path, language: Path, shuffle: int) -> Source:
         text_config={**text.to_dict(), "tie_word_embeddings": tied},
     )
     return Source(config, _tokenizer(words), weights)
+
+
+def _is_tied(folder: Path, weights: dict[str, Tensor], *sections: Section) -> bool:
+    """Whether the embeddings are the output layer. Raises CheckpointError where it is missing."""
+    if OUTPUT not in weights and not architecture.may_be_tied(*sections):
+        check_loaded(folder, {"missing_keys": [OUTPUT]})
+    return OUTPUT not in weights
 
 
 def _is_sight(name: str) -> bool:

@@ -68,10 +68,14 @@ def read(checkpoint: Checkpoint) -> tuple[VisionShape, TextShape]:
             f"scale_factor {vision.unshuffle}, width {vision.width}, heads {vision.heads}"
         )
     text = config.section("text_config")
+    return vision, replace(_text(text), tied=may_be_tied(config, text))
+
+
+def may_be_tied(*sections: Section) -> bool:
+    """Whether the embeddings may serve as the output layer: a section says so, or none says anything."""
     # Versions of transformers write it in different places: one of them is enough.
-    said = [section for section in (config, text) if "tie_word_embeddings" in section]
-    tied = not said or any(section.flag("tie_word_embeddings", True) for section in said)
-    return vision, replace(_text(text), tied=tied)
+    said = [section for section in sections if "tie_word_embeddings" in section]
+    return not said or any(section.flag("tie_word_embeddings", True) for section in said)
 
 
 def _siglip(config: Section, family: Family) -> VisionShape:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Idefics3ForConditionalGeneration
 
 from argus_ros.core import checkpoint as checkpoints
@@ -179,6 +179,13 @@ def move_a_word(folder: Path) -> None:
     layouts.edit(folder / "tokenizer.json", move)
 
 
+def without_the_output(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights[OUTPUT]
+    save_file(weights, file)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), "no checkpoint"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json; transformers writes"),
@@ -204,6 +211,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a gap between ids": (move_a_word, "leaves ids out"),
     "half a file": (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), "cannot be read"),
     "a pickle": (lambda f: (f / "model.safetensors").rename(f / "model.bin"), "a pickle"),
+    "no output layer": (without_the_output, "weight 'lm_head.weight' is missing"),
     "a deeper model": (
         lambda f: layouts.edit(f / "config.json", lambda c: c["vision_config"].update(num_hidden_layers=3)),
         "and 15 more is missing",
