@@ -117,7 +117,7 @@ def test_a_viewer_changes_parameters_and_hears_why_not(address: str, robot: Robo
     assert "model cannot be set here" in setting({"model": "other"})
     assert "score_threshold cannot be set here" in setting({"score_threshold": "high"})
     assert "nothing cannot be set" in setting({})
-    assert "not understood" in setting(7)
+    assert "invalid request" in setting(7)
     assert setting({"score_threshold": 0, "classes": []}) == ""
     assert robot.call("get_parameters", names=["score_threshold"]).values[0].double_value == 0.0
 
