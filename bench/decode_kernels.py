@@ -1,8 +1,8 @@
 """The kernels of a decode step: their list, a compile check, and their times.
 
-python3 bench/decode_kernels.py    # writes the tables of docs/kernels.md python3 bench/decode_kernels.py
---compile argus-256m --cards 87,90    # for GPUs that need not be present python3 bench/decode_kernels.py
---measure argus-256m --json bench/results/gpu_kernels.json    # on a GPU
+python3 bench/decode_kernels.py    # writes the tables of docs/kernels.md
+python3 bench/decode_kernels.py --compile argus-256m --cards 87,90    # for GPUs that need not be present
+python3 bench/decode_kernels.py --measure argus-256m --json bench/results/gpu_kernels.json    # on a GPU
 """
 
 from __future__ import annotations

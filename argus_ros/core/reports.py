@@ -89,6 +89,7 @@ class Reporter:
             age=now - (question.capture_time if question else frame.capture_time),
             width=job.size[0],
             height=job.size[1],
+            # The scheduler counts levels from the lowest, messages count cuts from the full budget.
             level=self._levels - 1 - frame.level if frame.prepare_started else 0,
             engine_start=frame.run_started - frame.arrived if frame.run_started else 0.0,
         )

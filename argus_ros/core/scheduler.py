@@ -3,12 +3,13 @@
 Pure bookkeeping: no threads, no clocks, no pixels. Every method takes ``now``, seconds on the steady
 clock. The caller holds one lock around it and, after every event, calls in this order::
 
-    frame = scheduler.offer(camera, capture_time, now, payload)   # an image arrived batch =
-    scheduler.next_run(now)                       # start the engine on these, if any while frame :=
-    scheduler.next_prepare(now): ...       # give to the preparing thread scheduler.prepared(frame, now) # the
-    preparing thread is done scheduler.answered(frame, now)                        # the engine is free for
-    the next publish = scheduler.finished(frame, now)              # before publication: is it in time? for
-    ended in scheduler.take_ended(): ...              # every offered frame ends here, exactly once
+    frame = scheduler.offer(camera, capture_time, now, payload)   # an image arrived
+    batch = scheduler.next_run(now)                       # start the engine on these, if any
+    while frame := scheduler.next_prepare(now): ...       # give to the preparing thread
+    scheduler.prepared(frame, now)                        # the preparing thread is done
+    scheduler.answered(frame, now)                        # the engine is free for the next
+    publish = scheduler.finished(frame, now)              # before publication: is it in time?
+    for ended in scheduler.take_ended(): ...              # every offered frame ends here, exactly once
 
 docs/scheduling.md explains the policy.
 """
