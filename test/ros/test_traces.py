@@ -129,6 +129,7 @@ def test_a_collector_gets_what_was_left_at_the_end(monkeypatch: pytest.MonkeyPat
     assert {span.trace_id for span in received} == {trace_id("front", STAMP).to_bytes(16, "big")}
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_not_there_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

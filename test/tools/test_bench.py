@@ -120,6 +120,7 @@ def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
     assert lengths == {runners["realtime"].work(frame)[1]}
 
 
+@pytest.mark.slow
 def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_path: Path) -> None:
     folder = layouts.GENERIC["Qwen2.5-VL"](tmp_path / "qwen")
     assert main(["bench", "--checkpoint", str(folder), *QUICK, "--json", str(tmp_path / "x.json")]) == 0

@@ -117,6 +117,7 @@ def test_users_without_a_home_are_told_what_is_not_there(
     assert "~nobody-of-this-name is not a checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Qwen2-VL", "PaliGemma", "Florence-2", "LLaVA-OneVision"])
 @pytest.mark.parametrize("command", [["bench", "--only", "preprocess"], ["profile"], ["evaluate"]])
 def test_tools_for_our_own_modules_refuse_others_in_a_sentence(

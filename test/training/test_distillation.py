@@ -104,6 +104,7 @@ def test_a_file_that_is_no_model_is_said(tmp_path: Path) -> None:
         FeatureTeacher(tmp_path / "torn.onnx", ("fine",))
 
 
+@pytest.mark.slow
 def test_training_learns_the_maps(detector: Path, tmp_path: Path) -> None:
     """The vision encoder and its head come nearer to the teacher than they were."""
     losses: list[float] = []

@@ -250,6 +250,7 @@ def test_a_kernel_that_fails_is_followed_by_the_plain_pass(
     assert not model.decoder.fused.takes(1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_kernels_that_run_are_taken_though_others_do_not(
     engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch, first: int
@@ -271,6 +272,7 @@ def test_kernels_that_run_are_taken_though_others_do_not(
     assert kernels.takes(1, 1)
 
 
+@pytest.mark.slow
 def test_kernels_stay_as_they_were_where_passes_cannot_be_timed(
     engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_nothing_is_hidden_by_more_than_a_third_of_another() -> None:
                 assert scenes.overlap(a, b) <= max(0.35 * bigger, 0.35 * smaller) + 1
 
 
+@pytest.mark.slow
 def test_splits_share_neither_drawings_nor_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, set[object]] = {}
     split = ""
