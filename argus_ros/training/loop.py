@@ -206,10 +206,11 @@ class _Worker:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             with torch.set_grad_enabled(not (plan.only_whole_boxes or plan.freeze_vision)):
                 features = learner.see(batch.images)
-            dense = features.new_zeros(()) if plan.freeze_vision else learner.dense_loss(features, batch)
+            seen_by_heads = features.detach() if plan.base and self.seen < plan.heads_first else features
+            dense = features.new_zeros(()) if plan.freeze_vision else learner.dense_loss(seen_by_heads, batch)
             if teacher := self._teacher:
                 taught = teacher(batch.images, self._grid)
-                dense = dense + TEACHER * learner.teacher_loss(features, taught)
+                dense = dense + TEACHER * learner.teacher_loss(seen_by_heads, taught)
             early = self.seen < vision_first
             answer = dense.new_zeros(()) if early else learner.answer_loss(features, batch)
         loss = dense + 2 * answer

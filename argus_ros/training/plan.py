@@ -19,6 +19,7 @@ class Plan:
     lr: float = 2e-3
     decay: float = 0.3  #: share of the samples, at the end, over which the rate falls to zero
     vision_first: int = 20_000  #: samples on which only the dense loss is trained, without a base
+    heads_first: int = 3000  #: samples before the dense heads, random at first, teach a base's encoder
     seed: int = 0
     processes: int = 0  #: that share a batch; 0: one on a GPU, else up to one per core
     shape: blank.Shape = blank.NANO  #: of a model that starts from nothing

@@ -22,6 +22,7 @@ from argus_ros.tools import evaluate
 from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import scenes
 from argus_ros.training.examples import Examples
+from argus_ros.training.learner import Batch, Learner
 from argus_ros.training.lesson import Lesson
 from argus_ros.training.loop import Diverged, train
 from argus_ros.training.plan import Plan, learning_rate
@@ -139,6 +140,22 @@ def test_a_frozen_vision_encoder_stays_as_the_base_has_it(tmp_path: Path) -> Non
     same = {name: torch.equal(learnt[f"model.{name}"].half(), value.half()) for name, value in start.items()}
     assert all(kept for name, kept in same.items() if ".vision_model." in name)
     assert not any(kept for name, kept in same.items() if ".connector." in name)
+
+
+def test_a_random_head_does_not_disturb_the_vision_encoder_of_a_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
+    teaches: list[bool] = []
+    dense_loss = Learner.dense_loss
+
+    def recording(self: Learner, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        teaches.append(features.requires_grad)
+        return dense_loss(self, features, batch)
+
+    monkeypatch.setattr(Learner, "dense_loss", recording)
+    train(plan(tmp_path / "out", 32, base=str(base), heads_first=16), lambda entry: None)
+    assert teaches == [False, False, True, True]
 
 
 def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) -> None:
