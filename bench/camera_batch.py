@@ -27,7 +27,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.tools import machine
 from argus_ros.training.scenes.film import Walk, film
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine.native import Engine
 
 SETTLING = 3  # first frames, without a last answer
 

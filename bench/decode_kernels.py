@@ -26,11 +26,12 @@ from torch import Tensor
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.tools import machine
-from argus_ros.vlm import architecture, choosing, configurations, fused
-from argus_ros.vlm.architecture import TextShape
-from argus_ros.vlm.decoder import Decoder
-from argus_ros.vlm.fused import Launch, Tuning
-from argus_ros.vlm.weights import Weights
+from argus_ros.vlm.decoding import choosing
+from argus_ros.vlm.models import architecture, configurations, fused
+from argus_ros.vlm.models.architecture import TextShape
+from argus_ros.vlm.models.decoder import Decoder
+from argus_ros.vlm.models.fused import Launch, Tuning
+from argus_ros.vlm.models.weights import Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "kernels.md", ROOT / "bench" / "results" / "gpu_kernels.json"
@@ -173,7 +174,7 @@ def compile_one(launch: Launch, card: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from argus_ros.vlm import kernels
+    from argus_ros.vlm.models import kernels
 
     function = getattr(kernels, launch.kernel)
     constants = {**launch.constants, "PDL": card >= 90}

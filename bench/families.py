@@ -85,7 +85,7 @@ def tiling(frame: Any, rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
     import PIL.Image
 
     from argus_ros.core import checkpoint as checkpoints
-    from argus_ros.vlm import configurations
+    from argus_ros.vlm.models import configurations
     from argus_ros.vlm.processors import stock_processor
 
     for name in ("smolvlm-256m", "internvl3-2b"):
@@ -107,7 +107,7 @@ def frames(folder: Path, frame: Any, rounds: int) -> dict[str, dict[str, float]]
 
     from argus_ros.core.protocol import EngineConfig
     from argus_ros.core.types import Task
-    from argus_ros.vlm.generic import GenericEngine
+    from argus_ros.vlm.engine.generic import GenericEngine
 
     engines = {
         preset: GenericEngine(
@@ -170,7 +170,7 @@ def main() -> int:
         from argus_ros.core import checkpoint as checkpoints
         from argus_ros.tools import machine
         from argus_ros.tools.workload import photograph
-        from argus_ros.vlm.generic_loading import processor_of
+        from argus_ros.vlm.engine.generic_loading import processor_of
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()

@@ -77,9 +77,9 @@ for part in "${parts[@]}"; do
             bench 30 gpu_smoke_nano --checkpoint argus-nano --rounds "$few" --presets "$with,realtime-jump_forward"
             [ ${#models[@]} -lt 2 ] || bench 60 "gpu_smoke_${models[1]//-/_}" --config "${models[1]}" \
                 --rounds "$few" --presets "$with,realtime-jump_forward"
-            exactness 100 test/vlm/test_cuda.py test/vlm/test_fused.py  # most of it is the compiler's time
+            exactness 100 test/vlm/decoding/test_cuda.py test/vlm/models/test_fused.py  # most of it is the compiler's time
             ;;
-        exactness) exactness 200 test/vlm/test_cuda.py test/vlm/test_upload.py test/vlm/test_fused.py ;;
+        exactness) exactness 200 test/vlm/decoding/test_cuda.py test/vlm/decoding/test_upload.py test/vlm/models/test_fused.py ;;
         kernels) kernels 200 gpu_kernels "${models[@]}" --tokens 1 8 --each ;;
         bench)  # the ladder for the second model, SmolVLM, and what every recipe is worth to the first
             more=(--ablation)

@@ -26,9 +26,9 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.tools import machine
 from argus_ros.training.scenes.film import Walk, film
-from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.generation import Generated
-from argus_ros.vlm.native import ON_DEVICE, NativeModel
+from argus_ros.vlm.decoding.generation import Generated
+from argus_ros.vlm.decoding.native import ON_DEVICE, NativeModel
+from argus_ros.vlm.engine.native import Engine
 
 SPEEDS = {"still": 0.0, "slow": 0.7, "fast": 1.4}  # metres per second
 SETTLING = 3  # first frames, without a last answer

@@ -23,8 +23,8 @@ from argus_ros.tools import machine
 from argus_ros.tools.evaluate import prepared
 from argus_ros.tools.workload import stock_tiles
 from argus_ros.training import scenes
-from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.native import NativeModel
+from argus_ros.vlm.decoding.native import NativeModel
+from argus_ros.vlm.engine.native import Engine
 from argus_ros.vlm.processors import stock_processor
 
 WAYS = ("stock", "direct_resize", "device_resize")

@@ -29,8 +29,8 @@ def turn(checkpoint: str, threads: int, frames: int, after: bool) -> dict[str, f
 
     from argus_ros.core.protocol import EngineConfig, FrameRequest
     from argus_ros.core.types import Task
-    from argus_ros.vlm import vision
-    from argus_ros.vlm.engine import Engine
+    from argus_ros.vlm.engine.native import Engine
+    from argus_ros.vlm.models import vision
 
     if not after:
         vision.gelu = lambda x, kind: torch.nn.functional.gelu(x, approximate=kind)

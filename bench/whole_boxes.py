@@ -27,9 +27,9 @@ from argus_ros.tools.accuracy import Accuracy
 from argus_ros.tools.evaluate import from_scenes, prepared, truths_of
 from argus_ros.training import scenes
 from argus_ros.training.learner import Learner
-from argus_ros.vlm import answers
-from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.grammar import X_MAX, Y_MAX, Y_MIN, Cursor, Grammar
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.formats import answers
+from argus_ros.vlm.formats.grammar import X_MAX, Y_MAX, Y_MIN, Cursor, Grammar
 
 WAYS = ("place by place", "whole boxes", "whole boxes, checked")
 

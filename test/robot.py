@@ -445,6 +445,6 @@ def shared_ros(
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained checkpoint."""
-    from argus_ros.vlm.blank import write_checkpoint  # torch and transformers, only when it is needed
+    from argus_ros.vlm.models.blank import write_checkpoint  # torch and transformers, only when it is needed
 
     return write_checkpoint(tmp_path_factory.mktemp("blank"))

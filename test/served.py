@@ -14,8 +14,8 @@ from typing import Any
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Task
 from argus_ros.tools.workload import photograph
-from argus_ros.vlm import engines
-from argus_ros.vlm.server import ServerEngine
+from argus_ros.vlm.engine import engines
+from argus_ros.vlm.engine.server import ServerEngine
 
 SIZE = (120, 90)
 DETECT = Task("detect", ("cone", "ball"))

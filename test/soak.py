@@ -246,7 +246,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, default=Path("build/soak.png"))
     parser.add_argument("--json", type=Path, default=Path("build/soak.json"))
     given = parser.parse_args()
-    from argus_ros.vlm.blank import write_checkpoint
+    from argus_ros.vlm.models.blank import write_checkpoint
 
     claimed, domain = claim()
     with claimed, tempfile.TemporaryDirectory() as folder, inhabited(domain, Path(folder)) as ros:

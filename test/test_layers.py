@@ -108,7 +108,7 @@ def test_no_module_uses_the_private_names_of_another() -> None:
     [
         ("engine._model", ["_model"]),
         ("self._of_a_base_class", ["_of_a_base_class"]),
-        ("from argus_ros.vlm.engine import _in_force", ["_in_force"]),
+        ("from argus_ros.vlm.engine.native import _in_force", ["_in_force"]),
         ("monkeypatch.setattr(video, '_encoder', None)", ["_encoder"]),
         ("self._mine = 1\nother._mine", []),
         ("engine.__class__", []),

@@ -1,6 +1,7 @@
 """The families of models that run natively, with one record of their differences each.
 
-``tower`` names the parts that need torch: sizes in ``vlm/architecture.py``, modules in ``vlm/vision.py``.
+``tower`` names the parts that need torch: sizes in ``vlm/models/architecture.py``, modules in
+``vlm/models/vision.py``.
 """
 
 from __future__ import annotations

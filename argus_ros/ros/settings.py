@@ -16,7 +16,7 @@ from argus_ros.core.image import Mono16, Region
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.types import Task
 from argus_ros.ros.parameters import CAMERA, all_specs
-from argus_ros.vlm import prompts
+from argus_ros.vlm.formats import prompts
 
 
 class ParameterError(ValueError):

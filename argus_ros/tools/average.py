@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Checkpoint, CheckpointError
-from argus_ros.vlm.weights import shards
+from argus_ros.vlm.models.weights import shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

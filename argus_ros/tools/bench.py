@@ -132,7 +132,7 @@ def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) ->
     """The checkpoint's folder; a generated one is removed with ``stack``."""
     if options.checkpoint:
         return checkpoints.find(options.checkpoint)
-    from argus_ros.vlm import configurations
+    from argus_ros.vlm.models import configurations
 
     return stack.enter_context(configurations.temporary(options.config or "argus-nano", weights))
 
@@ -195,8 +195,8 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def server(options: argparse.Namespace) -> dict[str, Any]:
     """A server over HTTP: frames one after the other, all different, so that its caches have no effect."""
     from argus_ros.tools.workload import Sample, photograph
-    from argus_ros.vlm.http_client import Client
-    from argus_ros.vlm.server import WARMING, encoded
+    from argus_ros.vlm.engine.http_client import Client
+    from argus_ros.vlm.engine.server import WARMING, encoded
 
     url, _, model = options.server.partition("#")
     client, samples = Client(url), []
@@ -241,8 +241,8 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from argus_ros.core.recipes import Recipes
     from argus_ros.tools import workload
+    from argus_ros.vlm.models.vision import Normalisation
     from argus_ros.vlm.processors import fast_processor, stock_processor
-    from argus_ros.vlm.vision import Normalisation
 
     threads = engine_threads(options.threads)
     torch.set_num_threads(threads)
@@ -354,7 +354,7 @@ def bottom(
     import torch
 
     from argus_ros.tools import floor
-    from argus_ros.vlm import architecture
+    from argus_ros.vlm.models import architecture
 
     vision, shape = architecture.read(engine.engine.checkpoint)
     tiles, prompt, head = engine.work(picture)

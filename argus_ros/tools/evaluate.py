@@ -34,8 +34,8 @@ from argus_ros.training import coco, scenes
 from argus_ros.training.examples import answer_to
 from argus_ros.training.scenes import Thing, sprites
 from argus_ros.training.scenes.sprites import Bank
-from argus_ros.vlm import prompts
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.formats import prompts
 
 
 @dataclass(frozen=True)

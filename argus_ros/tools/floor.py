@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from argus_ros.vlm.architecture import TextShape, VisionShape
+from argus_ros.vlm.models.architecture import TextShape, VisionShape
 
 #: Operations of a multiply-add.
 MAC = 2

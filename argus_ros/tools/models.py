@@ -24,7 +24,7 @@ from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import STRUCTURED_TASKS, Task
 
 if TYPE_CHECKING:
-    from argus_ros.vlm.generic import GenericEngine
+    from argus_ros.vlm.engine.generic import GenericEngine
 
 #: Sizes of the pictures for the check of a checkpoint, and tokens of an answer.
 SIZES, NEW = ((320, 240), (150, 450), (256, 256)), 24
@@ -134,7 +134,7 @@ def parameters(path: Path) -> int:
     """Number of parameters in a folder's safetensors files; 0 where they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
-    from argus_ros.vlm.weights import shards
+    from argus_ros.vlm.models.weights import shards
 
     count = 0
     try:
@@ -202,9 +202,9 @@ def _check_native(path: Path, row: Row) -> Checked:
     import torch
 
     from argus_ros.core.preparation import plan
-    from argus_ros.vlm.engine import Engine
-    from argus_ros.vlm.generation import Limits
-    from argus_ros.vlm.reference import TransformersModel
+    from argus_ros.vlm.decoding.generation import Limits
+    from argus_ros.vlm.decoding.reference import TransformersModel
+    from argus_ros.vlm.engine.native import Engine
 
     engine = Engine(EngineConfig(str(path), device="cpu", dtype="float32"))
     stock = TransformersModel(engine.checkpoint, torch.device("cpu"), torch.float32)
@@ -261,7 +261,7 @@ def _boxes(detections: Sequence[object], dropped: int) -> str:
 
 def stock_tiles(pixels: Any, checkpoint: Checkpoint) -> np.ndarray:
     """The stock processor's pixels (…, 3, side, side) before normalisation, (tiles, side, side, 3)."""
-    from argus_ros.vlm.vision import Normalisation
+    from argus_ros.vlm.models.vision import Normalisation
 
     normal = Normalisation.read(checkpoint)
     planes = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 2, 3, 1).numpy()
@@ -279,7 +279,7 @@ def agrees(ours: Sequence[int], theirs: Sequence[int], logits: np.ndarray) -> bo
 
 
 def _check_generic(path: Path, row: Row) -> Checked:
-    from argus_ros.vlm import engines
+    from argus_ros.vlm.engine import engines
 
     config = EngineConfig(str(path), "transformers", device="cpu", dtype="float32", preset="stock")
     engine: GenericEngine = engines.load(config)  # type: ignore[assignment]

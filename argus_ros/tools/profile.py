@@ -32,20 +32,8 @@ if TYPE_CHECKING:
 
 #: In the order of a frame.
 STAGES = (
-    "deserialise",
-    "colour",
-    "resize",
-    "tile",
-    "normalise",
-    "tokenise",
-    "copy",
-    "vision",
-    "project",
-    "prefill",
-    "decode",
-    "framework",
-    "parse",
-    "publish",
+    *("deserialise", "colour", "resize", "tile", "normalise", "tokenise", "copy"),
+    *("vision", "project", "prefill", "decode", "framework", "parse", "publish"),
 )
 #: Stages that are the model's own work.
 MODEL = ("vision", "project", "prefill", "decode")
@@ -316,7 +304,8 @@ class _Tokenizer:
 
 def _engine(patches: Patches, runner: EngineRunner) -> None:
     """Spans in the engine."""
-    from argus_ros.vlm import answers, loop
+    from argus_ros.vlm.decoding import loop
+    from argus_ros.vlm.formats import answers
 
     model: Any = runner.model
     trace, vision = patches.trace, model.vision

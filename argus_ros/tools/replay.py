@@ -36,7 +36,7 @@ from argus_ros.tools.bag import Bag, BagError, Frame
 from argus_ros.tools.expectation import Comparison, Key, Line
 from argus_ros.tools.report import Report
 from argus_ros.tools.results import LOST, MEANINGS, PUBLISHED, Result, Results, line_of
-from argus_ros.vlm import prompts
+from argus_ros.vlm.formats import prompts
 
 #: Exit statuses beside 0.
 CHANGED, TROUBLE = 1, 2

@@ -22,7 +22,7 @@ from argus_ros.tools.accuracy import Accuracy
 from argus_ros.training import coco
 from argus_ros.training.loop import train
 from argus_ros.training.plan import Plan
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine.native import Engine
 
 #: Pictures that the F1 of the curves is measured on, and number of the first scene of these.
 MEASURED, FIRST = 100, 1_000_000

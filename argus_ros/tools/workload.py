@@ -25,15 +25,17 @@ from argus_ros.core.preparation import Prepared, fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Task
-from argus_ros.vlm import answers, architecture, chat, engines, fused
-from argus_ros.vlm.engine import Engine, recipes_in_force
-from argus_ros.vlm.generation import Frame, Limits
-from argus_ros.vlm.generic import GenericEngine
-from argus_ros.vlm.grammar import FULL, Grammar
-from argus_ros.vlm.native import NativeModel
+from argus_ros.vlm.decoding.generation import Frame, Limits
+from argus_ros.vlm.decoding.native import NativeModel
+from argus_ros.vlm.decoding.reference import TransformersModel
+from argus_ros.vlm.engine import engines
+from argus_ros.vlm.engine.generic import GenericEngine
+from argus_ros.vlm.engine.native import Engine, recipes_in_force
+from argus_ros.vlm.formats import answers, chat
+from argus_ros.vlm.formats.grammar import FULL, Grammar
+from argus_ros.vlm.formats.tokens import Prompt
+from argus_ros.vlm.models import architecture, fused
 from argus_ros.vlm.processors import stock_processor
-from argus_ros.vlm.reference import TransformersModel
-from argus_ros.vlm.tokens import Prompt
 
 #: Classes for a model with an open vocabulary.
 CLASSES = ("person", "car", "bicycle", "dog", "chair", "bottle", "door", "robot")
@@ -408,7 +410,7 @@ def usable(runner: Runner) -> Recipes:
 
 def reference(setting: Setting) -> TransformersModel:
     """The checkpoint in transformers' modules."""
-    from argus_ros.vlm.machine import device_of, dtype_of
+    from argus_ros.vlm.engine.machine import device_of, dtype_of
 
     device = device_of(setting.device)
     if setting.threads:

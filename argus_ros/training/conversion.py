@@ -35,10 +35,11 @@ from argus_ros.core.families import IDEFICS3
 from argus_ros.core.resources import why_unreadable
 from argus_ros.core.section import CheckpointError, Section, read_json
 from argus_ros.core.types import TASKS
-from argus_ros.vlm import architecture, blank, prompts
-from argus_ros.vlm.configurations import Parts, describe
-from argus_ros.vlm.tokens import Tokens
-from argus_ros.vlm.weights import check_loaded, check_stored, shards
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.formats.tokens import Tokens
+from argus_ros.vlm.models import architecture, blank
+from argus_ros.vlm.models.configurations import Parts, describe
+from argus_ros.vlm.models.weights import check_loaded, check_stored, shards
 
 #: Names of the connector's weight, the embeddings and the output layer.
 CONNECTOR = "model.connector.modality_projection.proj.weight"

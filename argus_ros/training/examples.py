@@ -14,8 +14,8 @@ from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
 from argus_ros.training.scenes import Scene, Thing
-from argus_ros.vlm import prompts
-from argus_ros.vlm.tokens import lay_out
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.formats.tokens import lay_out
 
 NO_BIN = -1.0
 

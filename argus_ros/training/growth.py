@@ -15,8 +15,9 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTr
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
 from argus_ros.core.families import IDEFICS3
-from argus_ros.vlm import blank, prompts
-from argus_ros.vlm.vision import position_ids
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank
+from argus_ros.vlm.models.vision import position_ids
 
 EMBEDDINGS = ("model.text_model.embed_tokens.weight", "lm_head.weight")
 LAYERS = "model.vision_model.encoder.layers."

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Idefics3ForConditionalGeneration
 
 from argus_ros.training.examples import Example
-from argus_ros.vlm.vision import position_ids
+from argus_ros.vlm.models.vision import position_ids
 
 #: Of a patch without an object in the dense loss: five in six are.
 BACKGROUND_WEIGHT = 0.2

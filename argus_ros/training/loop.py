@@ -33,7 +33,8 @@ from argus_ros.training.optimiser import Optimiser, fast_bfloat16
 from argus_ros.training.plan import Plan, learning_rate
 from argus_ros.training.processes import end_with_parent, share_gradients, sharing
 from argus_ros.training.sources import Source
-from argus_ros.vlm import blank, boxes, prompts
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank, boxes
 
 log = logging.getLogger(__name__)
 

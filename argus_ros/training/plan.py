@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argus_ros.training import coco
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from argus_ros.core.checkpoint import Checkpoint, Tiling
 from argus_ros.core.families import INTERNVL
 from argus_ros.core.image import Image
 from argus_ros.core.preparation import prepare
-from argus_ros.vlm import chat
+from argus_ros.vlm.formats import chat
 
 Processor = TypeVar("Processor")
 

@@ -39,10 +39,10 @@ from argus_ros.core.protocol import (
     why_unusable,
 )
 from argus_ros.core.resources import engine_threads
-from argus_ros.vlm.prompts import TaskError
+from argus_ros.vlm.formats.prompts import TaskError
 
 if TYPE_CHECKING:
-    from argus_ros.vlm.engines import Served
+    from argus_ros.vlm.engine.engines import Served
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: the kernel sends this signal when the parent ends
 
@@ -100,7 +100,7 @@ def _load(config: EngineConfig, channel: Channel, arena_fd: int) -> tuple[Served
     hub.allow(config, weights=True)
     checkpoints.read_for(config)  # report a wrong name before importing torch, which takes seconds
     channel.send(Progress("importing torch"), wait=True)
-    from argus_ros.vlm import engines
+    from argus_ros.vlm.engine import engines
 
     channel.send(Progress(f"loading {config.checkpoint}"), wait=True)
     engine = engines.load(replace(config, threads=engine_threads(config.threads)))

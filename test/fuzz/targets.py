@@ -208,7 +208,7 @@ def _play(path: Path) -> None:
 
 def weights_index(data: bytes) -> None:
     """The model.safetensors.index.json of a checkpoint in several files."""
-    from argus_ros.vlm.weights import check_stored
+    from argus_ros.vlm.models.weights import check_stored
 
     folder = _FOLDER / "weights"
     folder.mkdir(exist_ok=True)
@@ -229,7 +229,7 @@ def sums(data: bytes) -> None:
 
 def weights(data: bytes) -> None:
     """A checkpoint's safetensors file."""
-    from argus_ros.vlm.weights import check_stored
+    from argus_ros.vlm.models.weights import check_stored
 
     folder = _FOLDER / "weight"
     folder.mkdir(exist_ok=True)
@@ -282,7 +282,8 @@ _SIZES = (1, 32, 640, 1 << 16)
 def answer_text(data: bytes) -> None:
     """What an open model writes: format, task, and sizes of the picture, then the text."""
     from argus_ros.core.checkpoint import FORMATS
-    from argus_ros.vlm import answers, formats
+    from argus_ros.vlm import formats
+    from argus_ros.vlm.formats import answers
     from argus_ros.vlm.formats.reading import Sizes
 
     head, text = data[:3].ljust(3, b"\0"), data[3:].decode(errors="replace")
@@ -300,8 +301,8 @@ def answer_text(data: bytes) -> None:
 
 @cache
 def _grammars() -> tuple[tuple[Any, ...], Any]:
-    from argus_ros.vlm import grammar
-    from argus_ros.vlm.tokens import Tokens
+    from argus_ros.vlm.formats import grammar
+    from argus_ros.vlm.formats.tokens import Tokens
 
     known = checkpoints.read(checkpoints.SHIPPED / "argus-nano")
     vocabulary = json.loads((known.path / "config.json").read_text())["text_config"]["vocab_size"]
@@ -312,8 +313,8 @@ def _grammars() -> tuple[tuple[Any, ...], Any]:
 
 def answer_tokens(data: bytes) -> None:
     """What a native model says: each two bytes choose among the columns that the grammar allows."""
-    from argus_ros.vlm import answers
-    from argus_ros.vlm.grammar import Cursor
+    from argus_ros.vlm.formats import answers
+    from argus_ros.vlm.formats.grammar import Cursor
 
     if not data:
         return

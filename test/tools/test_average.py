@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from argus_ros.core.protocol import EngineConfig
 from argus_ros.tools.main import main
-from argus_ros.vlm import blank
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.models import blank
 
 
 @pytest.fixture(scope="module")

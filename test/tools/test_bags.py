@@ -14,7 +14,7 @@ from argus_ros.tools import camera_bag
 from argus_ros.tools.main import main
 from argus_ros.training import scenes
 from argus_ros.training.scenes.film import Walk
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 pytestmark = pytest.mark.slow  # engines start and end
 

@@ -26,10 +26,10 @@ from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.tools import bag, bench, bench_report, floor, profile, workload
 from argus_ros.tools.main import main
-from argus_ros.vlm import blank, configurations
-from argus_ros.vlm.architecture import TextShape, VisionShape
+from argus_ros.vlm.models import blank, configurations
+from argus_ros.vlm.models.architecture import TextShape, VisionShape
+from argus_ros.vlm.models.vision import Normalisation
 from argus_ros.vlm.processors import stock_processor
-from argus_ros.vlm.vision import Normalisation
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--rounds", "2", "--tokens", "7", "--size", "96x64", "--device", "cpu", "--threads", "1"]

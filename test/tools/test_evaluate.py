@@ -20,7 +20,7 @@ from argus_ros.tools.main import main
 from argus_ros.training import scenes
 from argus_ros.training.examples import answer_to
 from argus_ros.training.scenes import Scene, Thing
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from argus_ros.tools.main import main
 from argus_ros.tools.video import Video
 from argus_ros.training import scenes
 from argus_ros.training.scenes.film import Walk, film
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 COUNT = 4
 WALK = Walk(seed=3, seconds=1.0, rate=COUNT, width=161, height=121)

@@ -51,7 +51,7 @@ def test_a_shipped_checkpoint_is_held_against_transformers_under_its_grammar() -
 
 def test_a_difference_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = layouts.NATIVE["SmolVLM-256M"](root / "other")
-    monkeypatch.setattr("argus_ros.vlm.chat.template", lambda _: "Say something of <image>:")
+    monkeypatch.setattr("argus_ros.vlm.formats.chat.template", lambda _: "Say something of <image>:")
     checked = models.check(path)
     assert not checked.equal
     assert checked.prompts == "0 of 6"

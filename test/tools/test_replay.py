@@ -21,7 +21,7 @@ from argus_ros.tools.bag import COMPRESSED, IMAGE, Bag, stamp_ns, type_store
 from argus_ros.tools.main import main
 from argus_ros.training import scenes
 from argus_ros.training.scenes.film import Walk
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 pytestmark = pytest.mark.slow  # engines start and end
 

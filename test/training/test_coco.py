@@ -19,7 +19,7 @@ from argus_ros.training.coco import CocoError, CocoSource
 from argus_ros.training.examples import Examples
 from argus_ros.training.loop import train
 from argus_ros.training.plan import Plan
-from argus_ros.vlm import blank
+from argus_ros.vlm.models import blank
 
 NAMES = ["Traffic Cone", "ball", "never seen"]
 

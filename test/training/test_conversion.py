@@ -24,9 +24,10 @@ from argus_ros.tools import models
 from argus_ros.tools.main import main
 from argus_ros.training.conversion import CONNECTOR, EMBEDDINGS, OUTPUT, convert
 from argus_ros.training.growth import grow
-from argus_ros.vlm import blank, configurations, prompts
-from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.weights import shards
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank, configurations
+from argus_ros.vlm.models.weights import shards
 
 BINS = 32
 

@@ -12,7 +12,7 @@ from argus_ros.training import loop
 from argus_ros.training.distillation import OPERATORS, FeatureTeacher
 from argus_ros.training.plan import Plan
 from argus_ros.training.teacher import TeacherError
-from argus_ros.vlm.blank import TINY
+from argus_ros.vlm.models.blank import TINY
 
 onnx = pytest.importorskip("onnx", reason="pip install 'argus-ros[label]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'argus-ros[label]'")

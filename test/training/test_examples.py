@@ -10,7 +10,8 @@ from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
 from argus_ros.training.examples import Example, Examples, answer_to, draw_task
 from argus_ros.training.scenes import Scene, Thing
-from argus_ros.vlm import blank, prompts
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank
 
 CLASSES = ("cone", "ball", "box")
 SCENE = Scene(

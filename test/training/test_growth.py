@@ -10,7 +10,8 @@ from transformers import Idefics3ForConditionalGeneration
 from argus_ros.core import checkpoint
 from argus_ros.core.checkpoint import CheckpointError, Vocabulary
 from argus_ros.training.growth import EMBEDDINGS, POSITIONS, grow, shape_of
-from argus_ros.vlm import blank, prompts
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank
 
 
 @pytest.fixture(scope="module")

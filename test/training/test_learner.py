@@ -13,7 +13,8 @@ from argus_ros.training import learner as learners
 from argus_ros.training.examples import Examples
 from argus_ros.training.learner import Batch, Learner, collate, overlap_loss, owners
 from argus_ros.training.optimiser import Optimiser, orthogonalise
-from argus_ros.vlm import blank, prompts
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank
 
 GRID = 4  # patches a side of the tiny model
 

@@ -28,8 +28,8 @@ from argus_ros.training.loop import Diverged, train
 from argus_ros.training.plan import Plan, learning_rate
 from argus_ros.training.processes import sharing
 from argus_ros.training.sources import SceneSource
-from argus_ros.vlm.blank import TINY, Shape, write_checkpoint
-from argus_ros.vlm.engine import Engine
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.models.blank import TINY, Shape, write_checkpoint
 
 
 def plan(out: Path, samples: int, **changes: object) -> Plan:
@@ -210,7 +210,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 PROGRAM = """
 from pathlib import Path
-from argus_ros.vlm.blank import TINY
+from argus_ros.vlm.models.blank import TINY
 from argus_ros.training.loop import train
 from argus_ros.training.plan import Plan
 

@@ -18,7 +18,8 @@ from argus_ros.training.examples import Examples, draw_task
 from argus_ros.training.learner import Learner, collate, words_loss
 from argus_ros.training.scenes import Scene, Thing
 from argus_ros.training.sources import MixedSource
-from argus_ros.vlm import blank, prompts
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.models import blank
 
 CLASSES = ("cone", "ball", "box")
 VOCABULARY = Vocabulary(("detect", "ask"), 16, CLASSES)

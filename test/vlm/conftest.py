@@ -20,9 +20,10 @@ from transformers import PreTrainedTokenizerFast
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.core.protocol import EngineConfig
-from argus_ros.vlm import blank, prompts
-from argus_ros.vlm.engine import Engine
-from argus_ros.vlm.tokens import Tokens
+from argus_ros.vlm.engine.native import Engine
+from argus_ros.vlm.formats import prompts
+from argus_ros.vlm.formats.tokens import Tokens
+from argus_ros.vlm.models import blank
 
 ALL_TASKS = ("detect", "ground", "dense_caption", "caption", "ask")
 SPLITS = 3  # tiles along the longest edge of a picture that is cut

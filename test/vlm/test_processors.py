@@ -30,7 +30,8 @@ from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.preparation import plan
 from argus_ros.tools.workload import photograph
-from argus_ros.vlm import configurations, fast_processor
+from argus_ros.vlm import fast_processor
+from argus_ros.vlm.models import configurations
 from argus_ros.vlm.processors import stock_processor
 
 

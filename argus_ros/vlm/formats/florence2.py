@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from argus_ros.core.types import Task
-from argus_ros.vlm.formats import tokens
+from argus_ros.vlm.formats import location_tokens
 from argus_ros.vlm.formats.reading import Candidate, Constraint, Question, Sizes, Words
 from argus_ros.vlm.formats.text import Text
 
@@ -45,4 +45,4 @@ class Florence2(Text):
         if task.name in ("caption", "ask"):
             return None
         places = tuple(words.token(f"<loc_{i}>") for i in range(BINS))
-        return tokens.words_then_box(words, places, max_objects)
+        return location_tokens.words_then_box(words, places, max_objects)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from argus_ros.core.types import Task
-from argus_ros.vlm.formats import tokens
+from argus_ros.vlm.formats import location_tokens
 from argus_ros.vlm.formats.reading import Candidate, Constraint, Question, Sizes, Words
 from argus_ros.vlm.formats.text import Text
 
@@ -42,4 +42,4 @@ class PaliGemma(Text):
         places = tuple(words.token(f"<loc{i:04d}>") for i in range(BINS))
         separator = words.encode(" ;")[-1]
         labels = task.classes if task.name == "detect" else (task.prompt.strip(),)
-        return tokens.box_then_label(words, places, separator, labels, max_objects)
+        return location_tokens.box_then_label(words, places, separator, labels, max_objects)

@@ -1,0 +1,1 @@
+"""From pixels and a prompt to the tokens of an answer: prefill, decode steps, drafts."""

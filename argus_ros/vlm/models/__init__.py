@@ -1,0 +1,1 @@
+"""The modules of a model, and what runs them: torch, numpy, CUDA graphs, Triton kernels."""
