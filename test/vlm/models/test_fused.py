@@ -31,7 +31,7 @@ from argus_ros.vlm.models.fused import Fused, Tuning
 from argus_ros.vlm.models.graphs import Graphs
 from argus_ros.vlm.models.weights import Weights
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEVICE = torch.device(os.environ.get("ARGUS_TEST_DEVICE", "cpu"))
 ON_CPU = DEVICE.type == "cpu"
 
