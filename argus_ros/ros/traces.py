@@ -86,10 +86,15 @@ class Traces:
 
 
 def traces_to(endpoint: str, node: str) -> Traces:
-    """Traces for a collector at ``http://HOST:PORT``. Raises TracesError.
+    """Traces for a collector at ``http://HOST:PORT``. Raises TracesError, which never quotes a password.
 
     ``OTEL_*`` variables in the environment set everything else: headers, certificates, a sampler.
     """
+    if "@" in endpoint:
+        raise TracesError(
+            "traces_endpoint contains a user name or a password, which would be written to logs: remove the "
+            "part before the @, and put a key into the environment variable OTEL_EXPORTER_OTLP_HEADERS"
+        )
     if not _is_address(endpoint):
         raise TracesError(
             f"traces_endpoint is {endpoint!r}; it has to be an address such as http://127.0.0.1:4318"

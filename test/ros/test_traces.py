@@ -165,6 +165,12 @@ def test_variables_that_contradict_each_other_are_a_sentence(monkeypatch: pytest
         traces_to("http://127.0.0.1:4318", "/argus")
 
 
+def test_a_password_in_the_address_is_refused_and_not_quoted() -> None:
+    with pytest.raises(TracesError, match="OTEL_EXPORTER_OTLP_HEADERS") as refusal:
+        traces_to("http://robot:secret@127.0.0.1:4318", "/argus")
+    assert "secret" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1:4318", "ftp://127.0.0.1", "http://", "grpc://a:1", "http://[::1:4318", "http://a:99999"],
