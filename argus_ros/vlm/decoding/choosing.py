@@ -24,6 +24,7 @@ import torch
 
 from argus_ros.vlm.decoding.drafts import PassCost
 from argus_ros.vlm.formats.grammar import Cursor, Grammar
+from argus_ros.vlm.models import compiler
 from argus_ros.vlm.models.fused import Tuning
 
 log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ def key_of(device: torch.device, *model: object) -> str:
     except ImportError:
         pass
     models = Path(__file__).parents[1] / "models"
-    files = (models / f"{name}.py" for name in ("kernels", "fused", "decoder", "host"))
+    files = (models / name for name in ("kernels.py", "fused.py", "decoder.py", "host.py", "host.c"))
     code = zlib.crc32(b"".join(file.read_bytes() for file in files))
     return ", ".join([*where, f"torch {torch.__version__}", f"code {code:08x}", *map(str, model)])
 
@@ -243,9 +244,8 @@ class Kept:
     @staticmethod
     def of_user() -> Kept | None:
         """The file in the user's cache; None without a home folder or an absolute path."""
-        # Unlike pathlib, this leaves ~ unchanged where there is no home folder.
-        cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
-        return Kept(cache / "argus_ros" / "timings.json") if cache.is_absolute() else None
+        folder = compiler.cache()
+        return Kept(folder / "timings.json") if folder else None
 
     def get(self, key: str) -> Timings | None:
         found = self._read().get(key)

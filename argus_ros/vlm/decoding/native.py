@@ -24,7 +24,7 @@ from argus_ros.vlm.models.boxes import BoxHead
 from argus_ros.vlm.models.decoder import FEW, GRAIN, Decoder
 from argus_ros.vlm.models.fused import MOST_TOKENS, Fused, Tuning
 from argus_ros.vlm.models.graphs import Graphs
-from argus_ros.vlm.models.host import HostSteps
+from argus_ros.vlm.models.host import Steps, steps_for
 from argus_ros.vlm.models.vision import Normalisation, VisionTower
 from argus_ros.vlm.models.weights import Weights
 
@@ -68,9 +68,9 @@ class NativeModel(Model):
         self._rests: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._heads: dict[int, Head] = {}
         self.loops: dict[int, DeviceLoop] = {}
-        in_numpy = device.type == "cpu" and dtype == torch.float32 and not recipes.device_loop
-        self._host = HostSteps(self.decoder) if recipes.compiled_step and in_numpy else None
-        self._static = recipes.compiled_step and not in_numpy  # the same operations for many lengths
+        on_host = device.type == "cpu" and dtype == torch.float32 and not recipes.device_loop
+        self._host: Steps | None = steps_for(self.decoder) if recipes.compiled_step and on_host else None
+        self._static = recipes.compiled_step and not on_host  # the same operations for many lengths
         self._pool = torch.cuda.graph_pool_handle() if self._static and device.type == "cuda" else None
         self.vision, self.decode = self._recorded(tower), self._recorded(self.decoder)
         self._boxes = None

@@ -1,28 +1,134 @@
-"""Decode passes on the CPU, in numpy.
+"""Decode passes on the CPU: compiled C code, or numpy where there is no compiler.
 
 One token in a model of a few million parameters takes a hundred small operations, and calling them takes most
-of the time: a call in numpy takes a fraction of one in torch. Weights and key-value buffers are views of the
-decoder's memory, so that prompts run in torch without copies. Several tokens are multiplied four by four:
-OpenBLAS has kernels for such small products, and for larger ones it first copies the whole matrix.
+of the time: a call in numpy takes a fraction of one in torch, and ``host.c`` makes none. Weights and
+key-value buffers are those of the decoder, so that prompts run in torch without copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from argus_ros.vlm.models import compiler
 from argus_ros.vlm.models.decoder import Decoder
+
+log = logging.getLogger(__name__)
 
 #: The tokens to append to a sequence: row and first position in the buffers, (n,) token ids.
 Segment = tuple[int, int, np.ndarray]
-#: Number of tokens multiplied together.
+#: Appends tokens to several sequences; returns normalised hidden states (tokens, width) in order.
+Steps = Callable[[Sequence[Segment]], np.ndarray]
+
+SOURCE = Path(__file__).with_name("host.c")
+#: Number of tokens that numpy multiplies together: OpenBLAS has kernels for such small products, and for
+#: larger ones it first copies the whole matrix.
 ROWS = 4
+#: Of a decoder's layer, in the order of host.c.
+WEIGHTS = "norm1", "qkv", "qkv_bias", "out", "norm2", "gate_up", "down", "qk_norm"
+#: Largest difference between the compiled and the numpy pass, as a part of the largest value.
+TOLERANCE = 1e-4
 
 
-class HostSteps:
-    """Appends tokens to the sequences of a float32 decoder on the CPU."""
+def steps_for(decoder: Decoder) -> Steps:
+    """The fastest way to append tokens to the sequences of a float32 decoder on the CPU, which are lost."""
+    plain = NumpySteps(decoder)
+    try:
+        compiled = CompiledSteps(decoder)
+        compiled.check(plain)
+    except compiler.CompileError as error:
+        log.info("decode passes run in numpy, two to three times slower than compiled: %s", error)
+        return plain
+    finally:
+        decoder.clear()
+    return compiled
+
+
+class CompiledSteps:
+    """Appends tokens by ``host.c``."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        """Compile and load it. Raises CompileError."""
+        self._decode = compiler.load(SOURCE).decode
+        self._decode.restype = None
+        self._decoder, shape = decoder, decoder.shape
+        self._layers = (_Layer * shape.layers)()
+        for ours, layer in zip(self._layers, decoder.layers, strict=True):
+            for name in WEIGHTS:
+                weight = getattr(layer, name)
+                setattr(ours, name, None if weight is None else _address(weight))
+        sizes = shape.layers, shape.width, shape.heads, shape.kv_heads, shape.head_dim, shape.mlp
+        layers = ctypes.addressof(self._layers)
+        self._model = _Decoder(*sizes, shape.eps, layers, _address(decoder.embedding), _address(decoder.norm))
+        products = (shape.heads + 2 * shape.kv_heads) * shape.head_dim, 2 * shape.mlp
+        self._room = shape.width + shape.heads * shape.head_dim + max(products)  # of scratch, for each token
+
+    def check(self, plain: Steps) -> None:
+        """Compare with another way on some tokens. Raises CompileError where it differs."""
+        tokens = np.arange(7) % self._decoder.shape.vocabulary
+        segments = [(0, 0, tokens), (0, 7, tokens[:1])]
+        for segment in segments:
+            expected, found = plain([segment]), self([segment])
+            if np.isfinite(expected).all() and not (
+                np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+            ):
+                raise compiler.CompileError("the compiled code gives other results on this processor")
+
+    def __call__(self, segments: Sequence[Segment]) -> np.ndarray:
+        decoder, counts = self._decoder, [len(tokens) for _, _, tokens in segments]
+        count = sum(counts)
+        tokens = np.concatenate([tokens for _, _, tokens in segments]).astype(np.int64, copy=False)
+        row = np.repeat(np.array([row for row, _, _ in segments]), counts)
+        place = np.concatenate(
+            [np.arange(start, start + n) for (_, start, _), n in zip(segments, counts, strict=True)]
+        )
+        states = np.empty((count, decoder.shape.width), np.float32)
+        scratch = np.empty(count * self._room + decoder.capacity, np.float32)
+        buffers = _Buffers(
+            *(decoder.rows, decoder.capacity),
+            *map(_address, (decoder.keys, decoder.values, decoder.cos, decoder.sin)),
+        )
+        arrays = (ctypes.c_void_p(array.ctypes.data) for array in (tokens, row, place, scratch, states))
+        self._decode(ctypes.byref(self._model), ctypes.byref(buffers), ctypes.c_int64(count), *arrays)
+        return states
+
+
+# The structures of host.c.
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in WEIGHTS]
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("layers", "width", "heads", "kv_heads", "head_dim", "mlp")),
+        ("eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("layer", "embedding", "norm")),
+    ]
+
+
+class _Buffers(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("rows", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "cos", "sin")),
+    ]
+
+
+def _address(weight: torch.Tensor) -> int:
+    assert weight.is_contiguous()
+    assert weight.dtype == torch.float32
+    return weight.data_ptr()
+
+
+class NumpySteps:
+    """Appends tokens by numpy. Its weights and buffers are views of the decoder's memory."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -34,7 +140,6 @@ class HostSteps:
 
     @np.errstate(all="ignore")  # invalid weights give NaN, which the grammar handles
     def __call__(self, segments: Sequence[Segment]) -> np.ndarray:
-        """Append tokens to several sequences; returns normalised hidden states (tokens, width) in order."""
         decoder, shape = self._decoder, self._decoder.shape
         all_keys, all_values = decoder.keys.numpy(), decoder.values.numpy()
         tokens = np.concatenate([tokens for _, _, tokens in segments])

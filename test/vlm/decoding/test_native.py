@@ -17,7 +17,7 @@ from argus_ros.vlm.formats import grammar
 from argus_ros.vlm.formats.tokens import Tokens
 from argus_ros.vlm.models import decoder as decoders
 from argus_ros.vlm.models.decoder import Decoder
-from argus_ros.vlm.models.host import HostSteps
+from argus_ros.vlm.models.host import NumpySteps
 from argus_ros.vlm.models.vision import gelu
 
 CPU = torch.device("cpu")
@@ -203,7 +203,7 @@ def test_rows_are_sequences_of_their_own(grouped: NativeModel) -> None:
 def test_numpy_steps_are_the_torch_steps(grouped: NativeModel) -> None:
     decoder, ids = grouped.decoder, torch.arange(40, 60)
     expected = run(decoder, ids, 0)
-    steps = HostSteps(decoder)
+    steps = NumpySteps(decoder)
     found = np.concatenate([steps([(0, place, ids[place : place + 1].numpy())]) for place in range(10, 20)])
     np.testing.assert_allclose(found, expected[10:].numpy(), atol=1e-4)
     decoder.reserve(2, 256)
