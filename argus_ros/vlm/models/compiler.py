@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -27,6 +28,10 @@ NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": (
 COMPILERS = "cc", "gcc", "clang"
 #: Upper limit of the compiler's time, seconds.
 PATIENCE = 60.0
+#: Bytes of the digest behind a kept library.
+DIGEST = 32
+
+log = logging.getLogger(__name__)
 
 
 class CompileError(RuntimeError):
@@ -52,16 +57,18 @@ def load(source: Path) -> ctypes.CDLL:
     key = hashlib.sha256(b"\0".join([code, version.stdout, shlex.join(command).encode(), _processor()]))
     name = f"{source.stem}-{key.hexdigest()[:16]}.so"
     kept = cache()
-    if kept and (found := _open(kept / name)):
+    if kept and _is_whole(kept / name) and (found := _open(kept / name)):
         return found
-    with tempfile.TemporaryDirectory(prefix="argus-") as folder:
-        made = Path(folder) / name
-        _run([*command, "-o", str(made), str(source)])
-        library = _open(made)
-        if library is None:
-            raise CompileError(f"what {shlex.join(compiler)} made of {source.name} cannot be loaded")
-        if kept:
-            _keep(made, kept / name)
+    try:
+        with tempfile.TemporaryDirectory(prefix="argus-") as folder:
+            made = Path(folder) / name
+            _run([*command, "-o", str(made), str(source)])
+            if (library := _open(made)) is None:
+                raise CompileError(f"what {shlex.join(compiler)} made of {source.name} cannot be loaded")
+            if kept:
+                _keep(made.read_bytes(), kept / name)
+    except OSError as error:  # of the temporary folder
+        raise CompileError(f"no place to compile: {error}") from None
     return library
 
 
@@ -87,19 +94,28 @@ def _run(command: list[str]) -> None:
 def _open(file: Path) -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(file)) if file.exists() else None
-    except OSError:  # cut off, or of another machine
+    except OSError:  # of another machine
         return None
 
 
-def _keep(made: Path, file: Path) -> None:
-    """Copy to the cache, whole or not at all; without a cache it is compiled at each start."""
+def _is_whole(file: Path) -> bool:
+    """Whether a kept file is as it was written: loading a damaged one would end the process."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+
+
+def _keep(library: bytes, file: Path) -> None:
+    """Write to the cache, with a digest at the end; where that fails, it is compiled at each start."""
     mine = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, mine)
-        mine.replace(file)
-    except OSError:
-        mine.unlink(missing_ok=True) if file.parent.is_dir() else None
+        mine.write_bytes(library + hashlib.sha256(library).digest())
+        mine.replace(file)  # atomic, also with other writers
+    except OSError as error:
+        log.info("compiled code cannot be kept (%s); the next start will compile again", error)
 
 
 def _processor() -> bytes:

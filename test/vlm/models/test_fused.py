@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import drawn
 
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
@@ -29,7 +30,6 @@ from argus_ros.vlm.models.architecture import TextShape
 from argus_ros.vlm.models.decoder import Decoder
 from argus_ros.vlm.models.fused import Fused, Tuning
 from argus_ros.vlm.models.graphs import Graphs
-from argus_ros.vlm.models.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[3]
 DEVICE = torch.device(os.environ.get("ARGUS_TEST_DEVICE", "cpu"))
@@ -51,25 +51,8 @@ MEDIUM = TextShape(960, 1, 15, 5, 64, 2560, 50, 1024, 1e-5)
 LARGE = TextShape(1536, 1, 12, 2, 128, 8960, 50, 1024, 1e-6, qkv_bias=True)
 
 
-class Drawn(Weights):
-    """Weights that are drawn as they are asked for."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        self._draw = torch.Generator().manual_seed(2)
-
-    def __contains__(self, name: str) -> bool:
-        return name == "model.text_model.norm.weight"
-
-    def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        scale = shape[-1] ** -0.5 if len(shape) > 1 else 1.0
-        return (torch.randn(shape, generator=self._draw) * scale).to(DEVICE, dtype or self._dtype)
-
-
 def decoder(shape: TextShape, rows: int, dtype: torch.dtype = torch.float32) -> Decoder:
-    made = Decoder(Drawn(dtype), shape)
-    made.reserve(rows, 512)
-    return made
+    return drawn(shape, rows, DEVICE, dtype)
 
 
 def compare(
