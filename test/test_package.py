@@ -79,6 +79,7 @@ def test_one_version() -> None:
     assert MANIFEST.findtext("version") == argus_ros.__version__
 
 
+@pytest.mark.slow
 def test_package_xml_names_what_is_imported() -> None:
     imported: set[str] = set()
     for file in [*ROOT.glob("argus_ros/**/*.py"), *ROOT.glob("launch/*.py")]:

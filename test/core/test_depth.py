@@ -190,6 +190,7 @@ def test_damaged_compressed_depth_is_an_error_or_a_picture(cut: int, at: int, va
         assert found.dtype == np.uint16
 
 
+@pytest.mark.slow
 @given(words=st.binary(max_size=200), width=st.integers(0, 70))
 def test_any_words_of_rvl_are_an_error_or_a_picture(words: bytes, width: int) -> None:
     with contextlib.suppress(ImageError):

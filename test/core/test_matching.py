@@ -25,6 +25,7 @@ def boxes(draw: st.DrawFn) -> Box:
     return (x, y, x + w, y + h)
 
 
+@pytest.mark.slow
 @given(st.lists(boxes(), max_size=5), st.lists(boxes(), max_size=5))
 def test_iou_is_symmetric_and_bounded(a: list[Box], b: list[Box]) -> None:
     overlap = iou(a, b)
@@ -56,6 +57,7 @@ def test_counts_add_up() -> None:
     assert Tally().f1 == 0.0
 
 
+@pytest.mark.slow
 @given(st.lists(boxes(), max_size=6), st.lists(boxes(), max_size=6))
 def test_nothing_is_matched_twice(a: list[Box], b: list[Box]) -> None:
     pairs = match([found("cone", box) for box in a], [Truth("cone", box) for box in b], 0.1)

@@ -23,6 +23,7 @@ from argus_ros.core.protocol import EngineConfig
 from argus_ros.core.types import Outcome, Task
 
 
+@pytest.mark.slow
 def test_offline_answers_image_by_image() -> None:
     with Offline(EngineConfig("good"), TILING, command=STAND_IN) as engine:
         for value in range(0, 250, 25):

@@ -74,6 +74,7 @@ def slow_picture() -> SlowImage:
     return SlowImage(image.data, image.encoding, image.width, image.height, image.step)
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_long_holds_up_its_own_camera_alone(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking(), "rear": asking()})
     watched.ready()
@@ -90,6 +91,7 @@ def test_a_picture_that_takes_long_holds_up_its_own_camera_alone(watch: Callable
         assert (report.header, report.outcome) == (held_up, Outcome.PUBLISHED)
 
 
+@pytest.mark.slow
 def test_stopping_does_not_wait_for_a_picture(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking(), "rear": asking()})
     watched.ready()
@@ -112,6 +114,7 @@ def test_boxes_are_moved_out_of_the_region_of_interest(watch: Callable[..., Watc
     assert (result.width, result.height) == (64, 48)
 
 
+@pytest.mark.slow
 def test_the_newest_frame_wins_and_every_frame_is_reported(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("brief"), "rear": asking("brief")})
     watched.ready()
@@ -140,6 +143,7 @@ def test_bad_pictures_are_counted_with_their_reason(watch: Callable[..., Watched
     assert watched.report().outcome is Outcome.PUBLISHED
 
 
+@pytest.mark.slow
 def test_the_next_frame_is_prepared_while_one_runs(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("sleep"), "rear": asking()})
     watched.ready()
@@ -150,6 +154,7 @@ def test_the_next_frame_is_prepared_while_one_runs(watch: Callable[..., Watched]
     assert watched.report().outcome is Outcome.UNDECODABLE
 
 
+@pytest.mark.slow
 def test_a_frame_in_flight_keeps_its_task(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("brief", "cone")})
     watched.ready()
@@ -175,6 +180,7 @@ def test_frames_too_old_are_not_published(watch: Callable[..., Watched]) -> None
     assert ["3600.0 s behind" in text for text in watched.warnings] == [True]
 
 
+@pytest.mark.slow
 def test_a_late_answer_is_withheld(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": Camera(CameraPolicy(deadline=0.04), Task(prompt="brief"))})
     watched.ready()
@@ -214,6 +220,7 @@ def test_rate_caps(watch: Callable[..., Watched]) -> None:
     assert outcomes[-1] is Outcome.RATE_LIMITED
 
 
+@pytest.mark.slow
 def test_while_the_engine_loads_frames_are_reported(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking()}, "never")
     watched.offer()
@@ -230,6 +237,7 @@ def test_a_bad_configuration_is_the_reason_of_every_frame(watch: Callable[..., W
     assert "no checkpoint 'missing'" in watched.report().reason
 
 
+@pytest.mark.slow
 def test_the_engine_dies_and_comes_back(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("sleep"), "rear": asking()})
     watched.ready()
@@ -259,6 +267,7 @@ def test_a_frame_the_engine_refuses(watch: Callable[..., Watched]) -> None:
     assert watched.pipeline.engine.restarts == 0
 
 
+@pytest.mark.slow
 def test_cameras_come_and_go(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("sleep")}, hang_seconds=1000.0)
     watched.ready()
@@ -274,6 +283,7 @@ def test_cameras_come_and_go(watch: Callable[..., Watched]) -> None:
         watched.pipeline.set_camera("front", Camera(CameraPolicy(deadline=-1.0)))
 
 
+@pytest.mark.slow
 def test_time_going_back_drops_held_frames(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("sleep")}, hang_seconds=1000.0)
     watched.ready()
@@ -287,6 +297,7 @@ def test_time_going_back_drops_held_frames(watch: Callable[..., Watched]) -> Non
     assert "went back" in watched.warnings[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doing", ["idle", "sleep", "stop"])
 def test_stop_does_not_wait_for_answers_and_reports_held_frames(
     watch: Callable[..., Watched], doing: str
@@ -322,6 +333,7 @@ def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) 
     assert watched.report().outcome is Outcome.PUBLISHED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["realtime", "realtime-overlap"])
 def test_overlap_changes_no_answer(watch: Callable[..., Watched], preset: str) -> None:
     cameras = {"front": asking("brief", "cone"), "rear": asking("", "ball")}
@@ -334,6 +346,7 @@ def test_overlap_changes_no_answer(watch: Callable[..., Watched], preset: str) -
         assert texts == [f"{value} cone", f"{value + 1} ball"]
 
 
+@pytest.mark.slow
 def test_a_slow_subscriber_causes_no_late_publication(watch: Callable[..., Watched]) -> None:
     """Decided when its turn comes, not when the engine was done."""
     policy = CameraPolicy(deadline=5.0)
@@ -359,6 +372,7 @@ def test_a_slow_subscriber_causes_no_late_publication(watch: Callable[..., Watch
     assert (report.camera, report.outcome) == ("rear", Outcome.STALE)
 
 
+@pytest.mark.slow
 def test_frames_of_several_cameras_run_in_one_pass(watch: Callable[..., Watched]) -> None:
     cameras = {name: asking("batch") for name in ("front", "left", "right", "rear")}
     watched = watch(cameras | {"slow": asking("brief")}, "batches")
@@ -374,6 +388,7 @@ def test_frames_of_several_cameras_run_in_one_pass(watch: Callable[..., Watched]
     assert max(sizes) > "1", sizes
 
 
+@pytest.mark.slow
 def test_a_deadline_no_answer_can_meet(watch: Callable[..., Watched]) -> None:
     """Known once the engine has warmed up: then said of one that is there, refused where it is new.
 

@@ -34,6 +34,7 @@ def test_stamps_that_make_no_sense(watch: Callable[..., Watched], stamps: str) -
     assert len(watched.warnings) == (0 if stamps == "repeated" else 1)
 
 
+@pytest.mark.slow
 def test_a_thousand_images_a_second(watch: Callable[..., Watched]) -> None:
     watched = watch({"fast": asking("brief"), "slow": asking("brief")})
     watched.ready()
@@ -50,6 +51,7 @@ def test_a_thousand_images_a_second(watch: Callable[..., Watched]) -> None:
     assert {r.outcome for r in found} <= {Outcome.PUBLISHED, Outcome.SUPERSEDED, Outcome.ENGINE_DOWN}
 
 
+@pytest.mark.slow
 def test_cameras_that_appear_and_vanish_while_frames_are_on_their_way(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking("brief")}, config={"preset": "realtime+still_gate"})
     watched.ready()

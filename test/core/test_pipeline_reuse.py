@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from watched import PATIENCE, Watched, asking, picture
 
 from argus_ros.core.types import Outcome, Status
@@ -43,6 +44,7 @@ def test_the_gate_is_off_unless_asked_for(watch: Callable[..., Watched]) -> None
     assert [answered(watched, picture(50))[0] for _ in range(2)] == [Status.OK] * 2
 
 
+@pytest.mark.slow
 def test_a_repeated_answer_never_overtakes(watch: Callable[..., Watched]) -> None:
     """Frames offered faster than the engine works come out in order, the gate or not."""
     watched = watch({"front": asking("brief")}, config=GATED, still_seconds=PATIENCE)

@@ -101,6 +101,7 @@ def test_a_question_uses_the_newest_image_and_does_not_affect_the_stream(asked: 
     assert sum(it.pipeline.counts()["front"].values()) == 2
 
 
+@pytest.mark.slow
 def test_the_stream_continues_between_questions(asked: Callable[..., Asked]) -> None:
     it = asked(front=Camera(CameraPolicy(deadline=30.0), STREAM.task))
     it.offer()
@@ -153,6 +154,7 @@ def test_questions_without_an_answer_are_refused_with_a_reason(
         it.ask()
 
 
+@pytest.mark.slow
 def test_a_question_is_reported_at_its_deadline_while_the_engine_still_runs_it(
     asked: Callable[..., Asked],
 ) -> None:
@@ -169,6 +171,7 @@ def test_a_question_is_reported_at_its_deadline_while_the_engine_still_runs_it(
     assert it.answers.empty(), "told once"
 
 
+@pytest.mark.slow
 def test_questions_are_limited_and_all_end_with_the_pipeline(asked: Callable[..., Asked]) -> None:
     it = asked()
     it.offer()

@@ -292,6 +292,7 @@ def test_the_same_events_lead_to_the_same_decisions(scenario):
     assert story(first) == story(second)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_under_overload_no_camera_waits_longer_than_the_bound(data):

@@ -81,6 +81,7 @@ def test_the_place_of_a_post_in_all_three_dimensions() -> None:
     assert place.share > 0.8
 
 
+@pytest.mark.slow
 def test_the_covariance_is_as_large_as_the_errors_are() -> None:
     """Of boxes that miss by as much as is assumed; on average a squared error is one variance."""
     thing = ball(0.5, 4.0, 0.3)
@@ -175,6 +176,7 @@ NUMBERS = st.floats(width=32)
 BENT = Lens(LENS.matrix, np.array([-0.6, 0.0, 0, 0, 0]))
 
 
+@pytest.mark.slow
 @given(
     lens=st.sampled_from([LENS, BENT]),
     depth=arrays(np.float32, (12, 16), elements=NUMBERS) | arrays(np.uint16, (12, 16)),

@@ -153,6 +153,7 @@ detection = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.lists(detection, max_size=6), st.integers(-SECOND, 3 * SECOND)), max_size=12))
 def test_every_detection_gets_a_name_of_its_own(frames: list[tuple[list[Detection], int]]) -> None:

@@ -176,6 +176,7 @@ def test_the_graph_shows_the_expected_topic(driver: Driver) -> None:
     driver.until(lambda: driver.node.count_subscribers("/front/image_raw") == 0)
 
 
+@pytest.mark.slow
 def test_names_are_remapped_once(drive: Callable[..., Driver]) -> None:
     """As rclpy itself does it: with a chain of rules, a second time would make them another camera's."""
     rules = "left/image_raw:=/right/image_raw", "right/image_raw:=/left/image_raw"
@@ -238,6 +239,7 @@ def test_a_topic_without_messages_is_given_up(driver: Driver, monkeypatch: pytes
     subscribed.deactivate()
 
 
+@pytest.mark.slow
 def test_compressed_images_are_found_below_the_topic_that_carries_raw_ones(driver: Driver) -> None:
     """As users of image_transport write it."""
     publish(driver.node, ImageMessage, "/front/image_raw")
@@ -304,6 +306,7 @@ def test_silence_and_its_end_are_logged_once_each(driver: Driver, monkeypatch: p
     subscribed.deactivate()
 
 
+@pytest.mark.slow
 def test_a_camera_without_positions_keeps_working_and_reports_it(driver: Driver) -> None:
     wrong = Parameter("qos_overrides./front/camera_info.subscription.reliability", value="perfect")
     wanted = PositionSettings(camera_info_topic="/front/camera_info")

@@ -34,6 +34,7 @@ class Discovering:
         return [SimpleNamespace(node_name=name, node_namespace="/", qos_profile=qos)]
 
 
+@pytest.mark.slow
 def test_it_waits_for_the_name_of_a_publishers_node() -> None:
     found = graph.settled(Discovering(), 0.2)  # type: ignore[arg-type]
     assert found["images"][0]["publishers"][0]["node"] == "/driver"

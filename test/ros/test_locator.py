@@ -116,6 +116,7 @@ def test_depth_is_kept_for_as_long_as_the_deadline_is_now(node: Any) -> None:
     camera.deactivate()
 
 
+@pytest.mark.slow
 def test_a_qos_that_does_not_fit_is_the_reason_until_its_publisher_is_gone(node: Any, driver: Any) -> None:
     placed: queue.Queue[Placed] = queue.Queue()
     overrides = override("/front/depth", "reliable") + override("/front/camera_info", "reliable")

@@ -42,6 +42,7 @@ def report(outcome: Outcome = Outcome.PUBLISHED, camera: str = "front", total: f
     return Report(camera, None, outcome, "", Task(), answer, times, 0.05, level=1)
 
 
+@pytest.mark.slow
 def test_every_frame_is_counted_and_its_stages_are_sorted_in(metrics: Metrics) -> None:
     for total in (0.03, 0.04, 0.3):
         metrics.frame(report(total=total))
@@ -71,6 +72,7 @@ def test_stages_are_those_of_the_message() -> None:
     assert list(STAGES) == seconds
 
 
+@pytest.mark.slow
 def test_a_used_port_is_an_error_and_a_closed_one_is_free(metrics: Metrics) -> None:
     with pytest.raises(MetricsError, match=f"port {metrics.port} of 127.0.0.1: .*set metrics_port or"):
         Metrics(metrics.port, "127.0.0.1")
@@ -84,6 +86,7 @@ def test_a_used_port_is_an_error_and_a_closed_one_is_free(metrics: Metrics) -> N
         again.bind(("127.0.0.1", port))
 
 
+@pytest.mark.slow
 def test_the_dashboard_asks_for_what_is_served(metrics: Metrics) -> None:
     metrics.frame(report())
     metrics.engine(True, 0.5, 0)

@@ -107,6 +107,7 @@ def test_a_stamp_in_the_future_begins_no_span_after_its_end(
         assert span.start_time <= span.end_time
 
 
+@pytest.mark.slow
 def test_a_node_without_traces_loads_nothing_of_opentelemetry() -> None:
     code = "import sys, argus_ros.ros.node; print([m for m in sys.modules if 'opentelemetry' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -118,6 +119,7 @@ def test_each_frame_has_a_trace_of_its_own() -> None:
     assert trace_id("front", STAMP) < 1 << 128
 
 
+@pytest.mark.slow
 def test_a_collector_gets_what_was_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "PATIENCE", 60.0)  # of a busy machine
     with Collector() as collector:

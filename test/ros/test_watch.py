@@ -36,6 +36,7 @@ def somebody(alone: None) -> Iterator[Node]:
         yield node
 
 
+@pytest.mark.slow
 def test_a_callback_that_fails_does_not_end_it(somebody: Node) -> None:
     class Stumbling(Station):
         def _timing(self, message: FrameTiming) -> None:

@@ -19,6 +19,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(blank.write_checkpoint(where / str(seed), seed=seed)) for seed in range(3)]
 
 
+@pytest.mark.slow
 def test_the_mean_of_three(three: list[str], tmp_path: Path) -> None:
     out = tmp_path / "mean"
     assert main(["average", *three, "--out", str(out)]) == 0

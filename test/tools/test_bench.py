@@ -62,6 +62,7 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_bench(results: Path) -> None:
     measured = read(results / "whole.json")
     assert list(measured["presets"]) == ["stock", "paper", "realtime"]
@@ -146,6 +147,7 @@ def test_a_model_in_transformers_modules_is_measured_beside_plain_generate(tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_bench_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with fault_server() as server:
         url = server.url

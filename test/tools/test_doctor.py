@@ -114,6 +114,7 @@ def test_weights_that_are_not_whole_are_found(
     assert "argus-nano" in first.found
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.ask(["-c", "raise ImportError('libcuda.so is missing')"]) == (
         None,

@@ -49,6 +49,7 @@ def test_a_shipped_checkpoint_is_held_against_transformers_under_its_grammar() -
     assert checked.tokens == "3 of 3 (under the grammar)"
 
 
+@pytest.mark.slow
 def test_a_difference_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = layouts.NATIVE["SmolVLM-256M"](root / "other")
     monkeypatch.setattr("argus_ros.vlm.formats.chat.template", lambda _: "Say something of <image>:")

@@ -31,6 +31,7 @@ def many(count, weights, rate, run_seconds, *, deadline, noise=0.0, **options):
 # --- to reach -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "ahead"), [(0.0, 1), (0.1, 2)])
 def test_eight_cameras_on_a_third_of_the_engine_they_need(noise, ahead):
     weights = (4, 2, 1, 1, 1, 1, 1, 1)
@@ -105,6 +106,7 @@ def test_a_ladder_keeps_cameras_going_through_a_slow_down():
     assert len(trace.published) >= 0.99 * trace.offered
 
 
+@pytest.mark.slow
 def test_batches_raise_what_an_overloaded_engine_gets_done():
     names = [f"c{i}" for i in range(6)]
     engine = {(0, b): [0.012 * (0.6 + 0.4 * b)] for b in (1, 2, 3, 4)}
@@ -175,6 +177,7 @@ def test_fair_shares_give_no_camera_more_than_it_asks_for():
 # --- the command ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_it_promises(tmp_path, capsys):
     file, plot = tmp_path / "sim.json", tmp_path / "sim.png"
     words = (
@@ -256,6 +259,7 @@ def test_the_cost_of_a_decision_is_measured_for_1_to_64_cameras(tmp_path):
     assert plot.exists()
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_only_to_plot():
     code = "import sys, argus_ros.tools.simulate; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

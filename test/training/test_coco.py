@@ -116,6 +116,7 @@ def test_pictures_with_rare_classes_come_more_often(tmp_path: Path) -> None:
     assert chances[17] == pytest.approx(chances[0])
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_stopped_and_speaks_of_the_data(folder: Path, tmp_path: Path) -> None:
     base = blank.write_checkpoint(tmp_path / "base")
 

@@ -322,6 +322,7 @@ def test_growing_without_changes_is_the_converted_checkpoint(converted: Any) -> 
 PUBLISHED = {"256m": (256_484_928, 576), "500m": (507_482_304, 960), "2b": (2_246_272_880, 2048)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_sizes_of_the_family(size: str) -> None:
     published, width = PUBLISHED[size]

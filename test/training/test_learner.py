@@ -98,6 +98,7 @@ def test_soft_targets_prefer_the_neighbouring_bin(learner: Learner, batch: Batch
     assert learner.model.lm_head.weight.grad is not None
 
 
+@pytest.mark.slow
 def test_the_dense_loss_falls_when_it_is_trained(learner: Learner, batch: Batch) -> None:
     parameters = [p for n, p in learner.named_parameters() if "text_model" not in n and "lm_head" not in n]
     adam = torch.optim.Adam(parameters, lr=3e-3)

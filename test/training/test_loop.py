@@ -132,6 +132,7 @@ def test_processes_stay_in_step_where_pictures_have_no_box(tmp_path: Path) -> No
     assert all(torch.equal(learnt[f"model.{name}"].half(), value.half()) for name, value in start.items())
 
 
+@pytest.mark.slow
 def test_a_frozen_vision_encoder_stays_as_the_base_has_it(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
     train(plan(tmp_path / "out", 16, base=str(base), freeze_vision=True), lambda entry: None)
@@ -142,6 +143,7 @@ def test_a_frozen_vision_encoder_stays_as_the_base_has_it(tmp_path: Path) -> Non
     assert not any(kept for name, kept in same.items() if ".connector." in name)
 
 
+@pytest.mark.slow
 def test_a_random_head_does_not_disturb_the_vision_encoder_of_a_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +171,7 @@ def test_what_is_written_runs_in_the_engine_and_in_transformers(tmp_path: Path) 
     assert answer.generated_tokens > 0
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_checkpoint_with_another_tile(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", classes=scenes.CLASSES, colours=tuple(scenes.COLOURS))
     folder = train(plan(tmp_path / "out", 8, base=str(base), tile=96), lambda entry: None)

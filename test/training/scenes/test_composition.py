@@ -19,6 +19,7 @@ def test_a_seed_is_a_scene() -> None:
     assert not np.array_equal(first.image, other.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", scenes.SPLITS)
 def test_things_lie_in_the_picture_largest_first(split: str) -> None:
     for seed in range(60):
@@ -35,6 +36,7 @@ def test_things_lie_in_the_picture_largest_first(split: str) -> None:
             assert thing.colour in scenes.COLOURS
 
 
+@pytest.mark.slow
 def test_counts_sizes_and_classes_vary() -> None:
     everything = [scenes.render(seed, size=(160, 120)).things for seed in range(300)]
     assert {len(things) for things in everything} == set(range(9))

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from argus_ros.training.scenes.film import Walk, film
 
@@ -33,6 +34,7 @@ def test_a_still_camera_sees_the_same_things() -> None:
     assert still[0].seen
 
 
+@pytest.mark.slow
 def test_what_is_cut_or_hidden_does_not_count() -> None:
     for shot in film(Walk(seed=3, seconds=6.0, rate=5.0)):
         for seen in shot.seen:

@@ -11,6 +11,7 @@ from argus_ros.training.scenes import solids
 from argus_ros.training.scenes.drawings import KINDS
 
 
+@pytest.mark.slow
 def test_without_mujoco_one_line_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['mujoco'] = None\n"

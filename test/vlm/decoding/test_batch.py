@@ -76,6 +76,7 @@ def preset(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "grids"),
     [("tiny", [(0, 0)]), ("tiled", [(0, 0), (1, 2)]), ("unbounded", [(0, 0)]), ("intern", [(0, 0), (2, 1)])],

@@ -209,6 +209,7 @@ def blocks(seed: int) -> np.ndarray:
     return coarse.repeat(16, 1).repeat(16, 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     data=st.data(),

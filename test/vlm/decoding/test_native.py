@@ -41,6 +41,7 @@ def test_gelu_is_torchs() -> None:
             torch.testing.assert_close(gelu(half, kind), expected, atol=0, rtol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipes", [ALL, ON_CPU], ids=["device", "numpy"])
 @pytest.mark.parametrize(
     "off", ["uint8_transfer", "prefix_kv", "compiled_step", "jump_forward", "device_loop"]

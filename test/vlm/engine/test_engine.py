@@ -156,6 +156,7 @@ def exhaust(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(model.vision, "function", see)
 
 
+@pytest.mark.slow
 def test_a_frame_that_memory_does_not_hold_is_answered_as_one_tile(
     tiled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_frame_that_memory_does_not_hold_is_answered_as_one_tile(
         assert same(also_small, before[2])
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_an_error_and_the_engine_stays_usable(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +223,7 @@ def test_configurations_refused(tiny: Path, change: dict[str, str], message: str
         Engine(replace(EngineConfig(str(tiny)), **change))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 1e-3, 1.0, 1e4, float("nan"), float("inf")])

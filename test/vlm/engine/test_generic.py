@@ -56,6 +56,7 @@ def task_of(engine: GenericEngine, name: str) -> Task:
     return Task(name, ("cone", "traffic light"), "the red cone")
 
 
+@pytest.mark.slow
 def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
     image, task = photograph(SIZE), Task("caption")
     ((_, answer),) = engine.stream([asked(task, max_new_tokens=12)], [image])
@@ -80,6 +81,7 @@ def test_captions_are_those_of_plain_generate(engine: GenericEngine) -> None:
     assert answer.generated_tokens > 0
 
 
+@pytest.mark.slow
 def test_times_include_preprocessing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As stock's does in measurements."""
     engine, order = load(layouts.GENERIC["Florence-2"](root / "clock")), list[str]()
@@ -131,6 +133,7 @@ def test_text_is_made_once_a_size_and_pictures_by_the_fast_processor(engine: Gen
     assert None not in engine.prompts.values(), "the text is made anew for every frame"
 
 
+@pytest.mark.slow
 def test_recipes_leave_the_tokens_as_they_are(engine: GenericEngine) -> None:
     """Pixels as levels, patches as a product, the static cache, against the stock preset."""
     path = str(engine.checkpoint.path)
@@ -232,6 +235,7 @@ def test_unsupported_tasks_are_refused(engine: GenericEngine) -> None:
         engine.check(asked(Task("caption")), image[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOXES)
 def test_under_the_automaton_any_weights_give_boxes_that_parse(name: str, root: Path) -> None:
     """Also broken ones, and however few tokens there are."""

@@ -92,6 +92,7 @@ def test_a_stream_may_end_without_done(fault: Fault) -> None:
     assert len(fault.seen()) == 1
 
 
+@pytest.mark.slow
 def test_an_answer_is_read_up_to_a_length(fault: Fault) -> None:
     engine = engine_of(fault)
     fault.next({"text": "word " * 400_000})
@@ -99,6 +100,7 @@ def test_an_answer_is_read_up_to_a_length(fault: Fault) -> None:
         run(engine, Task("caption"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [{"hang": True}, {"text": "a b c d e f g h", "pause": 30.0, "after": 0}])
 def test_a_server_that_never_answers_times_out(plan: dict[str, Any], fault: Fault) -> None:
     engine = engine_of(fault, server_timeout=0.4)
@@ -109,6 +111,7 @@ def test_a_server_that_never_answers_times_out(plan: dict[str, Any], fault: Faul
     assert run(engine, Task("caption")).text == "a cone"
 
 
+@pytest.mark.slow
 def test_a_server_that_sends_a_byte_now_and_then_times_out(fault: Fault) -> None:
     """Each part comes in time, and all of them together do not; what waited for them is free again."""
     engine = engine_of(fault, server_timeout=1.0, server_in_flight=1)
@@ -118,6 +121,7 @@ def test_a_server_that_sends_a_byte_now_and_then_times_out(fault: Fault) -> None
     assert run(engine, Task("caption")).text == "a cone"
 
 
+@pytest.mark.slow
 def test_a_slow_name_look_up_times_out(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, found = engine_of(fault, server_timeout=0.2), threading.Event()
     with monkeypatch.context() as patched:
@@ -127,6 +131,7 @@ def test_a_slow_name_look_up_times_out(fault: Fault, monkeypatch: pytest.MonkeyP
     assert [type(error) for error in failures] == [TimeoutError] * 6
 
 
+@pytest.mark.slow
 def test_sending_may_take_longer_than_the_connection_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "CONNECT", 0.2)
     said = json.dumps({"choices": [{"message": {"content": "a cone"}, "finish_reason": "stop"}]}).encode()
@@ -148,6 +153,7 @@ def test_sending_may_take_longer_than_the_connection_timeout(monkeypatch: pytest
         thread.join()
 
 
+@pytest.mark.slow
 def test_no_connection_is_an_error_and_no_empty_scene(free_port: int) -> None:
     """As when its machine is gone: nothing refuses the connection, and nothing accepts it."""
     with fault_server(free_port) as fault:

@@ -48,6 +48,7 @@ def uint8_tiles(pixels: torch.Tensor, checkpoint: Checkpoint) -> np.ndarray:
     return levels.round().astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_prompts_and_tokens_are_those_of_plain_generate(layout: Path) -> None:
     """The stock processor's own tiles go into both, so that only the model and the text are compared."""
     engine = Engine(EngineConfig(str(layout), device="cpu", dtype="float32"))
@@ -286,6 +287,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_json_files_with_nonsense_in_them_are_refused_in_a_sentence(

@@ -124,6 +124,7 @@ def test_scores_stay_aligned_where_a_character_takes_two_tokens(fault: Fault) ->
     assert ball.score == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 def test_the_deadline_truncates_an_answer(fault: Fault) -> None:
     engine = engine_of(fault)
     fault.next({"text": BOXES, "pause": 30.0, "after": 8})
@@ -135,6 +136,7 @@ def test_the_deadline_truncates_an_answer(fault: Fault) -> None:
     assert (answer.status, answer.detections) == (Status.TRUNCATED, ())
 
 
+@pytest.mark.slow
 def test_silence_until_the_deadline_is_an_error_and_no_empty_scene(fault: Fault) -> None:
     engine = engine_of(fault)
     fault.next({"hang": True})
@@ -173,6 +175,7 @@ def test_a_rejected_request_is_a_task_error(task: Task, fault: Fault) -> None:
     assert {"logprobs", "response_format"} <= set(body)
 
 
+@pytest.mark.slow
 def test_without_probabilities_scores_are_constant_and_a_warning_is_logged(fault: Fault, caplog: Any) -> None:
     engine = engine_of(fault)
     fault.next({"text": BOXES})
@@ -188,6 +191,7 @@ def test_without_probabilities_scores_are_constant_and_a_warning_is_logged(fault
     assert not caplog.text
 
 
+@pytest.mark.slow
 def test_requests_in_flight_are_bounded(fault: Fault) -> None:
     engine = engine_of(fault, server_in_flight=3)
     fault.next({"text": "x", "pause": 0.05, "after": 0})

@@ -71,6 +71,7 @@ def random_logits(g: Grammar, seed: int, steps: int, hostile: bool) -> np.ndarra
     return np.maximum(logits, FLOOR)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

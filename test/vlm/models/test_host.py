@@ -73,6 +73,7 @@ def test_weights_that_are_no_numbers_give_none() -> None:
     assert np.isnan(found).all()
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -90,6 +91,7 @@ def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(list(kept.parent.iterdir())) == 2
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_cache_that_cannot_be_written_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,6 +129,7 @@ def test_without_a_compiler_passes_run_in_numpy(
     assert reason in said
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_code_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
