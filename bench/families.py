@@ -169,7 +169,7 @@ def main() -> int:
 
         from argus_ros.core import checkpoint as checkpoints
         from argus_ros.tools import machine
-        from argus_ros.tools.workload import photograph
+        from argus_ros.tools.pictures import photograph
         from argus_ros.vlm.engine.generic_loading import processor_of
 
         logging.disable_progress_bar()

@@ -13,7 +13,7 @@ from typing import Any
 
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm.engine import engines
 from argus_ros.vlm.engine.server import ServerEngine
 

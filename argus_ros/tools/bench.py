@@ -143,6 +143,7 @@ def find(options: argparse.Namespace, stack: ExitStack, weights: bool = True) ->
 def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All presets, and the ladder and ablation if requested."""
     from argus_ros.tools import workload
+    from argus_ros.tools.pictures import pictures_for
     from argus_ros.tools.workload import EngineRunner, GenericRunner, Setting, StockRunner
 
     presets = list(dict.fromkeys(["stock", *filter(None, options.presets.split(","))]))
@@ -159,7 +160,7 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ablation = [f"realtime-{name}" for name in usable] if options.ablation else []
         missing = [name for name in (*ladder, *ablation) if name not in everyone]
         everyone |= workload.runners(setting, missing)
-    pictures = [workload.photograph(options.size, seed) for seed in range(PICTURES)]
+    pictures = pictures_for(stock.checkpoint, options.size, PICTURES)
     samples = interleave(everyone, pictures, options.rounds)
     memory = {name: workload.peak_bytes(runner, pictures[0]) for name, runner in everyone.items()}
     figures = {
@@ -194,7 +195,8 @@ def everything(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def server(options: argparse.Namespace) -> dict[str, Any]:
     """A server over HTTP: frames one after the other, all different, so that its caches have no effect."""
-    from argus_ros.tools.workload import Sample, photograph
+    from argus_ros.tools.pictures import photograph
+    from argus_ros.tools.workload import Sample
     from argus_ros.vlm.engine.http_client import Client
     from argus_ros.vlm.engine.server import WARMING, encoded
 
@@ -241,6 +243,7 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from argus_ros.core.recipes import Recipes
     from argus_ros.tools import workload
+    from argus_ros.tools.pictures import photograph
     from argus_ros.vlm.models.vision import Normalisation
     from argus_ros.vlm.processors import fast_processor, stock_processor
 
@@ -257,7 +260,7 @@ def preprocessing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "fast_processor": lambda frame: fast([frame], return_tensors="pt", **asked),
         "realtime": prepare,
     }
-    pictures = [workload.photograph(options.size, seed) for seed in range(PICTURES)]
+    pictures = [photograph(options.size, seed) for seed in range(PICTURES)]
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-WARM, options.rounds):
         for name in rotated(ways, turn):

@@ -193,7 +193,7 @@ def check(name: str | Path) -> Checked:
 
 
 def pictures() -> Iterator[np.ndarray]:
-    from argus_ros.tools.workload import photograph
+    from argus_ros.tools.pictures import photograph
 
     yield from (photograph(size, seed) for seed, size in enumerate(SIZES))
 

@@ -134,9 +134,9 @@ def picture(options: argparse.Namespace) -> np.ndarray:
             for frame in bag.frames(bag.cameras()):
                 return np.ascontiguousarray(decode(frame.image).rgb()[..., ::-1])
         raise ImageError(f"{options.bag} has no picture")
-    from argus_ros.tools import workload
+    from argus_ros.tools.pictures import photograph
 
-    return np.ascontiguousarray(workload.photograph(options.size)[..., ::-1])
+    return np.ascontiguousarray(photograph(options.size)[..., ::-1])
 
 
 # --- measuring --------------------------------------------------------------------------------------

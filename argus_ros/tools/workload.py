@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import PIL.Image
 import torch
@@ -78,18 +77,6 @@ class Setting:
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
-
-
-def photograph(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8 RGB with detail at every scale, lens blur and sensor noise."""
-    (width, height), rng = size, np.random.default_rng(seed)
-    picture: np.ndarray = np.full((height, width, 3), 128, np.float32)
-    for octave in range(1, 8):
-        cells = 2**octave
-        coarse = rng.normal(0, 40 / 2 ** (0.6 * octave), (cells * height // width + 2, cells + 2, 3))
-        picture += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    picture = cv2.GaussianBlur(picture, (0, 0), 1.0) + rng.normal(0, 1, picture.shape)
-    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def task_of(checkpoint: Checkpoint) -> Task:

@@ -26,6 +26,7 @@ from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.recipes import PRESETS, Recipes
 from argus_ros.tools import bag, bench, bench_report, floor, profile, workload
 from argus_ros.tools.main import main
+from argus_ros.tools.pictures import photograph, pictures_for
 from argus_ros.vlm.models import blank, configurations
 from argus_ros.vlm.models.architecture import TextShape, VisionShape
 from argus_ros.vlm.models.vision import Normalisation
@@ -114,7 +115,7 @@ def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
 ) -> None:
     setting = workload.Setting(families[name], tokens=5, device="cpu")
     runners = workload.runners(setting, ["stock", "stock+prompt_cache", "stock+direct_resize", "realtime"])
-    frame = workload.photograph((96, 64))
+    frame = photograph((96, 64))
     for runner in runners.values():
         assert runner(frame).tokens == 5
     lengths = {r.inputs(frame)["input_ids"].shape[1] for n, r in runners.items() if n != "realtime"}
@@ -217,7 +218,7 @@ def test_the_page_of_recipes_is_written_from_the_results(results: Path, tmp_path
 
 
 def test_without_direct_resize_the_tiles_are_the_stock_ones(tiny: Path) -> None:
-    checkpoint, frame = checkpoints.read(tiny), workload.photograph((96, 64))
+    checkpoint, frame = checkpoints.read(tiny), photograph((96, 64))
     stock = workload.stock_tiles(stock_processor(checkpoint).image_processor, frame)
     prepared, tiles = workload.Preparation(checkpoint, Recipes())(frame)
     np.testing.assert_array_equal(tiles, stock)
@@ -228,7 +229,7 @@ def test_without_direct_resize_the_tiles_are_the_stock_ones(tiny: Path) -> None:
 def test_the_frame_of_a_bag_is_profiled(tmp_path: Path) -> None:
     store = bag.type_store()
     header = store.types["std_msgs/msg/Header"](store.types["builtin_interfaces/msg/Time"](1, 0), "camera")
-    rgb = workload.photograph((32, 24))
+    rgb = photograph((32, 24))
     image = store.types[bag.IMAGE](header, 24, 32, "rgb8", 0, 96, rgb.reshape(-1))
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         topic = writer.add_connection("/camera/image_raw", bag.IMAGE, typestore=store)
@@ -319,3 +320,11 @@ def test_no_round_counts_before_everything_is_warm(rounds: int) -> None:
     counted = [bench.WARM + 1 + turn for turn in range(rounds)]
     assert samples == {"a": counted, "b": counted}
     assert order[: 2 * bench.WARM] == ["a"] * bench.WARM + ["b"] * bench.WARM
+
+
+def test_a_model_that_knows_the_scenes_is_measured_on_them() -> None:
+    known, other = checkpoints.read("argus-nano"), checkpoints.read("argus-nano-drive")
+    scenes = pictures_for(known, (160, 120), 2)
+    assert [picture.shape for picture in scenes] == [(120, 160, 3)] * 2
+    assert not np.array_equal(scenes[0], photograph((160, 120)))
+    np.testing.assert_array_equal(pictures_for(other, (160, 120), 1)[0], photograph((160, 120)))

@@ -35,8 +35,8 @@ SEVERAL = 8
 #: Tokens of a prompt, and of a prompt with a draft behind it.
 PROMPT, LONGER = 64, 32
 #: Number of runs for the median on a GPU; seconds of runs for the minimum on the CPU, which other processes
-#: use too.
-RUNS, PATIENCE = 7, 0.2
+#: use too, and the largest number of them; and how often plain passes are timed, one after the other.
+RUNS, PATIENCE, MOST, SWEEPS = 7, 0.05, 100, 4
 #: Seconds after which no further kernels are tried.
 ENOUGH = 30.0
 #: A setting has to be faster than the default by this part: measurements vary by as much.
@@ -65,14 +65,16 @@ class Choices:
     after: PassCost  #: of a draft in a later pass
 
     @staticmethod
-    def of(timings: Mapping[str, float], tried: list[Tuning]) -> Choices:
+    def of(timings: Mapping[str, float], tried: list[Tuning], step: float = 0.0) -> Choices:
+        """``step``: milliseconds from one choice of a token to the next, with the work around the pass."""
         one, several = (_fastest(timings, count, tried) for count in (1, SEVERAL))
         took = {n: _of_pass(timings, n, several if n > 1 else one) for n in TOKENS}
         # A token costs at most a pass of its own; a higher measurement comes from a busy machine. Two tokens
         # are often padded to four.
-        each = _part((took[16] - took[4]) / 12, took[1])
-        any = _part(took[4] - took[1] * (1 + 3 * each), took[1])
-        longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, took[1])
+        whole, more = max(step, took[1]), (took[16] - took[4]) / 12
+        each = _part(more, whole)
+        any = _part(took[4] - took[1] - 3 * each * whole, whole)
+        longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, whole)
         return Choices(timings, one, several, PassCost(0.0, longer), PassCost(any, each))
 
     def pays_to_jump(self, grammar: Grammar, longest: int) -> bool:
@@ -92,7 +94,7 @@ class Choices:
             )
             said.append(f"a pass of {name} {way}")
         said.append(
-            f"a drafted token {self.after.each:.3f} of a pass ({self.after.any:.3f} for the first), "
+            f"a drafted token {self.after.each:.3f} of a step ({self.after.any:.3f} for the first), "
             f"in the prefill {self.behind.each:.3f}"
         )
         return "; ".join(said)
@@ -109,16 +111,18 @@ def measure(
     clock: Callable[[], float] = time.monotonic,
 ) -> Timings:
     """Time passes. ``run(tokens, kernels)`` returns a pass, or None where it is not possible."""
-    started, timings = clock(), Timings()
+    timings = Timings()
 
     def add(name: str, pass_: Callable[[], object] | None) -> None:
         if pass_:
-            timings[name] = timer(pass_)
+            timings[name] = min(timer(pass_), timings.get(name, math.inf))
 
-    add("prompt", run(PROMPT, None))
-    add("longer prompt", run(PROMPT + LONGER, None))
-    for count in TOKENS:
-        add(name_of(count, None), run(count, None))
+    for _ in range(SWEEPS):  # so that a moment in which the machine is busy does not decide
+        add("prompt", run(PROMPT, None))
+        add("longer prompt", run(PROMPT + LONGER, None))
+        for count in TOKENS:
+            add(name_of(count, None), run(count, None))
+    started = clock()
     for tuning in tried:  # the best known first, for one token and for several
         if clock() - started > ENOUGH:
             log.info("no further kernels are tried after %.0f s", clock() - started)
@@ -139,7 +143,7 @@ def timer_of(device: torch.device) -> Timer:
 
     def called(run: Callable[[], object]) -> float:
         best, left = math.inf, PATIENCE
-        for _ in range(1 + RUNS):
+        for _ in range(MOST):
             started = time.perf_counter()
             run()
             took = time.perf_counter() - started

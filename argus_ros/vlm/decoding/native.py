@@ -82,11 +82,13 @@ class NativeModel(Model):
         self._may_hold_nan = False  # in buffers that are kept between frames
 
     @torch.inference_mode()
-    def choose(self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None) -> bool:
+    def choose(
+        self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None, step: float = 0.0
+    ) -> bool:
         """Measure the fastest settings, or read them by ``key`` from ``kept``; returns whether measured.
 
-        Buffers have the length that earlier frames needed, and passes are timed at their end. Raises
-        RuntimeError where timing fails; the settings then stay unchanged.
+        ``step``: milliseconds of a whole decode step. Buffers have the length that earlier frames needed, and
+        passes are timed at their end. Raises RuntimeError where timing fails; settings then stay unchanged.
         """
         fused = self.decoder.fused
         tried = Tuning.tried(self.device) if fused else []
@@ -104,7 +106,7 @@ class NativeModel(Model):
                     fused.one, fused.several = before
             if kept:
                 kept.put(whole, timings)
-        self.choices = Choices.of(timings, tried)
+        self.choices = Choices.of(timings, tried, step)
         if fused:
             fused.one, fused.several = self.choices.one, self.choices.several
         self.pass_costs = self.choices.behind, self.choices.after

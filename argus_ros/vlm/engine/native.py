@@ -130,7 +130,8 @@ class Engine:
         request = FrameRequest(0, 0, 0, 0, 640, 480, task, max_detections=1, max_new_tokens=8, frame=frame)
         pixels = np.full(request.shape(self.info.tile), 127, np.uint8)
         self.run([request], [pixels])
-        self.choose()
+        (answer,) = self.run([request], [pixels])
+        self.choose(1e3 * answer.times.decode / max(answer.decode_passes, 1))
         seconds = []
         for _ in range(3):  # the minimum, as a machine is busy during start-up
             started = time.monotonic()
@@ -138,15 +139,18 @@ class Engine:
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
 
-    def choose(self) -> None:
-        """Use the fastest settings for this device, timed now or read from an earlier start."""
+    def choose(self, step: float = 0.0) -> None:
+        """Use the fastest settings for this device, timed now or read from an earlier start.
+
+        ``step``: milliseconds of a whole decode step, if known.
+        """
         if not isinstance(self.model, NativeModel):
             return
         started = time.monotonic()
         # The CPU is timed quickly, but wrongly while other processes use it: these timings are not stored.
         kept = Kept.of_user() if self.model.device.type == "cuda" else None
         try:
-            measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept)
+            measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept, step=step)
         except RuntimeError as error:  # of a driver or a CUDA graph
             if is_full(error):
                 raise

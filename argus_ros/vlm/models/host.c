@@ -14,6 +14,8 @@ enum { LANES = 8 };
 #else
 enum { LANES = 4 };
 #endif
+/* Columns of a matrix that are multiplied together. */
+enum { PART = 256 };
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct layer {
@@ -53,14 +55,13 @@ static inline float exponential(float x)
 
 static inline float root(float x) { return __builtin_sqrtf(x); }
 
-/* y (tokens, columns) += x (tokens, rows) @ w (rows, columns), for rows of x that are ``inner`` apart.
- * ``tokens`` and ``rows`` are constants: the sums stay in registers, and w is read row beside row, as memory
- * is fastest. */
-static inline __attribute__((always_inline)) void add_rows(
-    const int tokens, const int rows, const float *x, int64_t inner, const float *w, int64_t columns, float *y)
+/* y (tokens, width) += x (tokens, rows) @ w (rows, width), whose rows are ``columns``, ``inner`` and
+ * ``columns`` apart. ``tokens`` and ``rows`` are constants, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) void add_rows(const int tokens, const int rows, const float *x,
+    int64_t inner, const float *w, int64_t width, int64_t columns, float *y)
 {
     int64_t j = 0;
-    for (; j + LANES <= columns; j += LANES) {
+    for (; j + LANES <= width; j += LANES) {
         vector sums[4];
         for (int t = 0; t < tokens; t++)
             sums[t] = *(const vector *)(y + t * columns + j);
@@ -70,24 +71,29 @@ static inline __attribute__((always_inline)) void add_rows(
         for (int t = 0; t < tokens; t++)
             *(vector *)(y + t * columns + j) = sums[t];
     }
-    for (; j < columns; j++)
+    for (; j < width; j++)
         for (int k = 0; k < rows; k++)
             for (int t = 0; t < tokens; t++)
                 y[t * columns + j] += x[t * inner + k] * w[k * columns + j];
 }
 
-static inline __attribute__((always_inline)) void add_some(
-    const int rows, const float *x, int64_t count, int64_t inner, const float *w, int64_t columns, float *y)
+/* The same for any number of tokens. A part of w is read once, and stays in the first cache for all tokens. */
+static inline __attribute__((always_inline)) void add_some(const int rows, const float *x, int64_t count,
+    int64_t inner, const float *w, int64_t columns, float *y)
 {
-    for (; count >= 4; count -= 4, x += 4 * inner, y += 4 * columns)
-        add_rows(4, rows, x, inner, w, columns, y);
-    for (; count >= 2; count -= 2, x += 2 * inner, y += 2 * columns)
-        add_rows(2, rows, x, inner, w, columns, y);
-    if (count)
-        add_rows(1, rows, x, inner, w, columns, y);
+    for (int64_t j = 0; j < columns; j += PART) {
+        int64_t width = columns - j < PART ? columns - j : PART, t = 0;
+        for (; t + 4 <= count; t += 4)
+            add_rows(4, rows, x + t * inner, inner, w + j, width, columns, y + t * columns + j);
+        for (; t + 2 <= count; t += 2)
+            add_rows(2, rows, x + t * inner, inner, w + j, width, columns, y + t * columns + j);
+        if (t < count)
+            add_rows(1, rows, x + t * inner, inner, w + j, width, columns, y + t * columns + j);
+    }
 }
 
-/* y (count, columns) += x (count, inner) @ w (inner, columns) */
+/* y (count, columns) += x (count, inner) @ w (inner, columns). Rows of w are read side by side, from the first
+ * column to the last: memory is fastest in this order. */
 static void multiply(const float *x, int64_t count, int64_t inner, const float *w, int64_t columns, float *y)
 {
     int64_t k = 0;

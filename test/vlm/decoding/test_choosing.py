@@ -16,7 +16,7 @@ import torch
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.vlm.decoding import choosing, loop
-from argus_ros.vlm.decoding.choosing import SEVERAL, TOKENS, Choices, Kept, name_of
+from argus_ros.vlm.decoding.choosing import SEVERAL, SWEEPS, TOKENS, Choices, Kept, name_of
 from argus_ros.vlm.decoding.native import NativeModel
 from argus_ros.vlm.engine.native import Engine
 from argus_ros.vlm.formats import grammar
@@ -46,9 +46,9 @@ class Passes:
         run()
         return self.now - before
 
-    def choices(self) -> Choices:
+    def choices(self, step: float = 0.0) -> Choices:
         tried = [SLOW, QUICK]
-        return Choices.of(choosing.measure(self.run, tried, self.timer, lambda: self.now), tried)
+        return Choices.of(choosing.measure(self.run, tried, self.timer, lambda: self.now), tried, step)
 
 
 def test_kernels_are_used_where_they_are_faster() -> None:
@@ -84,6 +84,20 @@ def test_the_cost_of_a_draft() -> None:
     found = Passes({**times, (96, None): 3.0 + 32 * 0.4, (64, None): 3.0}).choices()
     assert (found.after.any, found.after.each) == pytest.approx((0.5, 0.1))
     assert (found.behind.any, found.behind.each) == pytest.approx((0.0, 0.2))
+
+
+def test_a_draft_also_saves_the_work_around_a_pass() -> None:
+    times = {(count, None): 2.0 + 1.0 * (count > 1) + 0.2 * (count - 1) for count in TOKENS}
+    found = Passes({**times, (96, None): 3.0 + 32 * 0.4, (64, None): 3.0}).choices(step=4.0)
+    assert (found.after.any, found.after.each, found.behind.each) == pytest.approx((0.25, 0.05, 0.1))
+
+
+def test_a_moment_in_which_the_machine_is_busy_does_not_decide() -> None:
+    made, quick = Passes({}), Passes({}).choices()
+    busy = iter([100.0])  # for the first pass alone
+    timer = made.timer
+    made.timer = lambda run: timer(run) + next(busy, 0.0)  # type: ignore[method-assign]
+    assert made.choices().timings == quick.timings
 
 
 def test_a_busy_machine_makes_no_token_dearer_than_a_pass() -> None:
@@ -182,11 +196,11 @@ def test_an_engine_chooses_once_and_answers_the_same(tiny: Path, kept: Kept, pre
         return 1.0 + len(ran)  # several tokens are dearer than one: no jumps
 
     assert model.choose(("tiny",), timer, kept)
-    assert len(ran) == 2 + len(TOKENS)
+    assert len(ran) == SWEEPS * (2 + len(TOKENS))
     after = [engine.generate(request, picture) for _ in range(2)]
     assert not model.choose(("tiny",), timer, kept)
     assert model.choose(("another",), timer, kept)
-    assert len(ran) == 2 * (2 + len(TOKENS))
+    assert len(ran) == 2 * SWEEPS * (2 + len(TOKENS))
     after.append(engine.generate(request, picture))
     for made in after:
         assert made.columns == before.columns
