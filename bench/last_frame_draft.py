@@ -1,9 +1,10 @@
-"""Measures recipe last_frame_draft on rendered films of a still, a slow and a fast camera.
+"""Measures drafts on rendered films of a still, a slow and a fast camera, and on single scenes.
 
     python bench/last_frame_draft.py --checkpoint argus-nano --json bench/results/last_frame_draft.json
 
-Every frame is answered with and without the recipe; the tokens have to be equal, except at ties. On a CPU,
-times are the process's own CPU time, so that other load on the machine has less effect.
+Every frame is answered with and without recipes last_frame_draft and box_draft; the tokens have to be
+equal, except at ties. A scene has no frame before it, so that only box_draft drafts, if the checkpoint has a
+head. On a CPU, times are the process's own CPU time, so that other load on the machine has less effect.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's process
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from argus_ros.core.preparation import scale
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
 from argus_ros.tools import machine
+from argus_ros.tools.evaluate import from_scenes, prepared
 from argus_ros.training.scenes.film import Walk, film
 from argus_ros.vlm.decoding.generation import Generated
 from argus_ros.vlm.decoding.native import ON_DEVICE, NativeModel
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=8.0, help="seconds of each film, at 15 frames per second"
     )
+    parser.add_argument("--scenes", type=int, default=0, help="number of single scenes, besides the films")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -53,37 +57,52 @@ def main() -> None:
     given = parser.parse_args()
     plain, drafting = (
         Engine(EngineConfig(given.checkpoint, device=given.device, preset=preset, threads=given.threads))
-        for preset in ("realtime-last_frame_draft", "realtime")
+        for preset in ("realtime-last_frame_draft-box_draft", "realtime")
     )
     if given.gpu_drafts and isinstance(drafting.model, NativeModel):
         drafting.model.pass_costs = ON_DEVICE
-    films = {}
+    films, scenes = {}, {}
     for name, speed in SPEEDS.items():
         walk = Walk(seed=given.seed, seconds=given.seconds, speed=speed)
-        films[name] = measure(plain, drafting, walk)
+        films[name] = measure(plain, drafting, shown(walk, plain.info.tile), SETTLING)
         print(name, *(f"{key} {value}" for key, value in films[name].items()), sep="  ")
+    if given.scenes:
+        frames = (prepared(plain, sample.image, Task()) for sample in from_scenes(given.scenes, 0, "val"))
+        scenes = measure(plain, drafting, frames, 0)
+        print("scenes", *(f"{key} {value}" for key, value in scenes.items()), sep="  ")
     if given.json:
         setting = {"model": plain.info.name, "device": plain.info.device, "gpu_drafts": given.gpu_drafts}
-        report = {**machine.describe(), **setting, "films": films}
+        setting["box_draft"] = "box_draft" in drafting.info.recipes
+        report = {**machine.describe(), **setting, "films": films, "scenes": scenes}
         given.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def measure(plain: Engine, drafting: Engine, walk: Walk) -> dict[str, Any]:
-    """Figures of one film, per frame."""
+def shown(walk: Walk, tile: int) -> Iterator[tuple[FrameRequest, np.ndarray]]:
+    """The frames of a film."""
+    for i, shot in enumerate(film(walk)):
+        tiles = scale(Pixels(shot.image, None), tile, tile)[None]
+        yield (
+            FrameRequest(i, 0, 0, 0, walk.width, walk.height, Task(), camera="film", taken=shot.seconds),
+            tiles,
+        )
+
+
+def measure(
+    plain: Engine, drafting: Engine, frames: Iterable[tuple[FrameRequest, np.ndarray]], settling: int
+) -> dict[str, Any]:
+    """Figures per frame, without the first ``settling`` frames."""
     clock = time.process_time if plain.info.device == "cpu" else time.perf_counter
     made: list[tuple[Generated, Generated]] = []
     seconds: list[list[float]] = []
     ties = 0
-    for i, shot in enumerate(film(walk)):
-        tiles = scale(Pixels(shot.image, None), plain.info.tile, plain.info.tile)[None]
-        request = FrameRequest(i, 0, 0, 0, walk.width, walk.height, Task(), camera="film", taken=shot.seconds)
+    for i, (request, tiles) in enumerate(frames):
         started, pair, taken = clock(), [], []
         for engine in (plain, drafting):
             pair.append(engine.generate(request, tiles))
             taken.append(clock() - started)
             started = clock()
         ties += tied(*pair)
-        if i >= SETTLING:
+        if i >= settling:
             made.append((pair[0], pair[1]))
             seconds.append(taken)
     passes = [sum(pair[i].passes for pair in made) for i in (0, 1)]

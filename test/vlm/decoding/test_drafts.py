@@ -104,6 +104,37 @@ def test_drafting_continues_after_a_different_choice(detect: Grammar, tokens: To
     assert taken == {"gone": 1, "new": 5, "shifted": 4, "renamed": 1}, "a pass for each token that is news"
 
 
+def test_the_label_of_a_further_object_is_drafted_where_it_is_nearly_free(
+    detect: Grammar, tokens: Tokens
+) -> None:
+    """The most frequent one of the answer, after its last known object or after a box from the head."""
+    draft = Draft(detect, (), (), drafts.first_chances())
+    columns = answer(detect, tokens, CONE, BALL, BALL, ("box", (0, 70, 30, 90)))[:-1]
+    cone, ball = columns[0], columns[5]
+    draft.follow(columns[:5])
+    assert draft.propose(100, PassCost(0, 0.003)) == [cone]
+    assert draft.propose(100, PassCost(0.2, 0.15)) == []
+    draft.follow(columns[5:-3])
+    assert draft.propose(100, FREE) == [], "the box of a new object is not known"
+    draft.add_box([0, 70, 30, 90])
+    assert draft.propose(100, FREE) == [70, 30, 90, ball]
+    draft.follow([70, 30, 90, ball])
+    assert draft.accepted == 4
+
+
+def test_no_draft_contains_the_end(detect: Grammar, tokens: Tokens) -> None:
+    """It is chosen by the pass that runs the token before it, so drafting it saves nothing."""
+    text = grammar.build(Task("ask", prompt="how many"), tokens)
+    for g, columns in ((detect, answer(detect, tokens, CONE, BALL)), (text, [5, 6, 7, 0])):
+        memory = Memory()
+        passes(memory, g, columns)
+        draft = memory.draft(g, None)
+        guess = draft.propose(100, FREE)
+        assert guess[: len(columns) - 1] == columns[:-1]
+        assert all(not g.bins <= column < g.bins + g.ends for column in guess)
+        assert passes(memory, g, columns) == 0
+
+
 def test_a_truncated_answer_keeps_the_other_objects(detect: Grammar, tokens: Tokens) -> None:
     memory, columns = Memory(), answer(detect, tokens, CONE, BALL, BOX)
     passes(memory, detect, columns)
