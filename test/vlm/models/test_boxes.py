@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from argus_ros.core import recipes
 from argus_ros.core.checkpoint import CheckpointError
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.vlm.decoding import choosing
 from argus_ros.vlm.decoding.generation import Generated
+from argus_ros.vlm.decoding.native import NativeModel
 from argus_ros.vlm.engine.native import Engine
 from argus_ros.vlm.formats.grammar import objects
 from argus_ros.vlm.models import boxes
@@ -94,6 +97,16 @@ def test_with_the_last_answer_of_a_camera(headed: Path, tiny: Path) -> None:
     assert passes[-1] < alone.passes
     memory = ours.memories.of("front", (asked.task, asked.width, asked.height))
     assert all(memory.chances[10 + i] < memory.chances[i] for i in range(1, 4))
+
+
+@pytest.mark.parametrize(("each", "used"), [(0.01, True), (0.6, False)])
+def test_it_is_used_where_drafted_tokens_are_cheap(headed: Path, each: float, used: bool) -> None:
+    model = engine(headed).model
+    assert isinstance(model, NativeModel)
+    assert model.predicts_boxes
+    times = cycle([1.0, 1.0, *(1.0 + each * (count - 1) for count in choosing.TOKENS)])
+    model.choose(("a",), lambda run: next(times))
+    assert model.predicts_boxes is used
 
 
 def test_a_head_of_another_model_is_named(headed: Path, tmp_path: Path) -> None:
