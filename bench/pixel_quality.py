@@ -54,7 +54,7 @@ def main() -> None:
     difference = np.zeros(len(WAYS))
     for number in range(given.scenes):
         scene = scenes.render(number, given.split, (640, 480))
-        truths = [Truth(t.label, t.box, f"{t.colour} {t.label}".strip()) for t in scene.things]
+        truths = [Truth(t.label, t.box, f"{t.colour} {t.label}".strip()) for t in scene.objects]
         request, tiles = prepared(host, scene.image, task)
         stock = stock_tiles(processor, scene.image)
         framed, frame = prepared(device, scene.image, task)

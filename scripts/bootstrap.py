@@ -382,7 +382,7 @@ def build(venv: Path, workspace: Path, wheels: bool) -> None:
     run(check, "the built workspace does not load", environment=environment)
 
 
-# --- small things -------------------------------------------------------------------------------
+# --- small objects -------------------------------------------------------------------------------
 
 
 def run(

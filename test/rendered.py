@@ -65,7 +65,7 @@ Solid = Ball | Block | Column
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """What one box is about: solids, and the middle of them all."""
 
     name: str
@@ -73,55 +73,59 @@ class Thing:
     centre: tuple[float, float, float]
 
 
-def ball(x: float, z: float, radius: float) -> Thing:
+def ball(x: float, z: float, radius: float) -> SceneObject:
     centre = (x, CAMERA_HEIGHT - radius, z)
-    return Thing("ball", (Ball(centre, radius),), centre)
+    return SceneObject("ball", (Ball(centre, radius),), centre)
 
 
-def crate(x: float, z: float, side: float) -> Thing:
+def crate(x: float, z: float, side: float) -> SceneObject:
     half, floor = side / 2, CAMERA_HEIGHT
     solid = Block((x - half, floor - side, z - half), (x + half, floor, z + half))
-    return Thing("crate", (solid,), (x, floor - half, z))
+    return SceneObject("crate", (solid,), (x, floor - half, z))
 
 
-def post(x: float, z: float, radius: float, height: float) -> Thing:
+def post(x: float, z: float, radius: float, height: float) -> SceneObject:
     column = Column(x, z, radius, CAMERA_HEIGHT - height, CAMERA_HEIGHT)
-    return Thing("post", (column,), (x, CAMERA_HEIGHT - height / 2, z))
+    return SceneObject("post", (column,), (x, CAMERA_HEIGHT - height / 2, z))
 
 
-def person(x: float, z: float) -> Thing:
+def person(x: float, z: float) -> SceneObject:
     """Two legs apart, a trunk, arms stretched to the sides and a head: half of the box is background."""
     floor = CAMERA_HEIGHT
     legs = (Column(x - 0.15, z, 0.08, floor - 0.9, floor), Column(x + 0.15, z, 0.08, floor - 0.9, floor))
     trunk, head = Column(x, z, 0.18, floor - 1.5, floor - 0.8), Ball((x, floor - 1.62, z), 0.12)
     arms = Block((x - 0.7, floor - 1.45, z - 0.05), (x + 0.7, floor - 1.35, z + 0.05))
-    return Thing("person", (*legs, trunk, head, arms), (x, floor - 0.87, z))
+    return SceneObject("person", (*legs, trunk, head, arms), (x, floor - 0.87, z))
 
 
-def chair(x: float, z: float) -> Thing:
+def chair(x: float, z: float) -> SceneObject:
     """Thin legs, a seat and a slatted back."""
     floor = CAMERA_HEIGHT
     spots = [(x + a * 0.22, z + b * 0.22) for a in (-1, 1) for b in (-1, 1)]
     legs = [Block((p - 0.02, floor - 0.45, q - 0.02), (p + 0.02, floor, q + 0.02)) for p, q in spots]
     seat = Block((x - 0.24, floor - 0.5, z - 0.24), (x + 0.24, floor - 0.45, z + 0.24))
     slats = [Block((x - 0.24, floor - h - 0.1, z + 0.2), (x + 0.24, floor - h, z + 0.24)) for h in (0.6, 0.8)]
-    return Thing("chair", (*legs, seat, *slats), (x, floor - 0.45, z))
+    return SceneObject("chair", (*legs, seat, *slats), (x, floor - 0.45, z))
 
 
 @dataclass(frozen=True)
 class View:
     depth: np.ndarray  #: (h, w) along the axis, metres
-    things: np.ndarray  #: (h, w) number of the thing in each pixel, or -1
-    whole: tuple[int, ...]  #: pixels that each thing would have, did nothing stand before it
+    objects: np.ndarray  #: (h, w) number of the object in each pixel, or -1
+    whole: tuple[int, ...]  #: pixels that each object would have, did nothing stand before it
 
     def box(self, number: int) -> tuple[float, float, float, float]:
-        """Of what shows of a thing, in pixels."""
-        rows, columns = np.nonzero(self.things == number)
+        """Of what shows of an object, in pixels."""
+        rows, columns = np.nonzero(self.objects == number)
         return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
 
 
 def render(
-    things: Sequence[Thing], width: int = 640, height: int = 480, focal: float = 480.0, wall: float = 9.0
+    objects: Sequence[SceneObject],
+    width: int = 640,
+    height: int = 480,
+    focal: float = 480.0,
+    wall: float = 9.0,
 ) -> View:
     """Through a pinhole with its centre in the middle of the picture."""
     x = (np.arange(width) + 0.5 - width / 2) / focal
@@ -131,8 +135,8 @@ def render(
         floor = np.where(rays[..., 1] > 0, CAMERA_HEIGHT / rays[..., 1], np.inf)
     empty = depth = np.minimum(floor, wall)
     number, whole = np.full((height, width), -1), []
-    for i, thing in enumerate(things):
-        hit = np.min([solid.hit(rays) for solid in thing.solids], axis=0)
+    for i, item in enumerate(objects):
+        hit = np.min([solid.hit(rays) for solid in item.solids], axis=0)
         number[hit < depth] = i
         depth = np.minimum(depth, hit)
         whole.append(int((hit < empty).sum()))

@@ -46,8 +46,8 @@ def test_the_site_is_gathered_with_every_command_and_builds_without_a_warning(tm
     described = re.findall(r"^::: (\S+)$", (source / "docs" / "python.md").read_text(), re.MULTILINE)
     assert len(described) > 20
     for name in described:
-        module, _, thing = name.rpartition(".")
-        assert getattr(importlib.import_module(module), thing).__doc__, name
+        module, _, item = name.rpartition(".")
+        assert getattr(importlib.import_module(module), item).__doc__, name
     if find_spec("material") is None or find_spec("mkdocstrings") is None:
         pytest.skip("mkdocs-material and mkdocstrings are not installed: make site")
     settings = tmp_path / "mkdocs.yml"

@@ -32,7 +32,7 @@ from argus_ros.tools.gallery import Gallery
 from argus_ros.tools.machine import describe
 from argus_ros.training import coco, scenes
 from argus_ros.training.examples import answer_to
-from argus_ros.training.scenes import Thing, sprites
+from argus_ros.training.scenes import SceneObject, sprites
 from argus_ros.training.scenes.sprites import Bank
 from argus_ros.vlm.engine.native import Engine
 from argus_ros.vlm.formats import prompts
@@ -44,9 +44,9 @@ class Sample:
 
     name: str
     image: np.ndarray  #: (height, width, 3) uint8 RGB
-    things: Sequence[Thing]
-    crowds: Sequence[Thing] = ()
-    complete: frozenset[str] | None = None  #: classes of which every object is in ``things``; None: all
+    objects: Sequence[SceneObject]
+    crowds: Sequence[SceneObject] = ()
+    complete: frozenset[str] | None = None  #: classes of which every object is in ``objects``; None: all
 
     def asked(self, classes: Sequence[str]) -> tuple[str, ...]:
         """The classes that the picture labels completely: only their detections are right or wrong."""
@@ -149,18 +149,18 @@ def run(options: argparse.Namespace) -> int:
 def from_scenes(count: int, seed: int, split: str, bank: Bank | None = None) -> Iterator[Sample]:
     for number in range(seed, seed + count):
         scene = scenes.render(number, split, (640, 480), bank=bank)
-        yield Sample(f"{split} {number}", scene.image, scene.things)
+        yield Sample(f"{split} {number}", scene.image, scene.objects)
 
 
 def from_pictures(pictures: Iterable[coco.Picture]) -> Iterator[Sample]:
     for p in pictures:
-        yield Sample(p.file.name, p.load().image, p.things, p.crowds, p.complete)
+        yield Sample(p.file.name, p.load().image, p.objects, p.crowds, p.complete)
 
 
 def truths_of(sample: Sample, min_side: float, asked: Sequence[str]) -> list[Truth]:
     there = [
         Truth(t.label, t.box, f"{t.colour} {t.label}".strip(), side(t.box) < min_side)
-        for t in sample.things
+        for t in sample.objects
         if t.label in asked
     ]
     return there + [Truth(t.label, t.box, ignored=True) for t in sample.crowds if t.label in asked]
@@ -233,7 +233,7 @@ class Answers:
             self.described.add(*(c.description == t.description for c, t in pairs if not t.ignored))
         if "ask" in engine.info.tasks:
             vocabulary = engine.checkpoint.vocabulary
-            of_asked = [t for t in sample.things if t.label in asked]
+            of_asked = [t for t in sample.objects if t.label in asked]
             certain = [t for t in of_asked if side(t.box) >= min_side]
             colours = vocabulary.colours if vocabulary and all(t.colour for t in of_asked) else ()
             shares = (self.how_many, self.is_there)
@@ -308,14 +308,14 @@ def counts(accuracy: Accuracy) -> dict[str, Any]:
 
 
 def questions(
-    rng: np.random.Generator, classes: Sequence[str], colours: Sequence[str], things: Sequence[Thing]
+    rng: np.random.Generator, classes: Sequence[str], colours: Sequence[str], objects: Sequence[SceneObject]
 ) -> tuple[str, str]:
     """A question for a number of objects, and one for a presence; half of them about present classes."""
 
     def draw() -> tuple[str, str]:
-        if things and rng.random() < 0.5:
-            thing = things[int(rng.integers(len(things)))]
-            return thing.label, thing.colour
+        if objects and rng.random() < 0.5:
+            item = objects[int(rng.integers(len(objects)))]
+            return item.label, item.colour
         return str(rng.choice(classes)), str(rng.choice(colours)) if colours else ""
 
     label, _ = draw()

@@ -126,7 +126,7 @@ def _add_scene_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often a synthetic scene is shown beside --data; default 0: never",
     )
     parser.add_argument(
-        "--lit", type=Path, metavar="FILE", help="take some things from this bank that `argus lit` rendered"
+        "--lit", type=Path, metavar="FILE", help="take some objects from this bank that `argus lit` rendered"
     )
 
 

@@ -1,6 +1,6 @@
 """Other pictures from a picture with boxes: cut, flipped, pieced together, pasted into, recoloured.
 
-Every function returns a new scene; boxes stay the truth. A thing of which too little is left is dropped.
+Every function returns a new scene; boxes stay the truth. An object of which too little is left is dropped.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from argus_ros.core.matching import Box
-from argus_ros.training.scenes import Scene, Thing, clip, overlap
+from argus_ros.training.scenes import Scene, SceneObject, clip, overlap
 from argus_ros.training.scenes.degradation import jpeg, noisy
 
-#: Of a thing at least this share of its box has to be in view.
+#: Of an object at least this share of its box has to be in view.
 VISIBLE = 0.4
 #: A piece that is pasted in takes this share of its box around it, and fades there.
 MARGIN = 0.15
@@ -23,14 +23,14 @@ MARGIN = 0.15
 
 def crop(scene: Scene, x0: int, y0: int, x1: int, y1: int) -> Scene:
     """The part of a scene between two corners, pixels."""
-    things = []
-    for thing in scene.things:
-        a, b, c, d = thing.box
+    objects = []
+    for item in scene.objects:
+        a, b, c, d = item.box
         box = clip((a - x0, b - y0, c - x0, d - y0), x1 - x0, y1 - y0)
-        left = replace(thing, box=box)
-        if box[0] < box[2] and box[1] < box[3] and left.area >= VISIBLE * thing.area:
-            things.append(left)
-    return replace(scene, image=scene.image[y0:y1, x0:x1], things=tuple(things))
+        left = replace(item, box=box)
+        if box[0] < box[2] and box[1] < box[3] and left.area >= VISIBLE * item.area:
+            objects.append(left)
+    return replace(scene, image=scene.image[y0:y1, x0:x1], objects=tuple(objects))
 
 
 def random_crop(scene: Scene, rng: np.random.Generator, least: float = 0.4) -> Scene:
@@ -47,17 +47,17 @@ def scaled(scene: Scene, width: int, height: int) -> Scene:
     sx, sy = width / scene.image.shape[1], height / scene.image.shape[0]
     how = cv2.INTER_AREA if sx < 1 and sy < 1 else cv2.INTER_LINEAR
     image = cv2.resize(scene.image, (width, height), interpolation=how)
-    things = tuple(replace(t, box=_scaled(t.box, sx, sy)) for t in scene.things)
-    return replace(scene, image=image, things=things)
+    objects = tuple(replace(t, box=_scaled(t.box, sx, sy)) for t in scene.objects)
+    return replace(scene, image=image, objects=objects)
 
 
 def flipped(scene: Scene) -> Scene:
     """Left for right."""
     width = scene.image.shape[1]
-    things = tuple(
-        replace(t, box=(width - t.box[2], t.box[1], width - t.box[0], t.box[3])) for t in scene.things
+    objects = tuple(
+        replace(t, box=(width - t.box[2], t.box[1], width - t.box[0], t.box[3])) for t in scene.objects
     )
-    return replace(scene, image=scene.image[:, ::-1], things=things)
+    return replace(scene, image=scene.image[:, ::-1], objects=objects)
 
 
 def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -67,7 +67,7 @@ def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height
     """
     x, y = round(width * rng.uniform(0.3, 0.7)), round(height * rng.uniform(0.3, 0.7))
     canvas = np.empty((height, width, 3), np.uint8)
-    things: list[Thing] = []
+    objects: list[SceneObject] = []
     corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for scene, (x0, y0, x1, y1) in zip(scenes, corners, strict=True):
         tall, wide = scene.image.shape[:2]
@@ -76,8 +76,8 @@ def mosaic(scenes: Sequence[Scene], rng: np.random.Generator, width: int, height
         left, top = int(rng.integers(wide - w + 1)), int(rng.integers(tall - h + 1))
         part = scaled(crop(scene, left, top, left + w, top + h), x1 - x0, y1 - y0)
         canvas[y0:y1, x0:x1] = part.image
-        things += [replace(t, box=_moved(t.box, x0, y0)) for t in part.things]
-    return Scene(canvas, tuple(things), shared_classes(scenes))
+        objects += [replace(t, box=_moved(t.box, x0, y0)) for t in part.objects]
+    return Scene(canvas, tuple(objects), shared_classes(scenes))
 
 
 def shared_classes(scenes: Sequence[Scene]) -> frozenset[str] | None:
@@ -86,15 +86,15 @@ def shared_classes(scenes: Sequence[Scene]) -> frozenset[str] | None:
     return frozenset.intersection(*limited) if limited else None
 
 
-def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) -> Scene:
-    """The scene with ``thing`` of ``source``, about as high as it was there; as it is if that has no room."""
+def pasted(scene: Scene, source: Scene, item: SceneObject, rng: np.random.Generator) -> Scene:
+    """The scene with ``item`` of ``source``, about as high as it was there; as it is if that has no room."""
     height, width = scene.image.shape[:2]
     tall, wide = source.image.shape[:2]
-    grow = MARGIN * (thing.box[2] - thing.box[0]), MARGIN * (thing.box[3] - thing.box[1])
-    a, b, c, d = thing.box
+    grow = MARGIN * (item.box[2] - item.box[0]), MARGIN * (item.box[3] - item.box[1])
+    a, b, c, d = item.box
     frame = clip((a - grow[0], b - grow[1], c + grow[0], d + grow[1]), wide, tall)
     x0, y0, x1, y1 = round(frame[0]), round(frame[1]), round(frame[2]), round(frame[3])
-    piece = crop(replace(source, things=(thing,)), x0, y0, x1, y1)
+    piece = crop(replace(source, objects=(item,)), x0, y0, x1, y1)
     if rng.random() < 0.5:
         piece = flipped(piece)
     zoom = rng.uniform(0.7, 1.4) * min(width / wide, height / tall)
@@ -105,17 +105,17 @@ def pasted(scene: Scene, source: Scene, thing: Thing, rng: np.random.Generator) 
     x = int(rng.integers(width - w + 1))
     middle = (y0 + y1) / 2 / tall + rng.normal(0, 0.04)
     y = int(np.clip(middle * height - h / 2, 0, height - h))
-    there = replace(thing, box=_moved(piece.things[0].box, x, y))
-    if any(overlap(there.box, t.box) > 0.1 * min(there.area, t.area) for t in scene.things):
+    there = replace(item, box=_moved(piece.objects[0].box, x, y))
+    if any(overlap(there.box, t.box) > 0.1 * min(there.area, t.area) for t in scene.objects):
         return scene
     image = scene.image.copy()
     fade = np.zeros((h, w, 1), np.float32)
-    inner = piece.things[0].box
+    inner = piece.objects[0].box
     fade[max(round(inner[1]), 1) : round(inner[3]), max(round(inner[0]), 1) : round(inner[2])] = 1
     fade[..., 0] = cv2.GaussianBlur(fade, (0, 0), max(MARGIN * min(w, h) / 3, 0.5))
     spot = image[y : y + h, x : x + w]
     spot[:] = (piece.image * fade + spot * (1 - fade)).astype(np.uint8)
-    return replace(scene, image=image, things=(*scene.things, there))
+    return replace(scene, image=image, objects=(*scene.objects, there))
 
 
 def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,7 @@ from argus_ros.core.checkpoint import Vocabulary
 from argus_ros.core.section import MALFORMED
 from argus_ros.training import augmentation
 from argus_ros.training.examples import Example, Examples, draw_task
-from argus_ros.training.scenes import Scene, Thing, clip
+from argus_ros.training.scenes import Scene, SceneObject, clip
 
 T = TypeVar("T")
 
@@ -60,8 +60,8 @@ class Picture:
     """One picture's file and what is on it, largest first; ``crowds`` are regions nobody has counted."""
 
     file: Path
-    things: tuple[Thing, ...]
-    crowds: tuple[Thing, ...] = ()
+    objects: tuple[SceneObject, ...]
+    crowds: tuple[SceneObject, ...] = ()
     complete: frozenset[str] | None = None  #: as in Scene
     name: str = ""  #: of the file, as instances.json has it
     as_stored: bool = False  #: boxes are of the picture before it is turned as its EXIF data says
@@ -72,7 +72,7 @@ class Picture:
         image = cv2.imread(str(self.file), how)
         if image is None:
             raise CocoError(f"{self.file} is missing or no picture")
-        return Scene(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.things, self.complete)
+        return Scene(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.objects, self.complete)
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ def read(
         data = json.loads(instances.read_text())
         names = _names(data["categories"], instances)
         entries = {i["id"]: i for i in data["images"]}
-        things, crowds, left_out = _things(data["annotations"], entries, names, instances)
+        objects, crowds, left_out = _objects(data["annotations"], entries, names, instances)
         wanted = [
             i
             for i, entry in entries.items()
             if re.search(only, entry["file_name"])
             and not (leave_out and re.search(leave_out, entry["file_name"]))
         ]
-        complete = {i: _complete(entries[i], names, things[i], instances) for i in wanted}
+        complete = {i: _complete(entries[i], names, objects[i], instances) for i in wanted}
     except OSError as error:
         raise CocoError(f"{instances} cannot be read: {error}") from None
     except re.error as error:
@@ -122,7 +122,7 @@ def read(
     pictures = [
         Picture(
             file,
-            tuple(sorted(things[i], key=lambda t: -t.area)),
+            tuple(sorted(objects[i], key=lambda t: -t.area)),
             tuple(crowds[i]),
             complete[i],
             entries[i]["file_name"],
@@ -141,7 +141,7 @@ def restricted(data: Data, classes: Collection[str]) -> Data:
     def of(picture: Picture) -> Picture:
         return replace(
             picture,
-            things=tuple(t for t in picture.things if t.label in kept),
+            objects=tuple(t for t in picture.objects if t.label in kept),
             crowds=tuple(t for t in picture.crowds if t.label in kept),
             complete=None if picture.complete is None else picture.complete & set(kept),
         )
@@ -159,15 +159,15 @@ def _names(categories: Sequence[Mapping[str, Any]], instances: Path) -> dict[int
     return names
 
 
-def _things(
+def _objects(
     annotations: Sequence[Mapping[str, Any]],
     entries: Mapping[int, Mapping[str, Any]],
     names: Mapping[int, str],
     instances: Path,
-) -> tuple[dict[int, list[Thing]], dict[int, list[Thing]], list[str]]:
-    """Things and crowds by picture, and which annotations have no box in their picture."""
-    things: defaultdict[int, list[Thing]] = defaultdict(list)
-    crowds: defaultdict[int, list[Thing]] = defaultdict(list)
+) -> tuple[dict[int, list[SceneObject]], dict[int, list[SceneObject]], list[str]]:
+    """Objects and crowds by picture, and which annotations have no box in their picture."""
+    objects: defaultdict[int, list[SceneObject]] = defaultdict(list)
+    crowds: defaultdict[int, list[SceneObject]] = defaultdict(list)
     left_out = []
     for number, a in enumerate(annotations):
         which = f"annotation {a.get('id', f'number {number}')}"
@@ -187,16 +187,16 @@ def _things(
             )
         box = clip((x, y, x + w, y + h), int(entry["width"]), int(entry["height"]))
         if box[0] < box[2] and box[1] < box[3]:
-            chosen = crowds if a.get("iscrowd") else things
-            chosen[a["image_id"]].append(Thing(label, "", box, min(max(score, 0.0), 1.0)))
+            chosen = crowds if a.get("iscrowd") else objects
+            chosen[a["image_id"]].append(SceneObject(label, "", box, min(max(score, 0.0), 1.0)))
         else:
             why = "lies outside the picture" if w > 0 and h > 0 else "has no area"
             left_out.append(f"{which} of {entry['file_name']}: its box {why}")
-    return things, crowds, left_out
+    return objects, crowds, left_out
 
 
 def _complete(
-    entry: Mapping[str, Any], names: Mapping[int, str], things: Sequence[Thing], instances: Path
+    entry: Mapping[str, Any], names: Mapping[int, str], objects: Sequence[SceneObject], instances: Path
 ) -> frozenset[str] | None:
     """Classes that a picture is completely labelled for; None: all."""
 
@@ -212,7 +212,7 @@ def _complete(
     if "exhaustive_category_ids" in entry:
         return frozenset(named("exhaustive_category_ids"))
     if "neg_category_ids" in entry or "not_exhaustive_category_ids" in entry:
-        there = {t.label for t in things}
+        there = {t.label for t in objects}
         return frozenset((there | named("neg_category_ids")) - named("not_exhaustive_category_ids"))
     return None
 
@@ -259,7 +259,7 @@ class CocoSource:
         self._chances_alike = {key: cumulative_chances(row) for key, row in self._alike.items()}
         # What can be pasted, by class. The rare ones are shown more often than they are, but not as often as
         # the common ones: the model would expect them everywhere.
-        objects = [(p, t) for p in data.pictures for t in p.things if t.area >= max(min_side, 16) ** 2]
+        objects = [(p, t) for p in data.pictures for t in p.objects if t.area >= max(min_side, 16) ** 2]
         self._objects = [
             found for label in data.classes if (found := [(p, t) for p, t in objects if t.label == label])
         ]
@@ -285,14 +285,14 @@ class CocoSource:
         if self._objects and rng.random() < PASTE:
             for _ in range(int(rng.integers(1, 4))):
                 pool = _pick(rng, self._objects, self._chances_of_class)
-                source, thing = pool[int(rng.integers(len(pool)))]
-                scene = augmentation.pasted(scene, source.load(), thing, rng)
+                source, item = pool[int(rng.integers(len(pool)))]
+                scene = augmentation.pasted(scene, source.load(), item, rng)
         if rng.random() < FLIP:
             scene = augmentation.flipped(scene)
         height, width = scene.image.shape[:2]
-        shown = [t for t in scene.things if t.area >= least**2 * width * height]
+        shown = [t for t in scene.objects if t.area >= least**2 * width * height]
         image = augmentation.recoloured(np.ascontiguousarray(scene.image), rng)
-        return replace(scene, image=image, things=tuple(sorted(shown, key=lambda t: -t.area)))
+        return replace(scene, image=image, objects=tuple(sorted(shown, key=lambda t: -t.area)))
 
 
 def _pick(rng: np.random.Generator, among: Sequence[T], chances: np.ndarray) -> T:
@@ -302,7 +302,7 @@ def _pick(rng: np.random.Generator, among: Sequence[T], chances: np.ndarray) -> 
 
 def cumulative_chances(pictures: Sequence[Picture]) -> np.ndarray:
     """(pictures,) cumulative: pictures with a rare class come up to three times as often."""
-    labels = [{t.label for t in p.things} for p in pictures]
+    labels = [{t.label for t in p.objects} for p in pictures]
     count = Counter(label for row in labels for label in row)
     most = max(count.values(), default=1)
     weight = np.array([max((min((most / count[c]) ** 0.5, 3.0) for c in row), default=1.0) for row in labels])
@@ -315,7 +315,7 @@ def vocabulary(data: Sequence[Data], bins: int, min_side: float = 0.0, most: int
 
     At most ``most`` objects in an answer; 0: as many as the fullest picture has.
     """
-    counts = [sum(t.area >= min_side**2 for t in p.things) for d in data for p in d.pictures]
+    counts = [sum(t.area >= min_side**2 for t in p.objects) for d in data for p in d.pictures]
     classes = tuple(dict.fromkeys(c for d in data for c in d.classes))
     return Vocabulary(
         ("detect", "ask"), bins, classes, max_objects=most or min(max(*counts, 1), MOST_OBJECTS)

@@ -13,7 +13,7 @@ from argus_ros.core.families import IDEFICS3
 from argus_ros.core.image import Pixels
 from argus_ros.core.preparation import scale
 from argus_ros.core.types import Task
-from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.scenes import Scene, SceneObject
 from argus_ros.vlm.formats import prompts
 from argus_ros.vlm.formats.tokens import lay_out
 
@@ -71,12 +71,12 @@ class Examples:
         """The example of a scene and a task; an ``ask`` task gets its answer from the truth."""
         height, width = scene.image.shape[:2]
         size = np.array([width, height, width, height], np.float32)
-        boxes = np.array([t.box for t in scene.things], np.float32).reshape(-1, 4) / size
+        boxes = np.array([t.box for t in scene.objects], np.float32).reshape(-1, 4) / size
         text = prompts.full_text(task, self._vocabulary)
         tokens = [*lay_out(self._tokenizer, text, IDEFICS3, 0, 0, self._image_tokens).ids]
         start = len(tokens)
         position, weight = [NO_BIN] * start, [1.0] * start
-        for words, box, importance in self._answer(scene.things, boxes, task):
+        for words, box, importance in self._answer(scene.objects, boxes, task):
             ids = self._words(words)
             tokens += ids
             position += [NO_BIN] * len(ids)
@@ -100,9 +100,9 @@ class Examples:
             weight=np.array(weight, np.float32),
             untold=self._untold(scene, task),
             boxes=boxes,
-            labels=np.array([classes.index(t.label) for t in scene.things], np.int64),
-            colours=np.array([colours.index(t.colour) if t.colour else -1 for t in scene.things], np.int64),
-            weights=np.array([t.weight for t in scene.things], np.float32),
+            labels=np.array([classes.index(t.label) for t in scene.objects], np.int64),
+            colours=np.array([colours.index(t.colour) if t.colour else -1 for t in scene.objects], np.int64),
+            weights=np.array([t.weight for t in scene.objects], np.float32),
             complete=np.array([scene.complete is None or c in scene.complete for c in classes], bool),
         )
 
@@ -125,28 +125,28 @@ class Examples:
         return [float(v) for v in (*low, *high)]
 
     def _answer(
-        self, things: Sequence[Thing], boxes: np.ndarray, task: Task
+        self, objects: Sequence[SceneObject], boxes: np.ndarray, task: Task
     ) -> list[tuple[str, np.ndarray | None, float]]:
         """Words, box and weight of each part of the answer."""
         if task.name == "ask":
-            return [(answer_to(task.prompt, things), None, 1.0)]
+            return [(answer_to(task.prompt, objects), None, 1.0)]
         asked = prompts.asked_classes(task, self._vocabulary)
         pairs = [
-            (t, b) for t, b in zip(things, boxes, strict=True) if task.name != "detect" or t.label in asked
+            (t, b) for t, b in zip(objects, boxes, strict=True) if task.name != "detect" or t.label in asked
         ]
         limit = self._vocabulary.max_objects
         colour = task.name == "dense_caption"
         return [(f"{t.colour} {t.label}" if colour else t.label, b, t.weight) for t, b in pairs[:limit]]
 
 
-def answer_to(question: str, things: Sequence[Thing]) -> str:
+def answer_to(question: str, objects: Sequence[SceneObject]) -> str:
     """Answer of ``how many <plural> are there`` and ``is there a <colour> <class>``, from the truth."""
     words = question.removesuffix("?").split()
     if words[:2] == ["how", "many"]:
         noun = " ".join(words[2:-2])
-        return str(min(sum(prompts.plural(t.label) == noun for t in things), 9))
+        return str(min(sum(prompts.plural(t.label) == noun for t in objects), 9))
     noun = " ".join(words[3:])
-    return "yes" if any(noun in (t.label, f"{t.colour} {t.label}") for t in things) else "no"
+    return "yes" if any(noun in (t.label, f"{t.colour} {t.label}") for t in objects) else "no"
 
 
 def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) -> Task:
@@ -155,8 +155,8 @@ def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) ->
     Descriptions are asked for where colours are known, questions about classes that the scene is
     complete for.
     """
-    things = scene.things
-    coloured = bool(vocabulary.colours) and all(t.colour for t in things)
+    objects = scene.objects
+    coloured = bool(vocabulary.colours) and all(t.colour for t in objects)
     told = [c for c in vocabulary.classes if scene.complete is None or c in scene.complete]
     kind = rng.choice(4, p=(0.4, 0.15, 0.2, 0.25))
     name = ("detect", "detect", "dense_caption", "ask")[kind]
@@ -170,19 +170,19 @@ def draw_task(rng: np.random.Generator, vocabulary: Vocabulary, scene: Scene) ->
     if kind == 2:
         return Task("dense_caption")
     if kind == 1:
-        known = [*told, *dict.fromkeys(t.label for t in things if t.label not in told)]
+        known = [*told, *dict.fromkeys(t.label for t in objects if t.label not in told)]
         chosen = set(rng.choice(known, int(rng.integers(1, max(len(known), 2))))) if known else set()
-        if things and rng.random() < 0.7:
-            chosen.add(things[int(rng.integers(len(things)))].label)
+        if objects and rng.random() < 0.7:
+            chosen.add(objects[int(rng.integers(len(objects)))].label)
         if len(told) < len(vocabulary.classes) and (rng.random() < 0.3 or not chosen):
             chosen.update(rng.choice(vocabulary.classes, int(rng.integers(1, len(vocabulary.classes)))))
         return Task("detect", tuple(c for c in vocabulary.classes if c in chosen))
-    seen = [t for t in things if t.label in told]
-    thing = seen[int(rng.integers(len(seen)))] if seen and rng.random() < 0.6 else None
-    label = thing.label if thing else str(rng.choice(told))
+    seen = [t for t in objects if t.label in told]
+    item = seen[int(rng.integers(len(seen)))] if seen and rng.random() < 0.6 else None
+    label = item.label if item else str(rng.choice(told))
     if rng.random() < 0.5:
         return Task("ask", prompt=f"how many {prompts.plural(label)} are there")
     if not coloured:
         return Task("ask", prompt=f"is there a {label}")
-    colour = thing.colour if thing and rng.random() < 0.6 else str(rng.choice(vocabulary.colours))
+    colour = item.colour if item and rng.random() < 0.6 else str(rng.choice(vocabulary.colours))
     return Task("ask", prompt=f"is there a {colour} {label}")

@@ -17,7 +17,7 @@ from argus_ros.training.scenes import sprites
 from argus_ros.training.sources import MixedSource, SceneSource, Source, joined, scene_vocabulary
 from argus_ros.vlm.models import blank
 
-#: Share of the things in a scene that are taken from a bank, where there is one.
+#: Share of the objects in a scene that are taken from a bank, where there is one.
 LIT = 0.3
 
 

@@ -37,7 +37,7 @@ class Plan:
     presume_absent: bool = False  #: in an answer, an object without a box is absent, complete or not
     teacher: Path | None = None  #: an ONNX detector whose feature maps the vision encoder is taught
     teacher_layers: tuple[str, ...] = ()  #: the names of these maps
-    lit: Path | None = None  #: bank of sprites that some things of the scenes are taken from
+    lit: Path | None = None  #: bank of sprites that some objects of the scenes are taken from
     repeat: int = 0  #: only so many synthetic scenes, again and again, to see that a model can learn them
     precision: str = "auto"  #: of the passes: float32, bfloat16, or auto: bfloat16 where that is faster
     save_seconds: float = 120.0

@@ -95,7 +95,7 @@ def scene_vocabulary() -> Vocabulary:
 
 
 def joined(one: Vocabulary, other: Vocabulary) -> Vocabulary:
-    """What a model can say that learns both; colours are of those things whose colour is known."""
+    """What a model can say that learns both; colours are of those objects whose colour is known."""
     return replace(
         one,
         tasks=tuple(dict.fromkeys((*one.tasks, *other.tasks))),

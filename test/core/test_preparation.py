@@ -19,7 +19,7 @@ SMOLVLM = Tiling(512, 2048)
 
 
 def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """What a camera sees: texture at every scale, things with edges, a lens's blur, sensor noise."""
+    """What a camera sees: texture at every scale, objects with edges, a lens's blur, sensor noise."""
     rng = np.random.default_rng(seed)
     picture = np.full((height, width, 3), 128, np.float32)
     for octave in range(1, 8):

@@ -35,11 +35,11 @@ def scenes(count: int) -> Iterator[tuple[View, np.ndarray, list[tuple[int, Box]]
             person,
             chair,
         )
-        things = [makers[rng.integers(len(makers))](x, z) for x, z in spots]
-        view = render(things)
+        objects = [makers[rng.integers(len(makers))](x, z) for x, z in spots]
+        view = render(objects)
         boxes = []
-        for i in range(len(things)):
-            shows = (view.things == i).sum()
+        for i in range(len(objects)):
+            shows = (view.objects == i).sum()
             if shows < 0.6 * view.whole[i] or shows < 150:
                 continue
             box = np.array(view.box(i))
@@ -56,7 +56,7 @@ def test_depth_is_the_objects_even_if_most_of_its_box_is_background() -> None:
     ours, medians = [], []
     for view, depth, boxes in scenes(40):
         for (i, box), place in zip(boxes, locate([box for _, box in boxes], SIZE, LENS, depth), strict=True):
-            truth = np.median(view.depth[view.things == i])
+            truth = np.median(view.depth[view.objects == i])
             assert place.method is Method.DEPTH
             ours.append(abs(place.position[2] / truth - 1))
             x0, y0, x1, y1 = map(int, box)
@@ -71,12 +71,12 @@ def test_depth_is_the_objects_even_if_most_of_its_box_is_background() -> None:
 
 
 def test_the_place_of_a_post_in_all_three_dimensions() -> None:
-    thing = post(0.8, 3.0, 0.05, 1.2)
-    view = render([thing])
+    item = post(0.8, 3.0, 0.05, 1.2)
+    view = render([item])
     (place,) = locate([view.box(0)], SIZE, LENS, view.depth.astype(np.float32))
-    np.testing.assert_allclose(place.position, thing.centre, atol=0.06)
+    np.testing.assert_allclose(place.position, item.centre, atol=0.06)
     np.testing.assert_allclose(place.size, (0.1, 1.2, 0.04), atol=0.06)
-    bearing = np.asarray(thing.centre) / np.linalg.norm(thing.centre)
+    bearing = np.asarray(item.centre) / np.linalg.norm(item.centre)
     np.testing.assert_allclose(place.bearing, bearing, atol=0.01)
     assert place.share > 0.8
 
@@ -84,10 +84,10 @@ def test_the_place_of_a_post_in_all_three_dimensions() -> None:
 @pytest.mark.slow
 def test_the_covariance_is_as_large_as_the_errors_are() -> None:
     """Of boxes that miss by as much as is assumed; on average a squared error is one variance."""
-    thing = ball(0.5, 4.0, 0.3)
-    view, rng = render([thing]), np.random.default_rng(3)
+    item = ball(0.5, 4.0, 0.3)
+    view, rng = render([item]), np.random.default_rng(3)
     box = np.array(view.box(0))
-    surface = np.array([0.5, 0.7, np.median(view.depth[view.things == 0])])
+    surface = np.array([0.5, 0.7, np.median(view.depth[view.objects == 0])])
     errors = []
     for _ in range(200):
         middle, span = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
@@ -133,14 +133,14 @@ def test_depth_of_another_shape_is_refused_in_a_sentence() -> None:
 
 
 def test_objects_on_the_ground_are_located_without_depth() -> None:
-    things = [crate(-0.4, 2.5, 0.5), post(1.0, 5.0, 0.1, 1.5)]
-    view = render(things)
+    objects = [crate(-0.4, 2.5, 0.5), post(1.0, 5.0, 0.1, 1.5)]
+    view = render(objects)
     places = locate([view.box(0), view.box(1), (300, 10, 340, 100)], SIZE, LENS, ground=GROUND)
     assert [place.method for place in places] == [Method.GROUND, Method.GROUND, Method.BEARING]
-    front = (things[0].centre[2] - 0.25, things[1].centre[2] - 0.1)  # the lower edge is that of the front
-    for place, thing, depth in zip(places, things, front, strict=False):
+    front = (objects[0].centre[2] - 0.25, objects[1].centre[2] - 0.1)  # the lower edge is that of the front
+    for place, item, depth in zip(places, objects, front, strict=False):
         assert place.position[2] == pytest.approx(depth, rel=0.02)
-        assert place.position[:2] == pytest.approx(thing.centre[:2], abs=0.08)
+        assert place.position[:2] == pytest.approx(item.centre[:2], abs=0.08)
         assert place.size[2] == 0
     assert places[1].covariance[2, 2] > 2 * places[0].covariance[2, 2]  # it lies nearer to the horizon
 

@@ -22,33 +22,33 @@ SECOND = 1_000_000_000
 #: The demo's walk, and a hasty one.
 FILMS = [Walk(seed=3, seconds=8, speed=0.7), Walk(seed=5, seconds=8, speed=1.4)]
 
-Frame = dict[tuple[int, int], tuple[str, Box]]  #: what shows, by the thing's number and its appearance
+Frame = dict[tuple[int, int], tuple[str, Box]]  #: what shows, by the object's number and its appearance
 
 
 def truth(walk: Walk) -> list[Frame]:
     """What shows in each frame of a walk, without rendering it."""
-    things = film.place(walk)
+    objects = film.place(walk)
     frames: list[Frame] = []
-    last: dict[int, int] = {}  # frame in which a thing was seen last
+    last: dict[int, int] = {}  # frame in which an object was seen last
     appearances: Counter[int] = Counter()  # those behind others for long are new when they come out
     for i in range(round(walk.seconds * walk.rate)):
         at = walk.speed * i / walk.rate
-        boxes = [(t, film.project(walk, t, at)) for t in things]
+        boxes = [(t, film.project(walk, t, at)) for t in objects]
         inside = [(t, b) for t, b in boxes if b[2] > 1 and b[0] < walk.width - 1]
         seen = film.truth(walk, inside, at)
         frames.append({})
-        for (thing, _), what in zip(inside, seen, strict=True):
+        for (item, _), what in zip(inside, seen, strict=True):
             if what.counts:
-                appearances[thing.number] += i - last.get(thing.number, -MEMORY) >= MEMORY
-                frames[i][thing.number, appearances[thing.number]] = what.label, what.box
-                last[thing.number] = i
+                appearances[item.number] += i - last.get(item.number, -MEMORY) >= MEMORY
+                frames[i][item.number, appearances[item.number]] = what.label, what.box
+                last[item.number] = i
     return frames
 
 
 def follow(
     frames: Iterable[Frame], rate: float, skipped: Container[int] = (), jitter: float = 0.0
 ) -> dict[tuple[int, int], set[str]]:
-    """Track the frames; the names that each thing was given in each of its appearances."""
+    """Track the frames; the names that each item was given in each of its appearances."""
     tracker, noise = Tracker(), np.random.default_rng(1)
     names: dict[tuple[int, int], set[str]] = defaultdict(set)
     for i, frame in enumerate(frames):
@@ -60,22 +60,22 @@ def follow(
         ]
         tracked = tracker.update(found, round(i / rate * SECOND))
         assert [(d.label, d.x_min) for d in tracked] == [(d.label, d.x_min) for d in found]
-        for thing, detection in zip(frame, tracked, strict=True):
-            names[thing].add(detection.track_id)
+        for item, detection in zip(frame, tracked, strict=True):
+            names[item].add(detection.track_id)
     return names
 
 
 def assert_stable(names: dict[tuple[int, int], set[str]]) -> None:
-    assert {thing: ids for thing, ids in names.items() if len(ids) > 1} == {}
+    assert {item: ids for item, ids in names.items() if len(ids) > 1} == {}
     bearers = {(name, number) for (number, _), ids in names.items() for name in ids}
-    assert len(bearers) == len({name for name, _ in bearers}), "one name for two things"
+    assert len(bearers) == len({name for name, _ in bearers}), "one name for two objects"
 
 
 @pytest.mark.parametrize("walk", FILMS, ids=["steady", "hasty"])
 @pytest.mark.parametrize("jitter", [0.0, 3.0])
 def test_every_object_keeps_its_id(walk: Walk, jitter: float) -> None:
     frames = truth(walk)
-    assert len({thing for frame in frames for thing in frame}) > 5
+    assert len({item for frame in frames for item in frame}) > 5
     assert_stable(follow(frames, walk.rate, jitter=jitter))
 
 
@@ -92,10 +92,10 @@ def test_an_id_survives_a_frame_without_the_object(walk: Walk) -> None:
     frames = truth(walk)
     rng = np.random.default_rng(0)
     missed: set[tuple[int, int]] = set()
-    for frame in frames:  # no thing is missed twice running
-        missed = {thing for thing in frame if thing not in missed and rng.random() < 0.2}
-        for thing in missed:
-            del frame[thing]
+    for frame in frames:  # no object is missed twice running
+        missed = {item for item in frame if item not in missed and rng.random() < 0.2}
+        for item in missed:
+            del frame[item]
     assert_stable(follow(frames, walk.rate, jitter=2.0))
 
 

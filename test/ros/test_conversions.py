@@ -30,7 +30,7 @@ ANSWER = Answer(
         Detection("cone", 0.9, 1.5, 2.5, 10.25, 20.0, "red cone", "7"),
         Detection("box", 0.1, 0.0, 0.0, 640.0, 480.0),
     ),
-    text="two things",
+    text="two objects",
     status=Status.TRUNCATED,
     visual_tokens=25,
     generated_tokens=11,
@@ -61,7 +61,7 @@ def test_an_answer_arrives_whole(header: Header) -> None:
     message = sent(array_of(header))
     assert serialize_message(message.header) == serialize_message(header)
     assert (message.camera, message.image_width, message.image_height) == ("front", 640, 480)
-    assert (message.model, message.task, message.text) == ("argus-nano", "detect", "two things")
+    assert (message.model, message.task, message.text) == ("argus-nano", "detect", "two objects")
     assert message.status == DetectionArray.TRUNCATED
     assert (message.latency, message.age) == (pytest.approx(0.04), pytest.approx(0.05))
     cone, box = message.detections

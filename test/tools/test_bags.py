@@ -24,7 +24,7 @@ Replay = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    """The command on an untrained model, which finds things at random, if always the same."""
+    """The command on an untrained model, which finds objects at random, if always the same."""
     folder = blank.write_checkpoint(tmp_path_factory.mktemp("tiny"), classes=scenes.CLASSES)
     fixed = ("--checkpoint", folder, "--device", "cpu", "--score", 0, "--threads", 1)
     return lambda *words: main(["replay", *map(str, (*words, *fixed))])

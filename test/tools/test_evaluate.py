@@ -19,7 +19,7 @@ from argus_ros.tools import evaluate
 from argus_ros.tools.main import main
 from argus_ros.training import scenes
 from argus_ros.training.examples import answer_to
-from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.scenes import Scene, SceneObject
 from argus_ros.vlm.models import blank
 
 
@@ -52,9 +52,9 @@ def write_coco(where: Path, pictures: list[Scene]) -> None:
         assert cv2.imwrite(str(where / name), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
         height, width = picture.image.shape[:2]
         data["images"].append({"id": i, "file_name": name, "width": width, "height": height})
-        for thing in picture.things:
-            x, y, right, low = thing.box
-            annotation = {"image_id": i, "category_id": scenes.CLASSES.index(thing.label)}
+        for item in picture.objects:
+            x, y, right, low = item.box
+            annotation = {"image_id": i, "category_id": scenes.CLASSES.index(item.label)}
             data["annotations"].append({**annotation, "bbox": [x, y, right - x, low - y], "iscrowd": 0})
     (where / "instances.json").write_text(json.dumps(data))
 
@@ -91,10 +91,10 @@ def test_the_truth_itself_scores_one(monkeypatch: pytest.MonkeyPatch) -> None:
     by_picture = {id(s.image): s for s in samples}
 
     def answer(engine: object, picture: np.ndarray, task: Task) -> Answer:
-        things = [t for t in by_picture[id(picture)].things if not task.classes or t.label in task.classes]
+        objects = [t for t in by_picture[id(picture)].objects if not task.classes or t.label in task.classes]
         if task.name == "ask":
-            return Answer(text=answer_to(task.prompt, things))
-        return Answer(tuple(Detection(t.label, 1.0, *t.box, f"{t.colour} {t.label}") for t in things))
+            return Answer(text=answer_to(task.prompt, objects))
+        return Answer(tuple(Detection(t.label, 1.0, *t.box, f"{t.colour} {t.label}") for t in objects))
 
     def detect(engine: object, picture: np.ndarray, task: Task) -> Callable[[float], tuple[Detection, ...]]:
         return lambda temperature: answer(engine, picture, task).detections
@@ -113,12 +113,12 @@ def test_the_truth_itself_scores_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_questions_are_about_what_is_there_and_what_is_not() -> None:
-    things = scenes.render(3, objects=(3, 6)).things
+    objects = scenes.render(3, objects=(3, 6)).objects
     answers = set()
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        for question in evaluate.questions(rng, scenes.CLASSES, tuple(scenes.COLOURS), things):
-            answers.add(answer_to(question, things))
+        for question in evaluate.questions(rng, scenes.CLASSES, tuple(scenes.COLOURS), objects):
+            answers.add(answer_to(question, objects))
     assert {"yes", "no", "0", "1"} <= answers
 
 
@@ -128,7 +128,7 @@ def test_coco_data_are_measured_by_file_name_and_size(folder: Path, data: Path, 
     assert main([*given, "--only", "^Town01", "--min-side", "30"]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["pictures"] == 1
-    sides = [thing.area**0.5 for thing in scene(1).things]
+    sides = [item.area**0.5 for item in scene(1).objects]
     assert figures["objects"] == sum(side >= 30 for side in sides)
     assert 0 < figures["objects"] < len(sides)
 
@@ -184,7 +184,7 @@ def test_only_classes_that_a_picture_is_complete_for_are_asked_and_measured(
 ) -> None:
     """Finds of other classes are neither hits nor misses, and so are their boxes."""
     image = np.zeros((60, 80, 3), np.uint8)
-    ball, cone = (Thing(c, "", (10, 10, 40, 40)) for c in ("ball", "cone"))
+    ball, cone = (SceneObject(c, "", (10, 10, 40, 40)) for c in ("ball", "cone"))
     asked: list[tuple[str, ...]] = []
 
     def detect(engine: object, picture: np.ndarray, task: Task) -> Callable[[float], tuple[Detection, ...]]:

@@ -87,8 +87,8 @@ def test_boxes_are_written_and_read(
     bright, dark = data.pictures
     assert (bright.name, dark.name) == ("bright.png", "night/dark.png")
     assert bright.complete == dark.complete == {"door"}
-    assert [(t.label, t.box, t.weight) for t in bright.things] == [("door", (0, 0, 30, 40), 0.8)]
-    assert not dark.things  # under the score
+    assert [(t.label, t.box, t.weight) for t in bright.objects] == [("door", (0, 0, 30, 40), 0.8)]
+    assert not dark.objects  # under the score
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ Replay = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    """The command on an untrained model, which finds things at random, if always the same."""
+    """The command on an untrained model, which finds objects at random, if always the same."""
     folder = blank.write_checkpoint(tmp_path_factory.mktemp("tiny"), classes=scenes.CLASSES)
 
     def replay(bag: Path, *options: object) -> int:

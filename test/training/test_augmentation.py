@@ -1,4 +1,4 @@
-"""Whatever is done to a picture, the boxes stay where the things are."""
+"""Whatever is done to a picture, the boxes stay where the objects are."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,21 @@ import pytest
 
 from argus_ros.core.matching import iou
 from argus_ros.training import augmentation
-from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.scenes import Scene, SceneObject
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 
 
 def scene() -> Scene:
-    """Three plain rectangles on grey, so that a thing's box can be read from the pixels."""
+    """Three plain rectangles on grey, so that an object's box can be read from the pixels."""
     image = np.full((120, 160, 3), 128, np.uint8)
-    things = []
+    objects = []
     for (colour, rgb), (x0, y0, x1, y1) in zip(
         COLOURS.items(), ((10, 10, 50, 40), (70, 60, 110, 110), (130, 20, 150, 50)), strict=True
     ):
         image[y0:y1, x0:x1] = rgb
-        things.append(Thing(colour, "", (x0, y0, x1, y1)))
-    return Scene(image, tuple(things))
+        objects.append(SceneObject(colour, "", (x0, y0, x1, y1)))
+    return Scene(image, tuple(objects))
 
 
 def seen(image: np.ndarray, colour: str) -> tuple[float, float, float, float] | None:
@@ -33,11 +33,11 @@ def seen(image: np.ndarray, colour: str) -> tuple[float, float, float, float] | 
 
 def check(made: Scene, atol: float) -> None:
     height, width = made.image.shape[:2]
-    for thing in made.things:
-        x0, y0, x1, y1 = thing.box
+    for item in made.objects:
+        x0, y0, x1, y1 = item.box
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
-        np.testing.assert_allclose(seen(made.image, thing.label), thing.box, atol=atol)
+        np.testing.assert_allclose(seen(made.image, item.label), item.box, atol=atol)
 
 
 VIEWS: dict[str, Callable[[np.random.Generator], Scene]] = {
@@ -54,40 +54,40 @@ def test_boxes_follow_the_pixels(view: str) -> None:
     for seed in range(20):
         made = VIEWS[view](np.random.default_rng(seed))
         check(made, atol=1)
-        shown |= {t.label for t in made.things}
+        shown |= {t.label for t in made.objects}
     assert shown == set(COLOURS)
 
 
-def test_of_a_thing_enough_has_to_be_in_view() -> None:
+def test_of_a_object_enough_has_to_be_in_view() -> None:
     left = augmentation.crop(scene(), 35, 0, 160, 120)  # three eighths of the red one are left
-    assert [t.label for t in left.things] == ["green", "blue"]
-    assert [t.label for t in augmentation.crop(scene(), 30, 0, 160, 120).things] == ["red", "green", "blue"]
+    assert [t.label for t in left.objects] == ["green", "blue"]
+    assert [t.label for t in augmentation.crop(scene(), 30, 0, 160, 120).objects] == ["red", "green", "blue"]
 
 
 def test_a_mosaic_has_things_of_all_its_pictures() -> None:
-    pictures = [Scene(scene().image, (thing,)) for thing in scene().things] + [Scene(scene().image, ())]
+    pictures = [Scene(scene().image, (item,)) for item in scene().objects] + [Scene(scene().image, ())]
     shown = set()
     for seed in range(30):
         made = augmentation.mosaic(pictures, np.random.default_rng(seed), 160, 120)
         assert made.image.shape == (120, 160, 3)
-        for thing in made.things:
-            x0, y0, x1, y1 = (round(v) for v in thing.box)
+        for item in made.objects:
+            x0, y0, x1, y1 = (round(v) for v in item.box)
             middle = made.image[y0:y1, x0:x1].reshape(-1, 3).astype(int)
-            assert (np.abs(middle - COLOURS[thing.label]).max(-1) < 60).mean() > 0.9
-            shown.add(thing.label)
+            assert (np.abs(middle - COLOURS[item.label]).max(-1) < 60).mean() > 0.9
+            shown.add(item.label)
     assert shown == set(COLOURS)
 
 
-def test_a_pasted_thing_is_in_the_picture_and_on_nothing() -> None:
+def test_a_pasted_object_is_in_the_picture_and_on_nothing() -> None:
     empty = Scene(np.full((120, 160, 3), 128, np.uint8), ())
     source = scene()
     pasted = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        check(augmentation.pasted(empty, source, source.things[0], rng), atol=3)
-        full = augmentation.pasted(source, source, source.things[0], rng)
-        pasted += len(full.things) - 3
-        overlaps = iou([t.box for t in full.things[3:]], [t.box for t in source.things])
+        check(augmentation.pasted(empty, source, source.objects[0], rng), atol=3)
+        full = augmentation.pasted(source, source, source.objects[0], rng)
+        pasted += len(full.objects) - 3
+        overlaps = iou([t.box for t in full.objects[3:]], [t.box for t in source.objects])
         assert overlaps.size == 0 or overlaps.max() < 0.1
     assert 0 < pasted < 30
     assert np.array_equal(source.image, scene().image)

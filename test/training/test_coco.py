@@ -34,8 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene = scenes.render(i, size=(160, 120), objects=(2, 4))
         assert cv2.imwrite(str(where / f"Town{i % 2}_{i}.png"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
         data["images"].append({"id": i, "file_name": f"Town{i % 2}_{i}.png", "width": 160, "height": 120})
-        for n, thing in enumerate(scene.things):
-            x, y, right, low = thing.box
+        for n, item in enumerate(scene.objects):
+            x, y, right, low = item.box
             box = [x, y, right - x, low - y]
             data["annotations"].append({"image_id": i, "category_id": 1 + n % 2, "bbox": box, "iscrowd": 0})
     data["annotations"].append({"image_id": 0, "category_id": 2, "bbox": [100, 60, 90, 20], "iscrowd": 1})
@@ -55,7 +55,7 @@ def test_pictures_are_read_with_their_boxes(data: coco.Data) -> None:
     for i, picture in enumerate(data.pictures):
         scene = scenes.render(i, size=(160, 120), objects=(2, 4))
         assert np.array_equal(picture.load().image, scene.image)
-        np.testing.assert_allclose([t.box for t in picture.things], [t.box for t in scene.things])
+        np.testing.assert_allclose([t.box for t in picture.objects], [t.box for t in scene.objects])
     # Outside the picture is nothing, and of a crowd only what is inside.
     assert [t.box for t in data.pictures[0].crowds] == [(100, 60, 160, 80)]
 
@@ -91,7 +91,7 @@ def test_the_vocabulary_is_the_datas(data: coco.Data) -> None:
     vocabulary = coco.vocabulary([data], 256)
     assert vocabulary.classes == data.classes
     assert (vocabulary.bins, vocabulary.colours, vocabulary.tasks) == (256, (), ("detect", "ask"))
-    assert vocabulary.max_objects == max(len(p.things) for p in data.pictures)
+    assert vocabulary.max_objects == max(len(p.objects) for p in data.pictures)
     assert coco.vocabulary([data], 256, min_side=1000).max_objects == 1
 
 
@@ -106,7 +106,7 @@ def test_small_things_are_not_taught(data: coco.Data) -> None:
 
 def test_pictures_with_rare_classes_come_more_often(tmp_path: Path) -> None:
     def picture(name: str, *labels: str) -> coco.Picture:
-        return coco.Picture(tmp_path / name, tuple(scenes.Thing(c, "", (0, 0, 20, 20)) for c in labels))
+        return coco.Picture(tmp_path / name, tuple(scenes.SceneObject(c, "", (0, 0, 20, 20)) for c in labels))
 
     common = [picture(f"common {i}", "ball") for i in range(16)]
     data = coco.Data(("ball", "cone"), (*common, picture("rare", "cone", "ball"), picture("empty")))
@@ -158,4 +158,4 @@ def test_examples_show_what_the_camera_path_prepares(data: coco.Data) -> None:
     tiles = np.empty((1, 96, 96, 3), np.uint8)
     prepare(Image(picture.image, "rgb8", 160, 120, 480), None, Tiling(96), tiles)
     assert np.array_equal(example.image, tiles[0])
-    assert example.labels.tolist() == [data.classes.index(t.label) for t in picture.things]
+    assert example.labels.tolist() == [data.classes.index(t.label) for t in picture.objects]

@@ -9,7 +9,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from argus_ros.core import checkpoint
 from argus_ros.core.types import Task
 from argus_ros.training.examples import Example, Examples, answer_to, draw_task
-from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.scenes import Scene, SceneObject
 from argus_ros.vlm.formats import prompts
 from argus_ros.vlm.models import blank
 
@@ -17,9 +17,9 @@ CLASSES = ("cone", "ball", "box")
 SCENE = Scene(
     np.full((60, 80, 3), 128, np.uint8),
     (
-        Thing("box", "red", (0.0, 0.0, 40.0, 30.0)),
-        Thing("cone", "blue", (10.0, 30.0, 30.0, 60.0)),
-        Thing("box", "green", (79.9, 59.9, 80.0, 60.0)),
+        SceneObject("box", "red", (0.0, 0.0, 40.0, 30.0)),
+        SceneObject("cone", "blue", (10.0, 30.0, 30.0, 60.0)),
+        SceneObject("box", "green", (79.9, 59.9, 80.0, 60.0)),
     ),
 )
 
@@ -73,7 +73,7 @@ def test_an_answer_names_and_places_what_was_asked(examples: Examples, folder: s
     assert captions.startswith("red box <loc_000>")
 
 
-def test_the_smallest_thing_has_a_box_that_the_grammar_allows(examples: Examples, folder: str) -> None:
+def test_the_smallest_object_has_a_box_that_the_grammar_allows(examples: Examples, folder: str) -> None:
     tokens = words(examples.make(SCENE, Task("detect", CLASSES)), folder).split()
     assert tokens[10:15] == ["box", "<loc_126>", "<loc_126>", "<loc_127>", "<loc_127>"]
 
@@ -97,7 +97,7 @@ def test_positions_stand_at_the_location_tokens(examples: Examples) -> None:
     ],
 )
 def test_questions_are_answered_from_the_truth(question: str, answer: str) -> None:
-    assert answer_to(question, SCENE.things) == answer
+    assert answer_to(question, SCENE.objects) == answer
 
 
 def test_tasks_drawn_can_be_asked(folder: str, examples: Examples) -> None:

@@ -196,7 +196,7 @@ def test_a_small_model_learns_sixteen_scenes_by_heart(tmp_path: Path) -> None:
     for number in range(16):
         scene = source.scene(number)
         found = evaluate.ask(engine, scene.image, Task("detect")).detections
-        accuracy.add(found, [Truth(t.label, t.box) for t in scene.things])
+        accuracy.add(found, [Truth(t.label, t.box) for t in scene.objects])
     assert accuracy.whole.hits > 10
     assert accuracy.whole.f1 == 1.0
 

@@ -16,7 +16,7 @@ from argus_ros.training import augmentation, coco
 from argus_ros.training.coco import CocoError
 from argus_ros.training.examples import Examples, draw_task
 from argus_ros.training.learner import Learner, collate, words_loss
-from argus_ros.training.scenes import Scene, Thing
+from argus_ros.training.scenes import Scene, SceneObject
 from argus_ros.training.sources import MixedSource
 from argus_ros.vlm.formats import prompts
 from argus_ros.vlm.models import blank
@@ -26,9 +26,11 @@ VOCABULARY = Vocabulary(("detect", "ask"), 16, CLASSES)
 
 
 def scene(*labels: str, complete: tuple[str, ...] | None = ("cone",), weight: float = 1.0) -> Scene:
-    things = tuple(Thing(c, "", (8.0 * i, 4.0, 8.0 * i + 8, 40.0), weight) for i, c in enumerate(labels))
+    objects = tuple(
+        SceneObject(c, "", (8.0 * i, 4.0, 8.0 * i + 8, 40.0), weight) for i, c in enumerate(labels)
+    )
     return Scene(
-        np.full((64, 64, 3), 90, np.uint8), things, None if complete is None else frozenset(complete)
+        np.full((64, 64, 3), 90, np.uint8), objects, None if complete is None else frozenset(complete)
     )
 
 
@@ -62,15 +64,15 @@ BALL = {"id": 5, "category_id": 2, "bbox": [1, 1, 9, 9]}
 def test_which_classes_are_complete(entry: dict[str, Any], complete: set[str] | None, tmp_path: Path) -> None:
     (picture,) = coco.read(*write(tmp_path, [BALL], **entry)).pictures
     assert picture.complete == complete
-    assert [t.label for t in picture.load().things] == ["ball"]
+    assert [t.label for t in picture.load().objects] == ["ball"]
 
 
 def test_a_score_is_a_weight_and_classes_can_be_chosen(tmp_path: Path) -> None:
     files = write(tmp_path, [{**BALL, "score": 0.4}, {"bbox": [2, 2, 8, 8]}], exhaustive_category_ids=[1, 2])
-    assert {t.label: t.weight for t in coco.read(*files).pictures[0].things} == {"ball": 0.4, "cone": 1.0}
+    assert {t.label: t.weight for t in coco.read(*files).pictures[0].objects} == {"ball": 0.4, "cone": 1.0}
     chosen = coco.read(*files, classes=("ball", "box"))
     assert chosen.classes == ("ball", "box")
-    assert [t.label for t in chosen.pictures[0].things] == ["ball"]
+    assert [t.label for t in chosen.pictures[0].objects] == ["ball"]
     assert chosen.pictures[0].complete == {"ball"}
 
 
@@ -81,7 +83,7 @@ def test_boxes_without_area_in_the_picture_are_listed(tmp_path: Path) -> None:
         "annotation 7 of a.png: its box lies outside the picture",
         "annotation 8 of a.png: its box has no area",
     )
-    assert [t.box for t in data.pictures[0].things] == [(50, 30, 60, 40), (1, 1, 10, 10)]
+    assert [t.box for t in data.pictures[0].objects] == [(50, 30, 60, 40), (1, 1, 10, 10)]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_turned_picture_keeps_its_boxes_where_they_are(annotated: str, tmp_pat
     instances, images = write(tmp_path, [{"id": 5, "bbox": box}], **size)
     Pillow.fromarray(pixels).save(images / "a.png", exif=exif)
     loaded = coco.read(instances, images).pictures[0].load()
-    x0, y0, x1, y1 = map(int, loaded.things[0].box)
+    x0, y0, x1, y1 = map(int, loaded.objects[0].box)
     assert loaded.image.shape[:2] == (size["height"], size["width"])
     assert loaded.image[y0:y1, x0:x1].min() == 255
     assert (loaded.image > 0).sum() == 300

@@ -22,6 +22,6 @@ shows the same drawings as training from other seeds, without the bending and we
 from argus_ros.training.scenes.composition import render
 from argus_ros.training.scenes.drawings import CLASSES
 from argus_ros.training.scenes.palette import COLOURS
-from argus_ros.training.scenes.scene import SPLITS, Scene, Thing, clip, overlap
+from argus_ros.training.scenes.scene import SPLITS, Scene, SceneObject, clip, overlap
 
-__all__ = ["CLASSES", "COLOURS", "SPLITS", "Scene", "Thing", "clip", "overlap", "render"]
+__all__ = ["CLASSES", "COLOURS", "SPLITS", "Scene", "SceneObject", "clip", "overlap", "render"]

@@ -12,7 +12,7 @@ from argus_ros.training.scenes.degradation import degrade
 from argus_ros.training.scenes.drawings import CLASSES, KINDS
 from argus_ros.training.scenes.painting import paint, place
 from argus_ros.training.scenes.palette import COLOURS
-from argus_ros.training.scenes.scene import SPLITS, Scene, Thing, clip, overlap
+from argus_ros.training.scenes.scene import SPLITS, Scene, SceneObject, clip, overlap
 from argus_ros.training.scenes.sprites import Bank, Sprite
 
 
@@ -36,16 +36,16 @@ def render(
     else:
         image = background(rng, width, height, heldout=split == "heldout")
     scatter_distractors(image, rng)
-    things = []
+    painted = []
     count = int(rng.integers(objects[0], objects[1] + 1))
     for label, colour, box, sprite in _arrange(rng, width, height, count, bank):
         if sprite:
             extent = place(image, rng, sprite, box, split)
         else:
             extent = paint(image, rng, label, colour, box, split)
-        things.append(Thing(label, colour, clip(extent, width, height)))
+        painted.append(SceneObject(label, colour, clip(extent, width, height)))
     image = degrade(image, rng)
-    return Scene(image, tuple(sorted(things, key=lambda t: -t.area)), frozenset(CLASSES))
+    return Scene(image, tuple(sorted(painted, key=lambda t: -t.area)), frozenset(CLASSES))
 
 
 def _arrange(

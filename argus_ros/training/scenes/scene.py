@@ -11,7 +11,7 @@ SPLITS = ("train", "val", "heldout")
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object of a scene; the box in pixels of the image, clipped to it."""
 
     label: str
@@ -27,8 +27,8 @@ class Thing:
 @dataclass(frozen=True)
 class Scene:
     image: np.ndarray  #: (height, width, 3) uint8 RGB
-    things: tuple[Thing, ...]  #: largest first
-    #: Classes of which every object is among ``things``; None: all classes. Of other classes there may be
+    objects: tuple[SceneObject, ...]  #: largest first
+    #: Classes of which every object is among ``objects``; None: all classes. Of other classes there may be
     #: objects without a box.
     complete: frozenset[str] | None = None
 

@@ -55,7 +55,7 @@ class PassCost:
 
 
 @dataclass(eq=False)
-class _Thing:
+class _Known:
     """An object of a camera: words as columns, edges in bins, motion in bins per unit of time."""
 
     words: Words
@@ -93,14 +93,14 @@ def first_chances() -> list[float]:
     return [TRUST_IN_LABEL if kind == LABEL else TRUST for kind in range(KINDS)]
 
 
-def _nearest(things: Sequence[_Thing], words: Words, box: Sequence[int]) -> _Thing | None:
+def _nearest(known: Sequence[_Known], words: Words, box: Sequence[int]) -> _Known | None:
     """The object that begins with these words and edges; None where there is none."""
 
-    def unlike(thing: _Thing) -> float:
-        same = thing.words == words if box else thing.words[: len(words)] == words
-        return thing.off(box) + (0 if same else RENAMED)
+    def unlike(one: _Known) -> float:
+        same = one.words == words if box else one.words[: len(words)] == words
+        return one.off(box) + (0 if same else RENAMED)
 
-    best = min(things, key=unlike, default=None)
+    best = min(known, key=unlike, default=None)
     return best if best and best.off(box) <= NEAR else None
 
 
@@ -129,7 +129,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.chances = first_chances()  #: probability that a proposal is right, by kind
-        self._things: list[_Thing] = []
+        self._known: list[_Known] = []
         self._text: list[int] = []
         self._moment: float | None = None
         self._elapsed = 1.0
@@ -145,29 +145,29 @@ class Memory:
         last = 0.0 if self._moment is None else self._moment
         self._moment = last + 1.0 if moment is None else moment
         self._elapsed = max(self._moment - last, 1e-3)
-        for thing in self._things:
-            thing.expect(self._elapsed, grammar.bins, self.chances)
-        return Draft(grammar, self._things, self._text, self.chances)
+        for one in self._known:
+            one.expect(self._elapsed, grammar.bins, self.chances)
+        return Draft(grammar, self._known, self._text, self.chances)
 
     def learn(self, draft: Draft, truncated: bool) -> None:
         """Learn from the answer that ``draft`` has followed; a truncated one shows nothing of the rest."""
-        known, self._things = self._things, []
+        known, self._known = self._known, []
         ends = draft.grammar.ends
         self._text = [] if draft.grammar.bins else [column for column in draft.columns if column >= ends]
         for words, box in draft.found:
-            if thing := _nearest(known, words, box):
-                thing.see(words, box, self._elapsed)
-                known.remove(thing)
-            self._things.append(thing or _Thing(words, box))
+            if one := _nearest(known, words, box):
+                one.see(words, box, self._elapsed)
+                known.remove(one)
+            self._known.append(one or _Known(words, box))
         if truncated:
-            self._things = (self._things + known)[: draft.grammar.max_objects]
+            self._known = (self._known + known)[: draft.grammar.max_objects]
 
 
 class Draft:
     """Proposals for one answer during its generation."""
 
     def __init__(
-        self, grammar: Grammar, expected: Sequence[_Thing], text: Sequence[int], chances: list[float]
+        self, grammar: Grammar, expected: Sequence[_Known], text: Sequence[int], chances: list[float]
     ) -> None:
         self.grammar = grammar
         self.drafted = self.accepted = 0
@@ -218,8 +218,8 @@ class Draft:
             self._box.append(column)
         if len(self._box) == 4:
             words, box = tuple(self._words), (self._box[0], self._box[1], self._box[2], self._box[3])
-            if thing := _nearest(self._expected, words, box):
-                self._expected.remove(thing)
+            if one := _nearest(self._expected, words, box):
+                self._expected.remove(one)
             self.found.append((words, box))
             self._words, self._box, self._said = [], [], []
 
@@ -231,29 +231,29 @@ class Draft:
             yield from self._rest(current, len(self._words), self._box)
             if not (current or self._said):
                 return  # no proposal for the box of a new object
-        for thing in self._expected:
-            if thing is not current:
-                yield from self._rest(thing, 0, ())
-        labels = [words for words, _ in self.found] + [thing.words for thing in self._expected]
+        for one in self._expected:
+            if one is not current:
+                yield from self._rest(one, 0, ())
+        labels = [words for words, _ in self.found] + [one.words for one in self._expected]
         if self._box and current is None:
             labels.append(tuple(self._words))
         for word in max(labels, key=labels.count, default=()):
             yield ((word, LABEL),)
 
-    def _rest(self, thing: _Thing | None, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
+    def _rest(self, one: _Known | None, words: int, begun: Sequence[int]) -> Iterator[Sequence[Guess]]:
         """The rest of an object, of which this number of words and these edges are known.
 
         For an object that the last answer did not have, only the head for whole boxes gives a proposal.
         """
         said = self._said if begun else []
-        if not (thing or said):
+        if not (one or said):
             return
-        if thing and not begun:
-            yield from (((word, WORD),) for word in thing.words[words:])
+        if one and not begun:
+            yield from (((word, WORD),) for word in one.words[words:])
         box = list(begun)
         for i in range(len(box), 4):
             least = box[i - 2] + 1 if i > 1 else 0
-            guesses = [(thing.moves[i], MOVES + i), (thing.stays[i], STAYS + i)] if thing else []
+            guesses = [(one.moves[i], MOVES + i), (one.stays[i], STAYS + i)] if one else []
             guesses += [(said[i], SAID + i)] if said else []
             guesses.sort(key=lambda guess: -self._chances[guess[1]])
             box.append(max(guesses[0][0], least))

@@ -36,8 +36,8 @@ KEPT = 32
 ON_CPU = PassCost(0.0, 0.25), PassCost(0.2, 0.15)
 ON_DEVICE = PassCost(0.0, 0.003), PassCost(0.0, 0.003)
 
-#: The head for whole boxes is used below this cost of a drafted token: an edge that it predicts is right every
-#: second time or so, and three of them save 0.9 of a step.
+#: The head for whole boxes is used below this cost of a drafted token: every second edge that it predicts is
+#: right, and three of them save 0.9 of a step.
 BOX_PAYS = 0.25
 
 #: Passes of more tokens than this are padded to a multiple of it, where shapes are static.

@@ -36,15 +36,15 @@ def detections(
     """
     probabilities = _softmax(logits[: len(columns)] / temperature)
     found: dict[tuple[object, ...], Detection] = {}
-    for thing in objects(grammar, columns):
-        label, description = _label(grammar, thing, tokens)
+    for item in objects(grammar, columns):
+        label, description = _label(grammar, item, tokens)
         if label:
             box = [
-                edge / (grammar.bins - 1) * length for edge, length in zip(thing.box, size * 2, strict=True)
+                edge / (grammar.bins - 1) * length for edge, length in zip(item.box, size * 2, strict=True)
             ]
-            score = _score(thing, columns, probabilities, grammar.bins)
+            score = _score(item, columns, probabilities, grammar.bins)
             detection = Detection(label, score, box[0], box[1], box[2], box[3], description)
-            found.setdefault((label, description, thing.box), detection)
+            found.setdefault((label, description, item.box), detection)
     return tuple(found.values())
 
 
@@ -70,27 +70,27 @@ def written(
     """
     reading = read(format, task, question, text, sizes)
     found = []
-    for thing in reading.things:
-        first, last = bisect_right(ends, thing.span[0]), bisect_left(ends, thing.span[1])
+    for item in reading.found:
+        first, last = bisect_right(ends, item.span[0]), bisect_left(ends, item.span[1])
         near = np.asarray(probabilities[first : last + 1], np.float64)
         score = float(np.exp(np.log(near.clip(1e-9, 1.0)).mean())) if len(near) else 0.0
-        found.append(Detection(thing.label, score, *thing.box, thing.description))
+        found.append(Detection(item.label, score, *item.box, item.description))
     return tuple(found), reading.dropped
 
 
-def _label(grammar: Grammar, thing: Object, tokens: Tokens) -> tuple[str, str]:
+def _label(grammar: Grammar, item: Object, tokens: Tokens) -> tuple[str, str]:
     if grammar.labels is not None:
-        return grammar.labels[thing.words]
-    words = tokens.decode(thing.words)
+        return grammar.labels[item.words]
+    words = tokens.decode(item.words)
     return words, words
 
 
-def _score(thing: Object, columns: Sequence[int], probabilities: np.ndarray, bins: int) -> float:
-    box = thing.start + len(thing.words)
-    words = np.prod([probabilities[step, columns[step]] for step in range(thing.start, box)])
+def _score(item: Object, columns: Sequence[int], probabilities: np.ndarray, bins: int) -> float:
+    box = item.start + len(item.words)
+    words = np.prod([probabilities[step, columns[step]] for step in range(item.start, box)])
     near = [
         probabilities[step, max(0, bin_ - NEIGHBOURS) : min(bins, bin_ + NEIGHBOURS + 1)].sum()
-        for step, bin_ in enumerate(thing.box, box)
+        for step, bin_ in enumerate(item.box, box)
     ]
     return float(np.clip(words * np.prod(near) ** 0.25, 0.0, 1.0))
 

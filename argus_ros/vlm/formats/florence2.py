@@ -34,12 +34,12 @@ class Florence2(Text):
 
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
         done = 0
-        for thing in _PLACES.finditer(answer):
-            label = re.sub(r"<[^<>]*>", "", answer[done : thing.start()]).strip()
-            places, done = [int(n) for n in _PLACE.findall(thing[0])], thing.end()
+        for match in _PLACES.finditer(answer):
+            label = re.sub(r"<[^<>]*>", "", answer[done : match.start()]).strip()
+            places, done = [int(n) for n in _PLACE.findall(match[0])], match.end()
             for first in range(0, len(places), 4):
                 box = [(n + 0.5) / BINS for n in places[first : first + 4]]
-                yield Candidate(label, box if len(box) == 4 else None, thing.span())
+                yield Candidate(label, box if len(box) == 4 else None, match.span())
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
         if task.name in ("caption", "ask"):

@@ -68,8 +68,8 @@ class JsonBoxes(Text):
             self.key: {"type": "array", "items": edge, "minItems": 4, "maxItems": 4},
             "label": {"enum": list(names)} if names else {"type": "string", "maxLength": LABEL},
         }
-        thing = {"type": "object", "properties": properties, "required": [self.key, "label"]}
-        return {"type": "array", "items": {**thing, "additionalProperties": False}, "maxItems": MOST}
+        schema = {"type": "object", "properties": properties, "required": [self.key, "label"]}
+        return {"type": "array", "items": {**schema, "additionalProperties": False}, "maxItems": MOST}
 
 
 def _number(text: str) -> float:

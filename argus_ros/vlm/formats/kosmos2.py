@@ -40,11 +40,11 @@ class Kosmos2(Text):
 
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
         phrases = list(_PHRASE.finditer(answer))
-        for thing in _OBJECT.finditer(answer):
-            before = [phrase for phrase in phrases if phrase.end() <= thing.start()]
-            for part in thing[1].split(MORE):
+        for match in _OBJECT.finditer(answer):
+            before = [phrase for phrase in phrases if phrase.end() <= match.start()]
+            for part in match[1].split(MORE):
                 cells = [int(n) for n in _CELLS.findall(part)]
-                yield Candidate(before[-1][1].strip() if before else "", _box(cells), thing.span())
+                yield Candidate(before[-1][1].strip() if before else "", _box(cells), match.span())
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
         if task.name not in ("detect", "ground"):

@@ -14,7 +14,7 @@ from argus_ros.vlm.formats.reading import Candidate, Constraint, Question, Sizes
 from argus_ros.vlm.formats.text import Text
 
 BINS = 1024
-_THING = re.compile(r"((?:<loc\d{4}>)+)([^<;]*)")
+_OBJECT = re.compile(r"((?:<loc\d{4}>)+)([^<;]*)")
 _PLACE = re.compile(r"<loc(\d{4})>")
 
 
@@ -29,12 +29,12 @@ class PaliGemma(Text):
         return [Question(f"answer en {task.prompt.strip()}" if task.name == "ask" else "caption en")]
 
     def read(self, answer: str, sizes: Sizes) -> Iterator[Candidate]:
-        for thing in _THING.finditer(answer):
-            places = [int(n) / BINS for n in _PLACE.findall(thing[1])]
+        for item in _OBJECT.finditer(answer):
+            places = [int(n) / BINS for n in _PLACE.findall(item[1])]
             for first in range(0, len(places), 4):
                 four = places[first : first + 4]
                 box = [four[1], four[0], four[3], four[2]] if len(four) == 4 else None
-                yield Candidate(thing[2].strip(), box, thing.span())
+                yield Candidate(item[2].strip(), box, item.span())
 
     def constraint(self, task: Task, words: Words, max_objects: int) -> Constraint | None:
         if task.name in ("caption", "ask"):

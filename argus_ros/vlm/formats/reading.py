@@ -39,7 +39,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Thing:
+class Found:
     """A valid box: ``x_min < x_max``, ``y_min < y_max``, inside the source picture, in its pixels."""
 
     label: str
@@ -52,7 +52,7 @@ class Thing:
 class Reading:
     """The valid boxes of an answer, and the number of invalid ones."""
 
-    things: list[Thing] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
     dropped: int = 0  #: invalid boxes: incomplete, empty, outside, not requested
 
 
@@ -126,7 +126,7 @@ def read(format: Format, task: Task, question: Question, answer: str, sizes: Siz
             reading.dropped += 1
         elif (named, box) not in known:
             known.add((named, box))
-            reading.things.append(Thing(named[0], box, candidate.span, named[1]))
+            reading.found.append(Found(named[0], box, candidate.span, named[1]))
     return reading
 
 

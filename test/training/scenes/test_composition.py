@@ -14,41 +14,41 @@ from argus_ros.training.scenes.drawings import KINDS
 
 def test_a_seed_is_a_scene() -> None:
     first, again, other = scenes.render(5), scenes.render(5), scenes.render(6)
-    assert first.things == again.things
+    assert first.objects == again.objects
     assert np.array_equal(first.image, again.image)
     assert not np.array_equal(first.image, other.image)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", scenes.SPLITS)
-def test_things_lie_in_the_picture_largest_first(split: str) -> None:
+def test_objects_lie_in_the_picture_largest_first(split: str) -> None:
     for seed in range(60):
         scene = scenes.render(seed, split, (200, 150))
         assert scene.image.shape == (150, 200, 3)
         assert scene.image.dtype == np.uint8
-        areas = [thing.area for thing in scene.things]
+        areas = [item.area for item in scene.objects]
         assert areas == sorted(areas, reverse=True)
-        for thing in scene.things:
-            x0, y0, x1, y1 = thing.box
+        for item in scene.objects:
+            x0, y0, x1, y1 = item.box
             assert 0 <= x0 < x1 <= 200
             assert 0 <= y0 < y1 <= 150
-            assert thing.label in scenes.CLASSES
-            assert thing.colour in scenes.COLOURS
+            assert item.label in scenes.CLASSES
+            assert item.colour in scenes.COLOURS
 
 
 @pytest.mark.slow
 def test_counts_sizes_and_classes_vary() -> None:
-    everything = [scenes.render(seed, size=(160, 120)).things for seed in range(300)]
-    assert {len(things) for things in everything} == set(range(9))
-    assert {t.label for things in everything for t in things} == set(scenes.CLASSES)
-    sides = [(t.area / (160 * 120)) ** 0.5 for things in everything for t in things]
+    everything = [scenes.render(seed, size=(160, 120)).objects for seed in range(300)]
+    assert {len(objects) for objects in everything} == set(range(9))
+    assert {t.label for objects in everything for t in objects} == set(scenes.CLASSES)
+    sides = [(t.area / (160 * 120)) ** 0.5 for objects in everything for t in objects]
     assert min(sides) < 0.1
     assert max(sides) > 0.5
 
 
 def test_nothing_is_hidden_by_more_than_a_third_of_another() -> None:
     for seed in range(60):
-        boxes = [t.box for t in scenes.render(seed, size=(160, 120)).things]
+        boxes = [t.box for t in scenes.render(seed, size=(160, 120)).objects]
         for i, a in enumerate(boxes):
             for b in boxes[i + 1 :]:
                 smaller = min((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b))

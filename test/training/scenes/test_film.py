@@ -1,4 +1,4 @@
-"""The demo's film: the same each time, its things move as the camera does."""
+"""The demo's film: the same each time, its objects move as the camera does."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ def test_a_walk_is_a_film() -> None:
     assert [s.seconds for s in first] == [i / 5 for i in range(10)]
 
 
-def test_things_move_against_the_camera_and_keep_their_size() -> None:
+def test_objects_move_against_the_camera_and_keep_their_size() -> None:
     for before, after in pairwise(film(WALK)):
         inside = {(s.label, s.box[1]): s for s in before.seen if s.counts and s.box[0] > 0 and s.box[2] < 320}
         for seen in after.seen:
@@ -28,7 +28,7 @@ def test_things_move_against_the_camera_and_keep_their_size() -> None:
                 assert np.isclose(seen.box[2] - seen.box[0], then.box[2] - then.box[0])
 
 
-def test_a_still_camera_sees_the_same_things() -> None:
+def test_a_still_camera_sees_the_same_objects() -> None:
     still = list(film(Walk(seed=3, seconds=1.0, rate=3.0, width=320, height=240, speed=0.0)))
     assert still[0].seen == still[-1].seen
     assert still[0].seen

@@ -78,4 +78,4 @@ def test_solids_take_the_same_random_numbers(label: str) -> None:
 @pytest.mark.parametrize("split", scenes.SPLITS)
 def test_scenes_have_the_same_objects(split: str) -> None:
     scene = scenes.render(7, split, objects=(3, 8))
-    assert [f"{t.colour} {t.label} at {t.box[0]:.1f}" for t in scene.things] == ARRANGED[split]
+    assert [f"{t.colour} {t.label} at {t.box[0]:.1f}" for t in scene.objects] == ARRANGED[split]

@@ -39,7 +39,7 @@ def bank(split: str = "train", share: float = 1.0) -> Bank:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenes of nothing but things: no background, scribbles, shadows or noise."""
+    """Scenes of nothing but objects: no background, scribbles, shadows or noise."""
     monkeypatch.setattr(
         composition, "background", lambda rng, w, h, heldout: np.full((h, w, 3), 97, np.uint8)
     )
@@ -54,10 +54,10 @@ def test_a_box_is_where_the_pixels_changed(split: str) -> None:
     clipped = 0
     for seed in range(60):
         scene = scenes.render(seed, split, (160, 120), (1, 1), bank=bank())
-        (thing,) = scene.things
+        (item,) = scene.objects
         rows, columns = np.where((scene.image != 97).any(-1))
-        assert thing.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        x0, y0, x1, y1 = thing.box
+        assert item.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        x0, y0, x1, y1 = item.box
         inside = x0 > 0 and y0 > 0 and x1 < 160 and y1 < 120
         clipped += not inside
         if inside:
@@ -66,13 +66,13 @@ def test_a_box_is_where_the_pixels_changed(split: str) -> None:
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_thing_has_the_colour_it_is_said_to_have() -> None:
+def test_an_object_has_the_colour_it_is_labelled_with() -> None:
     for seed in range(40):
         scene = scenes.render(seed, "val", (160, 120), (1, 1), bank=bank())
-        (thing,) = scene.things
-        x0, y0, x1, y1 = (int(v) for v in thing.box)
+        (item,) = scene.objects
+        x0, y0, x1, y1 = (int(v) for v in item.box)
         shown = scene.image[(y0 + y1) // 2, (x0 + x1) // 2].astype(float)
-        told = np.array(COLOURS[thing.colour], float)
+        told = np.array(COLOURS[item.colour], float)
         gain = shown[told < 250].sum() / told[told < 250].sum()
         np.testing.assert_allclose(shown, np.minimum(told * gain, 255), atol=25)
 
@@ -86,14 +86,14 @@ def test_the_share_says_how_many_things_are_sprites(monkeypatch: pytest.MonkeyPa
         return place(image, rng, sprite, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(composition, "place", count)
-    things = sum(len(scenes.render(s, size=(80, 60), bank=bank(share=0.3)).things) for s in range(100))
-    assert 0.2 < len(placed) / things < 0.4
+    objects = sum(len(scenes.render(s, size=(80, 60), bank=bank(share=0.3)).objects) for s in range(100))
+    assert 0.2 < len(placed) / objects < 0.4
     assert set(placed) == set(KINDS)
 
 
 def test_a_seed_and_a_bank_are_a_scene() -> None:
     first, again = (scenes.render(5, bank=bank(share=0.5)) for _ in range(2))
-    assert first.things == again.things
+    assert first.objects == again.objects
     assert np.array_equal(first.image, again.image)
 
 

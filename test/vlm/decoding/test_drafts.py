@@ -44,10 +44,10 @@ def detect(tokens: Tokens) -> Grammar:
     return grammar.build(Task("detect"), tokens)
 
 
-def answer(g: Grammar, tokens: Tokens, *things: Seen) -> list[int]:
+def answer(g: Grammar, tokens: Tokens, *objects: Seen) -> list[int]:
     """Columns of an answer."""
     columns = []
-    for label, box in things:
+    for label, box in objects:
         columns += [*(g.column[token] for token in tokens.encode(label)), *box]
     return [*columns, g.bins]
 
@@ -97,10 +97,10 @@ def test_drafting_continues_after_a_different_choice(detect: Grammar, tokens: To
         "renamed": [CONE, ("cone", (70, 20, 90, 40)), BOX],
     }
     taken = {}
-    for name, things in changes.items():
+    for name, objects in changes.items():
         memory = Memory()
         passes(memory, detect, first)
-        taken[name] = passes(memory, detect, answer(detect, tokens, *things))
+        taken[name] = passes(memory, detect, answer(detect, tokens, *objects))
     assert taken == {"gone": 1, "new": 5, "shifted": 4, "renamed": 1}, "a pass for each token that is news"
 
 

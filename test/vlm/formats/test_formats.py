@@ -18,7 +18,7 @@ from argus_ros.vlm.formats.reading import Question, Sizes, read
 
 SIZES = Sizes(640, 480, 1280, 960)
 DETECT = Task("detect", ("cone", "traffic light"))
-#: An answer of each family about the same two things, and what it means in pixels of 640 x 480.
+#: An answer of each family about the same two found, and what it means in pixels of 640 x 480.
 SAID = {
     "internvl": (
         "<ref>cone</ref><box>[[250, 500, 500, 750], [0, 0, 1000, 1000]]</box> and "
@@ -58,29 +58,29 @@ SAID = {
 }
 
 
-def found(name: str, text: str, task: Task = DETECT, subject: str = "") -> tuple[list[tuple], int]:
+def parsed(name: str, text: str, task: Task = DETECT, subject: str = "") -> tuple[list[tuple], int]:
     reading = read(formats.of(name), task, Question("", subject), text, SIZES)
-    return [(t.label, *t.box) for t in reading.things], reading.dropped
+    return [(t.label, *t.box) for t in reading.found], reading.dropped
 
 
 @pytest.mark.parametrize("name", SAID)
 def test_answers_of_each_family_are_parsed(name: str) -> None:
     text, expected = SAID[name]
-    things, dropped = found(name, text)
+    found, dropped = parsed(name, text)
     assert dropped == 0
-    assert [t[0] for t in things] == [t[0] for t in expected]
-    for ours, theirs in zip(things, expected, strict=True):
+    assert [t[0] for t in found] == [t[0] for t in expected]
+    for ours, theirs in zip(found, expected, strict=True):
         assert ours[1:] == pytest.approx(theirs[1:])
 
 
 @pytest.mark.parametrize("name", SAID)
 def test_an_answer_cut_off_anywhere_is_read_as_far_as_it_goes(name: str) -> None:
     text = SAID[name][0]
-    whole = found(name, text)[0]
+    whole = parsed(name, text)[0]
     for end in range(len(text)):
-        things, _ = found(name, text[:end], subject="")
+        found, _ = parsed(name, text[:end], subject="")
         boxes = [t[1:] for t in whole]
-        assert all(t[1:] in boxes for t in things), text[:end]
+        assert all(t[1:] in boxes for t in found), text[:end]
 
 
 WRONG = {
@@ -125,18 +125,18 @@ WRONG = {
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
 def test_invalid_boxes_are_counted(name: str, text: str) -> None:
-    assert found(name, text, subject="cone") == ([], 1)
+    assert parsed(name, text, subject="cone") == ([], 1)
 
 
 def test_boxes_that_were_not_requested_are_counted() -> None:
     text = '[{"bbox_2d": [1, 2, 300, 400], "label": "dog"}, {"bbox_2d": [1, 2, 300, 400], "label": ""}]'
-    assert found("qwen3_vl", text) == ([], 2)
-    assert len(found("qwen3_vl", text, Task("dense_caption"))[0]) == 1
+    assert parsed("qwen3_vl", text) == ([], 2)
+    assert len(parsed("qwen3_vl", text, Task("dense_caption"))[0]) == 1
 
 
 def test_duplicate_boxes_are_removed_and_rounded_ones_are_clipped() -> None:
     once = '{"bbox_2d": [-4, 0, 1005, 500], "label": "cone"}'
-    assert found("qwen3_vl", f"[{once}, {once}]") == ([("cone", 0, 0, 640, 240)], 0)
+    assert parsed("qwen3_vl", f"[{once}, {once}]") == ([("cone", 0, 0, 640, 240)], 0)
 
 
 SIGNS_OF_ALL = (
@@ -163,13 +163,13 @@ def test_whatever_is_written_only_valid_boxes_in_the_picture_come_of_it(name: st
             for sizes in (SIZES, Sizes(1, 1)):
                 reading = read(formats.of(name), task, Question("", subject), text, sizes)
                 assert reading.dropped >= 0
-                for thing in reading.things:
-                    x0, y0, x1, y1 = thing.box
-                    assert all(map(math.isfinite, thing.box))
+                for item in reading.found:
+                    x0, y0, x1, y1 = item.box
+                    assert all(map(math.isfinite, item.box))
                     assert 0 <= x0 < x1 <= sizes.width
                     assert 0 <= y0 < y1 <= sizes.height
-                    assert thing.label
-                    assert 0 <= thing.span[0] < thing.span[1] <= len(text)
+                    assert item.label
+                    assert 0 <= item.span[0] < item.span[1] <= len(text)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -249,8 +249,8 @@ def test_whatever_is_chosen_under_an_automaton_parses(name: str, count: int) -> 
         text = "".join(words.all[i] for i in said if i not in words.ends)
         reading = read(format, task, question, text, SIZES)
         assert reading.dropped == 0, text
-        assert len(reading.things) <= most
-        counts.add(len(reading.things))
+        assert len(reading.found) <= most
+        counts.add(len(reading.found))
     assert len(counts) > 1
 
 
@@ -299,10 +299,10 @@ def test_whatever_is_written_as_text_gives_only_boxes_in_the_picture(name: str, 
             text = scrambled(SAID[name][0], pieces, rng)
         width, height = int(rng.integers(1, 4000)), int(rng.integers(1, 4000))
         reading = read(format, DETECT, Question("", "cone"), text, Sizes(width, height, 1280, 960))
-        for thing in reading.things:
-            x0, y0, x1, y1 = thing.box
+        for item in reading.found:
+            x0, y0, x1, y1 = item.box
             assert 0 <= x0 < x1 <= width
             assert 0 <= y0 < y1 <= height
-        kept, dropped = kept + len(reading.things), dropped + reading.dropped
+        kept, dropped = kept + len(reading.found), dropped + reading.dropped
     assert kept > count // 20
     assert dropped > count // 20
