@@ -15,15 +15,16 @@ import platform
 import statistics
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from argus_ros.vlm.decoding.drafts import PassCost
-from argus_ros.vlm.formats.grammar import Cursor, Grammar
+from argus_ros.vlm.formats.grammar import START, Cursor, Grammar
 from argus_ros.vlm.models import compiler
 from argus_ros.vlm.models.fused import Tuning
 
@@ -45,6 +46,11 @@ MARGIN = 0.03
 LONGEST = 1e9
 #: Number of keys in the file; the oldest are removed.
 KEPT = 32
+#: Tokens of the answer with which chunks of steps are timed, and steps per chunk, the default first. The
+#: answer ends within a chunk, as answers do.
+ANSWER, CHUNKS = 29, (2, 1, 4, 8)
+#: Where a frame is cut into tiles, the default first.
+RESIZES = ON_DEVICE, ON_HOST = "resize on the device", "resize on the host"
 #: Tokens of a random answer, from which the share of forced tokens is measured.
 SAMPLE = 400
 
@@ -63,6 +69,8 @@ class Choices:
     several: Tuning | None
     behind: PassCost  #: of a draft in the prefill
     after: PassCost  #: of a draft in a later pass
+    chunk: int = CHUNKS[0]  #: steps between two results that the host reads
+    on_device: bool = True  #: whether a frame is cut into tiles on the device
 
     @staticmethod
     def of(timings: Mapping[str, float], tried: list[Tuning], step: float = 0.0) -> Choices:
@@ -75,7 +83,10 @@ class Choices:
         each = _part(more, whole)
         any = _part(took[4] - took[1] - 3 * each * whole, whole)
         longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, whole)
-        return Choices(timings, one, several, PassCost(0.0, longer), PassCost(any, each))
+        chunk = quickest(timings, CHUNKS, chunk_name)
+        on_device = quickest(timings, RESIZES) == ON_DEVICE
+        costs = PassCost(0.0, longer), PassCost(any, each)
+        return Choices(timings, one, several, *costs, chunk, on_device)
 
     def pays_to_jump(self, grammar: Grammar, longest: int) -> bool:
         """Whether steps of ``longest`` tokens, with the tokens that the grammar forces, beat steps of one."""
@@ -97,7 +108,18 @@ class Choices:
             f"a drafted token {self.after.each:.3f} of a step ({self.after.any:.3f} for the first), "
             f"in the prefill {self.behind.each:.3f}"
         )
+        if (name := chunk_name(self.chunk)) in self.timings:
+            said.append(f"{name} {self.timings[name]:.2f} ms")
+        said += [
+            f"{name} {self.timings[name]:.2f} ms{'' if taken else ', not taken'}"
+            for name, taken in ((ON_DEVICE, self.on_device), (ON_HOST, not self.on_device))
+            if name in self.timings
+        ]
         return "; ".join(said)
+
+
+def chunk_name(steps: int) -> str:
+    return f"{ANSWER} tokens in chunks of {steps}"
 
 
 def name_of(count: int, tuning: Tuning | None) -> str:
@@ -109,11 +131,16 @@ def measure(
     tried: list[Tuning],
     timer: Timer,
     clock: Callable[[], float] = time.monotonic,
+    ways: Mapping[str, Callable[[], object]] | None = None,
+    way_timer: Timer | None = None,
 ) -> Timings:
-    """Time passes. ``run(tokens, kernels)`` returns a pass, or None where it is not possible."""
+    """Time passes, and other ways by their names, which the host takes part in.
+
+    ``run(tokens, kernels)`` returns a pass, or None where it is not possible.
+    """
     timings = Timings()
 
-    def add(name: str, pass_: Callable[[], object] | None) -> None:
+    def add(name: str, pass_: Callable[[], object] | None, timer: Timer = timer) -> None:
         if pass_:
             timings[name] = min(timer(pass_), timings.get(name, math.inf))
 
@@ -122,6 +149,8 @@ def measure(
         add("longer prompt", run(PROMPT + LONGER, None))
         for count in TOKENS:
             add(name_of(count, None), run(count, None))
+        for name, way in (ways or {}).items():
+            add(name, way, way_timer or timer)
     started = clock()
     for tuning in tried:  # the best known first, for one token and for several
         if clock() - started > ENOUGH:
@@ -138,14 +167,19 @@ def measure(
 
 def timer_of(device: torch.device) -> Timer:
     """The function that times passes on a device."""
-    if device.type == "cuda":
-        return replayed
+    return replayed if device.type == "cuda" else clock_timer_of(device)
+
+
+def clock_timer_of(device: torch.device) -> Timer:
+    """The function that times what the host takes part in, until the device has done all work."""
 
     def called(run: Callable[[], object]) -> float:
         best, left = math.inf, PATIENCE
         for _ in range(MOST):
             started = time.perf_counter()
             run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             took = time.perf_counter() - started
             best, left = min(best, took), left - took
             if left < 0:
@@ -197,6 +231,25 @@ def _part(cost: float, whole: float) -> float:
 
 def _of_pass(timings: Mapping[str, float], count: int, tuning: Tuning | None) -> float:
     return timings.get(name_of(count, tuning), timings[name_of(count, None)])
+
+
+def endless(vocabulary: int) -> Grammar:
+    """Free text of the first tokens, to the limit of an answer."""
+    tokens = np.arange(min(vocabulary, 64))
+    allowed = np.ones((START + 1, len(tokens)), bool)
+    allowed[:, 0] = False
+    return Grammar(tokens, allowed, np.full(allowed.shape, START, np.int32), 0, 0, 1, None)
+
+
+Way = TypeVar("Way")
+
+
+def quickest(timings: Mapping[str, float], ways: Sequence[Way], name: Callable[[Way], str] = str) -> Way:
+    """The fastest of the ways that were timed; the first one, unless another is clearly faster."""
+    timed = [way for way in ways if name(way) in timings]
+    best = min(timed, key=lambda way: timings[name(way)], default=ways[0])
+    first = timings.get(name(ways[0]), math.inf)
+    return best if timings.get(name(best), math.inf) < (1 - MARGIN) * first else ways[0]
 
 
 def _fastest(timings: Mapping[str, float], count: int, tried: list[Tuning]) -> Tuning | None:
@@ -251,11 +304,12 @@ class Kept:
         folder = compiler.cache()
         return Kept(folder / "timings.json") if folder else None
 
-    def get(self, key: str) -> Timings | None:
+    def get(self, key: str, ways: Iterable[str] = ()) -> Timings | None:
+        """The timings of a key, with those of ``ways``; None where one of them is missing or invalid."""
         found = self._read().get(key)
         if found is None:
             return None
-        needed = {"prompt", "longer prompt", *(name_of(count, None) for count in TOKENS)}
+        needed = {*ways, "prompt", "longer prompt", *(name_of(count, None) for count in TOKENS)}
         if isinstance(found, dict) and needed <= set(found) and all(map(_is_time, found.values())):
             return dict(found)
         log.warning("%s has invalid timings for %s; they are measured again", self.file, key)

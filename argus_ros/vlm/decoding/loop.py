@@ -20,7 +20,7 @@ from argus_ros.vlm.formats.grammar import DONE, FULL, START, X_MAX, Y_MAX, Y_MIN
 from argus_ros.vlm.models.decoder import GRAIN, Decoder
 from argus_ros.vlm.models.graphs import Graphs
 
-#: Steps per chunk: a chunk has to take longer than the host's work between two chunks.
+#: Steps per chunk, unless measured: a chunk has to take longer than the host's work between two chunks.
 CHUNK = 2
 #: Maximum tokens per step: the chosen one and those that the grammar forces after it.
 LONGEST = 8
@@ -39,8 +39,9 @@ class DeviceLoop:
         *,
         jump: bool,
         recorded: Callable[[Callable[..., Any]], Graphs],
+        chunk: int = CHUNK,
     ) -> None:
-        self.grammar = grammar
+        self.grammar, self.chunk = grammar, chunk
         self._decoder, self._logits = decoder, logits
         device = decoder.embedding.device
         self._allowed, self._next, self._tokens = (
@@ -108,7 +109,7 @@ class DeviceLoop:
     def _chunk(self, registers: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
         """Several steps: registers, columns (rows, steps, longest), masked logits (rows, steps, columns)."""
         chosen, rows = [], []
-        for _ in range(CHUNK):
+        for _ in range(self.chunk):
             registers, columns, row = self.step(registers, reach)
             chosen.append(columns)
             rows.append(row)

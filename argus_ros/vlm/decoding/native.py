@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from argus_ros.core.recipes import Recipes
 from argus_ros.vlm.decoding import choosing
 from argus_ros.vlm.decoding.choosing import Choices, Kept, Timer
 from argus_ros.vlm.decoding.drafts import PassCost
-from argus_ros.vlm.decoding.generation import Decoding, Generated, Job, Model, Stopwatch
-from argus_ros.vlm.decoding.loop import DeviceLoop, longest
+from argus_ros.vlm.decoding.generation import Decoding, Generated, Job, Limits, Model, Stopwatch
+from argus_ros.vlm.decoding.loop import CHUNK, DeviceLoop, longest
 from argus_ros.vlm.decoding.upload import Upload, up
 from argus_ros.vlm.formats.grammar import Grammar
 from argus_ros.vlm.formats.tokens import Prompt
@@ -88,24 +88,39 @@ class NativeModel(Model):
 
     @torch.inference_mode()
     def choose(
-        self, key: Sequence[object], timer: Timer | None = None, kept: Kept | None = None, step: float = 0.0
+        self,
+        key: Sequence[object],
+        timer: Timer | None = None,
+        kept: Kept | None = None,
+        step: float = 0.0,
+        ways: Mapping[str, Callable[[], object]] | None = None,
     ) -> bool:
         """Measure the fastest settings, or read them by ``key`` from ``kept``; returns whether measured.
 
-        ``step``: milliseconds of a whole decode step. Buffers have the length that earlier frames needed, and
-        passes are timed at their end. Raises RuntimeError where timing fails; settings then stay unchanged.
+        ``step``: milliseconds of a whole decode step; ``ways`` are timed, too, by their names. Buffers have
+        the length that earlier frames needed, and passes are timed at their end. Raises RuntimeError where
+        timing fails; settings then stay unchanged.
         """
         fused = self.decoder.fused
         tried = Tuning.tried(self.device) if fused else []
         whole = choosing.key_of(
             self.device, *key, self.decoder.embedding.dtype, self.decoder.capacity, *map(str, tried)
         )
-        timings = kept.get(whole) if kept else None
+        ways = dict(ways or {})
+        if self._recipes.device_loop and (timer or self.device.type == "cuda"):
+            ways |= self._chunks()  # on a CPU there is no device to wait for
+        timings = kept.get(whole, ways) if kept else None
         measured = timings is None
         if timings is None:
             before = (fused.one, fused.several) if fused else (None, None)
             try:
-                timings = choosing.measure(self._trial, tried, timer or choosing.timer_of(self.device))
+                timings = choosing.measure(
+                    self._trial,
+                    tried,
+                    timer or choosing.timer_of(self.device),
+                    ways=ways,
+                    way_timer=timer or choosing.clock_timer_of(self.device),
+                )
             finally:
                 if fused:
                     fused.one, fused.several = before
@@ -133,6 +148,25 @@ class NativeModel(Model):
             return lambda: self.decoder.plain(x, places, end)
         assert fused is not None
         return fused.trial(tuning, x, places, end)
+
+    def _chunks(self) -> dict[str, Callable[[], object]]:
+        """An answer in chunks of each size, for timing."""
+        grammar = choosing.endless(len(self.decoder.head))
+        limits, prompt = Limits(choosing.ANSWER), Prompt((), (), 0)
+        job = Job(prompt, grammar, np.empty((0, 0, 0, 3), np.uint8), limits, logits=False)
+
+        def chunks(steps: int) -> Callable[[], object]:
+            loop = self._new_loop(grammar, Head(grammar, self.decoder.head), jump=False, chunk=steps)
+
+            def run() -> None:
+                decoding = Decoding(job, 0, jump=False)
+                decoding.length, decoding.pending = self.decoder.capacity - 2 * choosing.ANSWER, [1]
+                for _ in loop([decoding]):
+                    pass
+
+            return run
+
+        return {choosing.chunk_name(steps): chunks(steps) for steps in choosing.CHUNKS}
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
@@ -184,18 +218,18 @@ class NativeModel(Model):
         if not self._recipes.device_loop or (self._boxes and grammar.bins):
             return None
         if id(grammar) not in self.loops:
-            jump, head = self._jumps(grammar), self.head(grammar)
-            _keep(
-                self.loops,
-                id(grammar),
-                DeviceLoop(grammar, head.logits, self.decoder, jump=jump, recorded=self._recorded),
-            )
+            jump, chunk = self._jumps(grammar), self.choices.chunk if self.choices else CHUNK
+            _keep(self.loops, id(grammar), self._new_loop(grammar, self.head(grammar), jump, chunk))
         return self.loops[id(grammar)]
 
     @property
     def predicts_boxes(self) -> bool:
         """Whether the head for whole boxes is in use."""
         return self._boxes is not None
+
+    def _new_loop(self, grammar: Grammar, head: Head, jump: bool, chunk: int) -> DeviceLoop:
+        logits, recorded = head.logits, self._recorded
+        return DeviceLoop(grammar, logits, self.decoder, jump=jump, recorded=recorded, chunk=chunk)
 
     def _jumps(self, grammar: Grammar) -> bool:
         """Whether forced tokens are appended without a step each.

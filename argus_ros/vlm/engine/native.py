@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ import torch
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core import checksums, recipes
 from argus_ros.core.budget import FEW
+from argus_ros.core.image import Image
+from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest, ModelInfo
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import STRUCTURED_TASKS, Answer, Detection, Status, Task
 from argus_ros.vlm import formats
-from argus_ros.vlm.decoding.choosing import Kept
+from argus_ros.vlm.decoding.choosing import ON_DEVICE, ON_HOST, Kept, Timer
 from argus_ros.vlm.decoding.drafts import Draft, Memories, Memory
 from argus_ros.vlm.decoding.generation import Frame, Generated, Job, Limits, Model
 from argus_ros.vlm.decoding.native import NativeModel
@@ -139,7 +142,7 @@ class Engine:
             seconds.append(time.monotonic() - started)
         self.info = replace(self.info, frame_seconds=min(seconds))
 
-    def choose(self, step: float = 0.0) -> None:
+    def choose(self, step: float = 0.0, timer: Timer | None = None) -> None:
         """Use the fastest settings for this device, timed now or read from an earlier start.
 
         ``step``: milliseconds of a whole decode step, if known.
@@ -148,9 +151,13 @@ class Engine:
             return
         started = time.monotonic()
         # The CPU is timed quickly, but wrongly while other processes use it: these timings are not stored.
-        kept = Kept.of_user() if self.model.device.type == "cuda" else None
+        on_cuda = self.model.device.type == "cuda"
+        kept = Kept.of_user() if on_cuda else None
+        # On a CPU a frame is cut by torch only where the preset names it.
+        ways = self._resizes(self.model) if self.recipes.device_resize and (on_cuda or timer) else {}
         try:
-            measured = self.model.choose((self.checkpoint.name, self.text_shape), kept=kept, step=step)
+            key = self.checkpoint.name, self.text_shape
+            measured = self.model.choose(key, timer, kept, step, ways)
         except RuntimeError as error:  # of a driver or a CUDA graph
             if is_full(error):
                 raise
@@ -158,6 +165,23 @@ class Engine:
             return
         how = f"timed in {time.monotonic() - started:.1f} s" if measured else "as timed earlier"
         log.info("chosen for %s, %s: %s", self.info.device, how, self.model.choices)
+        if ways and self.model.choices and not self.model.choices.on_device:
+            self.recipes = self.recipes.without(["device_resize"])
+            self.info = replace(self.info, recipes=self.recipes.names, whole_frames=False)
+
+    def _resizes(self, model: NativeModel) -> dict[str, Callable[[], object]]:
+        """A picture cut into tiles on the device and on the host, for timing, with the copy to the device."""
+        picture, tiling = np.full((480, 640, 3), 127, np.uint8), self.checkpoint.tiling
+        image = Image(picture, "rgb8", 640, 480, 3 * 640)
+        pinned = self.recipes.pinned_async and model.device.type == "cuda"
+        slot = torch.empty(self.info.slot_bytes, dtype=torch.uint8, pin_memory=pinned).numpy()
+
+        def cut(whole: bool) -> None:
+            made = fill(slot, image, None, tiling, whole)
+            pixels = made.pixels(slot, tiling.tile)
+            model.upload(Frame(pixels, made.rows, made.columns) if whole else pixels)
+
+        return {ON_DEVICE: partial(cut, True), ON_HOST: partial(cut, False)}
 
     def pin(self, memory: np.ndarray) -> None:
         """Register the memory of frames with the device permanently (recipe ``pinned_async``)."""

@@ -7,14 +7,18 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
+from argus_ros.tools.evaluate import prepared
 from argus_ros.vlm.decoding import choosing, loop
 from argus_ros.vlm.decoding.choosing import SEVERAL, SWEEPS, TOKENS, Choices, Kept, name_of
 from argus_ros.vlm.decoding.native import NativeModel
@@ -46,9 +50,15 @@ class Passes:
         run()
         return self.now - before
 
-    def choices(self, step: float = 0.0) -> Choices:
+    def choices(self, step: float = 0.0, ways: dict[str, float] | None = None) -> Choices:
+        """``ways``: milliseconds of other ways by name."""
         tried = [SLOW, QUICK]
-        return Choices.of(choosing.measure(self.run, tried, self.timer, lambda: self.now), tried, step)
+        named = {name: partial(self._way, ms) for name, ms in (ways or {}).items()}
+        timings = choosing.measure(self.run, tried, self.timer, lambda: self.now, named)
+        return Choices.of(timings, tried, step)
+
+    def _way(self, ms: float) -> None:
+        self.now += ms
 
 
 def test_kernels_are_used_where_they_are_faster() -> None:
@@ -119,6 +129,44 @@ def test_jumping_has_to_pay(tiny: Path, read_tokens: Callable) -> None:
         assert found.pays_to_jump(boxes, longest) == pays
 
 
+CHUNKED = {choosing.chunk_name(steps): 10.0 for steps in choosing.CHUNKS}
+
+
+@pytest.mark.parametrize("steps", choosing.CHUNKS)
+def test_the_fastest_chunk_is_taken(steps: int) -> None:
+    found = Passes({}).choices(ways={**CHUNKED, choosing.chunk_name(steps): 8.0})
+    assert found.chunk == steps
+    assert f"chunks of {steps} 8.00 ms" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "on_device"), [(1.0, 2.0, True), (2.0, 1.0, False), (1.0, 0.99, True)]
+)
+def test_a_frame_is_cut_where_that_is_faster(device: float, host: float, on_device: bool) -> None:
+    found = Passes({}).choices(ways={choosing.ON_DEVICE: device, choosing.ON_HOST: host})
+    assert found.on_device == on_device
+    assert f"resize on the host {host:.2f} ms{', not taken' * on_device}" in str(found)
+
+
+def test_what_was_not_timed_stays_as_it_is() -> None:
+    found = Passes({}).choices()
+    assert (found.chunk, found.on_device) == (loop.CHUNK, True)
+    assert "chunks" not in str(found)
+    assert "resize" not in str(found)
+
+
+@given(times=st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
+def test_no_choice_is_slower_than_the_way_without_it(times: list[float]) -> None:
+    """By more than the margin of measurement."""
+    names = [*CHUNKED, *choosing.RESIZES]
+    ways = dict(zip(names, times, strict=True))
+    found = Passes({}).choices(ways=ways)
+    most = 1 / (1 - choosing.MARGIN) + 1e-6
+    assert ways[choosing.chunk_name(found.chunk)] <= most * min(ways[name] for name in CHUNKED)
+    taken = choosing.ON_DEVICE if found.on_device else choosing.ON_HOST
+    assert ways[taken] <= most * min(ways[name] for name in choosing.RESIZES)
+
+
 # --- kept -------------------------------------------------------------------------------------------
 
 
@@ -140,6 +188,17 @@ def test_timings_are_remembered_by_their_key(kept: Kept) -> None:
         kept.put(str(index), timings())
     assert kept.get("b") is None
     assert [file.name for file in kept.file.parent.iterdir()] == ["timings.json"]
+
+
+def test_an_entry_of_an_older_version_is_measured_again(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    """One without the timings of a way that is chosen by now."""
+    kept.put("key", timings())
+    with caplog.at_level(logging.WARNING):
+        assert kept.get("key", CHUNKED) is None
+    (record,) = caplog.records
+    assert "measured again" in record.getMessage()
+    kept.put("key", {**timings(), **CHUNKED})
+    assert kept.get("key", CHUNKED) == {**timings(), **CHUNKED}
 
 
 @pytest.mark.parametrize(
@@ -196,14 +255,33 @@ def test_an_engine_chooses_once_and_answers_the_same(tiny: Path, kept: Kept, pre
         return 1.0 + len(ran)  # several tokens are dearer than one: no jumps
 
     assert model.choose(("tiny",), timer, kept)
-    assert len(ran) == SWEEPS * (2 + len(TOKENS))
+    count = SWEEPS * (2 + len(TOKENS) + len(choosing.CHUNKS) * ("+device_loop" in preset))
+    assert len(ran) == count
     after = [engine.generate(request, picture) for _ in range(2)]
     assert not model.choose(("tiny",), timer, kept)
     assert model.choose(("another",), timer, kept)
-    assert len(ran) == 2 * SWEEPS * (2 + len(TOKENS))
+    assert len(ran) == 2 * count
     after.append(engine.generate(request, picture))
     for made in after:
         assert made.columns == before.columns
+
+
+@pytest.mark.parametrize("host", [0.5, 2.0])
+def test_an_engine_takes_whole_frames_where_the_device_cuts_them_faster(tiny: Path, host: float) -> None:
+    engine = Engine(EngineConfig(str(tiny), device="cpu", preset="realtime+device_resize+device_loop"))
+    assert engine.info.whole_frames
+
+    def timer(run: Callable[[], object]) -> float:
+        run()
+        return host if getattr(run, "args", None) == (False,) else 1.0
+
+    engine.choose(timer=timer)
+    assert engine.info.whole_frames == ("device_resize" in engine.info.recipes) == (host > 1)
+    picture = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    request, pixels = prepared(engine, picture, Task("dense_caption"))
+    assert any(request.frame) == (host > 1)
+    (answer,) = engine.run([request], [pixels])
+    assert answer.generated_tokens
 
 
 def test_an_engine_that_cannot_be_timed_is_ready_all_the_same(
