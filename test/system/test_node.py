@@ -584,7 +584,7 @@ def test_a_driver_of_another_user_is_named_as_the_cause(
 
 
 def test_parameters_are_described(robot: Robot, start: Callable[..., Any]) -> None:
-    start(autostart="false", score_treshold=0.5).wait_for("did you mean 'score_threshold'?")
+    start(autostart="false", score_treshold=0.5).wait_for("; did you mean 'score_threshold'?")
     names = ["autostart", "score_threshold", "camera.front.region"]
     descriptors = robot.call("describe_parameters", names=names).descriptors
     assert descriptors[0].read_only
