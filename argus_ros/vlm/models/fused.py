@@ -132,10 +132,9 @@ def layer(
     turned["BN"] = min(turned["BN"], _power(half))
     gated = _product(tokens, s.mlp, width, tuning, size, matrices=2)
     out, down = (_product(tokens, width, k, tuning, size, split=True) for k in (heads, s.mlp))
-    parts = _attention_parts(s, count, reach, tuning, size)
     # Normalising the tokens takes registers, too.
     norms = turned["MP"] if tokens > 1 else 0
-    found = {
+    return {
         "qkv": Launch(
             "qkv",
             (sides, -(-half // turned["BN"])),
@@ -143,25 +142,7 @@ def layer(
             sides * s.head_dim * width,
             _warps(tuning, turned, 2 * turned["BN"] + norms, size),
         ),
-        "attention": Launch(
-            "attention",
-            (rows * s.kv_heads, parts["SPLITS"]),
-            {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **parts},
-            2 * rows * s.kv_heads * reach * s.head_dim,
-            tuning.warps or ATTENTION_WARPS,
-        ),
-        "combine": Launch(
-            "combine",
-            (tokens * s.heads,),
-            {
-                "HD": s.head_dim,
-                "HDP": parts["HDP"],
-                "SPLITS": parts["SPLITS"],
-                "SP": max(2, _power(parts["SPLITS"])),
-            },
-            0,
-            tuning.warps or 1,
-        ),
+        **_attention(s, rows, count, reach, tuning, size),
         "out": Launch(
             "project",
             (-(-width // out["BN"]), out["SPLITS"]),
@@ -184,9 +165,26 @@ def layer(
             _warps(tuning, down, down["BN"], size),
         ),
     }
+
+
+def _attention(
+    s: TextShape, rows: int, count: int, reach: int, tuning: Tuning, size: int
+) -> dict[str, Launch]:
+    """Attention and, where its positions are split, the combination of the parts."""
+    parts = _attention_parts(s, count, reach, tuning, size)
+    attention = Launch(
+        "attention",
+        (rows * s.kv_heads, parts["SPLITS"]),
+        {"HEADS": s.heads, "KV": s.kv_heads, "HD": s.head_dim, **parts},
+        2 * rows * s.kv_heads * reach * s.head_dim,
+        tuning.warps or ATTENTION_WARPS,
+    )
     if parts["SPLITS"] == 1:
-        del found["combine"]
-    return found
+        return {"attention": attention}
+    together = {name: parts[name] for name in ("HDP", "SPLITS")}
+    together |= {"HD": s.head_dim, "SP": max(2, _power(parts["SPLITS"]))}
+    combine = Launch("combine", (rows * count * s.heads,), together, 0, tuning.warps or 1)
+    return {"attention": attention, "combine": combine}
 
 
 def head(shape: TextShape, rows: int, columns: int, tuning: Tuning, size: int) -> Launch:
