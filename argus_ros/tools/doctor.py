@@ -167,6 +167,17 @@ def torch_and_gpu(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("GPU", WARN, f"there is {device}, and torch {said['version']} is without CUDA", remedy)
 
 
+def compiler(options: argparse.Namespace) -> Iterator[Finding]:
+    """Of what the engine compiles for models on the CPU."""
+    from argus_ros.vlm.models import compiler as compilers
+
+    try:
+        yield Finding("compiler", OK, " ".join(compilers.find()))
+    except compilers.CompileError as error:
+        found = f"{str(error).partition(' (')[0]}: a model on the CPU decodes two to three times slower"
+        yield Finding("compiler", WARN, found, "apt install gcc")
+
+
 def checkpoints(options: argparse.Namespace) -> Iterator[Finding]:
     whole = []
     for name in checkpoint.shipped():
@@ -275,6 +286,7 @@ CHECKS: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
     versions,
     libraries,
     torch_and_gpu,
+    compiler,
     checkpoints,
     ros,
 )

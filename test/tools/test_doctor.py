@@ -70,6 +70,18 @@ def test_traces_need_the_exporter_and_not_only_the_namespace_that_other_packages
     assert module == "opentelemetry.exporter.otlp.proto.http"
 
 
+def test_without_a_compiler_the_report_says_what_is_slower(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", "mycc -m64")
+    assert one(doctor.compiler(ANY)).found == "mycc -m64"
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = one(doctor.compiler(ANY))
+    assert (found.level, found.remedy) == (WARN, "apt install gcc")
+    assert found.found == "there is no C compiler: a model on the CPU decodes two to three times slower"
+
+
 def test_what_is_required_is_what_the_package_declares() -> None:
     declared = re.search(r"^dependencies = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     assert declared

@@ -47,7 +47,7 @@ def cache() -> Path | None:
 
 def load(source: Path) -> ctypes.CDLL:
     """The compiled ``source``. Raises CompileError."""
-    compiler = _compiler()
+    compiler = find()
     command = [*compiler, *OPTIONS, *NATIVE.get(platform.machine(), ())]
     try:
         code = source.read_bytes()
@@ -72,7 +72,8 @@ def load(source: Path) -> ctypes.CDLL:
     return library
 
 
-def _compiler() -> list[str]:
+def find() -> list[str]:
+    """The command of the C compiler: ``CC``, else the first that there is. Raises CompileError."""
     if named := shlex.split(os.environ.get("CC", "")):
         return named
     for name in COMPILERS:
