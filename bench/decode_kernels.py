@@ -44,6 +44,8 @@ MODELS = {
     "smolvlm-256m": (1024, 49_000),
     "internvl3-2b": (3584, 151_000),
 }
+#: Tokens of the prompt in the table of long rows.
+PROMPT = 96
 #: Numbers of tokens for which a step is measured.
 TOKENS = 1, 2, 4, 8, 16
 DTYPE = torch.bfloat16
@@ -66,6 +68,7 @@ def main() -> int:
         for name in given.compile:
             for card in map(int, given.cards.split(",")):
                 print(f"{name}, sm_{card}: {compiled(name, card)}", flush=True)
+                print(f"{name}, sm_{card}: {compiled_rows(name, card)}", flush=True)
     elif given.measure:
         device = torch.device(given.device)
         if device.type == "cuda" and not torch.cuda.is_available():
@@ -81,6 +84,14 @@ def main() -> int:
     else:
         marks = r"(<!-- kernels -->\n).*?(<!-- /kernels -->)"
         text = "\n\n".join(table(name) for name in TABLED)
+        PAGE.write_text(
+            re.sub(
+                r"(<!-- rows -->\n).*?(<!-- /rows -->)",
+                lambda found: f"{found[1]}{row_table(TABLED)}\n{found[2]}",
+                PAGE.read_text(),
+                flags=re.S,
+            )
+        )
         page = re.sub(marks, lambda found: f"{found[1]}{text}\n{found[2]}", PAGE.read_text(), flags=re.S)
         marks, text = marks.replace("kernels", "steps"), steps(json.loads(RESULTS.read_text()))
         page = re.sub(marks, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
@@ -146,6 +157,57 @@ def table(name: str) -> str:
     return "\n".join(lines)
 
 
+def row_table(names: tuple[str, ...]) -> str:
+    """Kernels and bytes between the products of a prompt and of a tile, in torch and in our kernels.
+
+    Each operation reads its inputs and writes its outputs once; the plain sum and norm of a prompt are those
+    of torch's fused operations.
+    """
+    lines = [
+        "| | tokens | kernels, plain | MB, plain | kernels, ours | MB, ours |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        with configurations.temporary(name, weights=False) as folder:
+            vision, text = architecture.read(checkpoints.read(folder))
+        sides, heads = text.heads + 2 * text.kv_heads, text.heads
+        turned = (text.heads + text.kv_heads) * text.head_dim
+        new = text.kv_heads * text.head_dim
+        # RoPE: cos, roll, addcmul; two writes to the cache; the order of the queries. Numbers per token.
+        rope = 2 * turned + 2 * turned + 3 * turned + 4 * new + 2 * heads * text.head_dim
+        plain = 4 * text.width + rope + 5 * text.mlp
+        ours = 4 * text.width + 2 * sides * text.head_dim + 3 * text.mlp
+        for what, count, layers, numbers, kernels in (
+            ("prompt", PROMPT, text.layers, (plain, ours), (2 + 6 + 2, 2 + 1 + 1)),
+            (
+                "tile",
+                vision.side**2,
+                vision.layers,
+                (2 * (3 + 2) * vision.width + 2 * vision.mlp, 2 * 4 * vision.width + 2 * vision.mlp),
+                (2 * 2 + 1, 2 + 1),
+            ),
+        ):
+            sizes = [f"{2e-6 * n * count * layers:.0f}" for n in numbers]
+            launches = [n * layers for n in kernels]
+            lines.append(
+                f"| {name}, {what} | {count} | {launches[0]} | {sizes[0]} | {launches[1]} | {sizes[1]} |"
+            )
+    return "\n".join(lines)
+
+
+def compiled_rows(name: str, card: int) -> str:
+    """Compile the kernels for long rows for a GPU, in bfloat16."""
+    from argus_ros.vlm.models import elementwise, row_kernels
+
+    with configurations.temporary(name, weights=False) as folder:
+        vision, text = architecture.read(checkpoints.read(folder))
+    count = 0
+    for kernel, constants in elementwise.sizes(text, vision):
+        compile_one(Launch(kernel, (1,), constants, 0, 4), card, row_kernels)
+        count += 1
+    return f"{count} kernels for long rows compiled"
+
+
 def compiled(name: str, card: int) -> str:
     """Compile all kernels of steps of 1, 8 and 128 tokens for a GPU; returns the largest resource use."""
     import triton
@@ -169,14 +231,14 @@ def compiled(name: str, card: int) -> str:
     return f"{count} kernels compiled; at most {most} registers, {spilt} bytes spilt, {memory} bytes shared"
 
 
-def compile_one(launch: Launch, card: int) -> Any:
+def compile_one(launch: Launch, card: int, module: Any = None) -> Any:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     from argus_ros.vlm.models import kernels
 
-    function = getattr(kernels, launch.kernel)
+    function = getattr(module or kernels, launch.kernel)
     constants = {**launch.constants, "PDL": card >= 90}
     kinds = {}
     for name in function.arg_names:

@@ -30,10 +30,10 @@ def turn(checkpoint: str, threads: int, frames: int, after: bool) -> dict[str, f
     from argus_ros.core.protocol import EngineConfig, FrameRequest
     from argus_ros.core.types import Task
     from argus_ros.vlm.engine.native import Engine
-    from argus_ros.vlm.models import vision
+    from argus_ros.vlm.models import elementwise
 
     if not after:
-        vision.gelu = lambda x, kind: torch.nn.functional.gelu(x, approximate=kind)
+        elementwise.gelu = lambda x, kind: torch.nn.functional.gelu(x, approximate=kind)
     engine = Engine(EngineConfig(checkpoint, device="cpu", threads=threads, preset="realtime"))
     request, side = FrameRequest(0, 0, 0, 0, 640, 480, Task("detect")), engine.info.tile
     tiles = np.random.default_rng(0).integers(0, 256, (frames, 1, 8, 8, 3), np.uint8)

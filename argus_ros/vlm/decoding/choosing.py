@@ -46,11 +46,20 @@ MARGIN = 0.03
 LONGEST = 1e9
 #: Number of keys in the file; the oldest are removed.
 KEPT = 32
+#: Files whose changes make timings invalid.
+CODE = (
+    *("kernels.py", "fused.py", "row_kernels.py", "elementwise.py", "decoder.py", "vision.py"),
+    *("host.py", "host.c"),
+)
 #: Tokens of the answer with which chunks of steps are timed, and steps per chunk, the default first. The
 #: answer ends within a chunk, as answers do.
 ANSWER, CHUNKS = 29, (2, 1, 4, 8)
 #: Where a frame is cut into tiles, the default first.
 RESIZES = ON_DEVICE, ON_HOST = "resize on the device", "resize on the host"
+#: Tokens of a prompt; it and a tile in torch's operations, the default, and in kernels for long rows.
+LONG = 128
+PROMPTS = "long prompt, plain", "long prompt, kernels"
+VISIONS = "tile, plain", "tile, kernels"
 #: Tokens of a random answer, from which the share of forced tokens is measured.
 SAMPLE = 400
 
@@ -71,6 +80,8 @@ class Choices:
     after: PassCost  #: of a draft in a later pass
     chunk: int = CHUNKS[0]  #: steps between two results that the host reads
     on_device: bool = True  #: whether a frame is cut into tiles on the device
+    long_prompts: bool = False  #: whether prompts use kernels for long rows
+    long_vision: bool = False  #: whether the vision encoder does
 
     @staticmethod
     def of(timings: Mapping[str, float], tried: list[Tuning], step: float = 0.0) -> Choices:
@@ -84,9 +95,9 @@ class Choices:
         any = _part(took[4] - took[1] - 3 * each * whole, whole)
         longer = _part((timings["longer prompt"] - timings["prompt"]) / LONGER, whole)
         chunk = quickest(timings, CHUNKS, chunk_name)
-        on_device = quickest(timings, RESIZES) == ON_DEVICE
-        costs = PassCost(0.0, longer), PassCost(any, each)
-        return Choices(timings, one, several, *costs, chunk, on_device)
+        taken = (quickest(timings, ways) for ways in (RESIZES, PROMPTS, VISIONS))
+        chosen = (way in (ON_DEVICE, PROMPTS[1], VISIONS[1]) for way in taken)
+        return Choices(timings, one, several, PassCost(0.0, longer), PassCost(any, each), chunk, *chosen)
 
     def pays_to_jump(self, grammar: Grammar, longest: int) -> bool:
         """Whether steps of ``longest`` tokens, with the tokens that the grammar forces, beat steps of one."""
@@ -111,8 +122,9 @@ class Choices:
         if (name := chunk_name(self.chunk)) in self.timings:
             said.append(f"{name} {self.timings[name]:.2f} ms")
         said += [
-            f"{name} {self.timings[name]:.2f} ms{'' if taken else ', not taken'}"
-            for name, taken in ((ON_DEVICE, self.on_device), (ON_HOST, not self.on_device))
+            f"{name} {self.timings[name]:.2f} ms" + ", not taken" * (name != quickest(self.timings, ways))
+            for ways in (RESIZES, PROMPTS, VISIONS)
+            for name in ways
             if name in self.timings
         ]
         return "; ".join(said)
@@ -276,7 +288,7 @@ def key_of(device: torch.device, *model: object) -> str:
     except ImportError:
         pass
     models = Path(__file__).parents[1] / "models"
-    files = (models / name for name in ("kernels.py", "fused.py", "decoder.py", "host.py", "host.c"))
+    files = (models / name for name in CODE)
     code = zlib.crc32(b"".join(file.read_bytes() for file in files))
     return ", ".join([*where, f"torch {torch.__version__}", f"code {code:08x}", *map(str, model)])
 

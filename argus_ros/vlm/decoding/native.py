@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,11 +23,14 @@ from argus_ros.vlm.formats.tokens import Prompt
 from argus_ros.vlm.models import architecture
 from argus_ros.vlm.models.boxes import BoxHead
 from argus_ros.vlm.models.decoder import FEW, GRAIN, Decoder
+from argus_ros.vlm.models.elementwise import TORCH, Elementwise, Kernels
 from argus_ros.vlm.models.fused import MOST_TOKENS, Fused, Tuning
 from argus_ros.vlm.models.graphs import Graphs
 from argus_ros.vlm.models.host import Steps, steps_for
 from argus_ros.vlm.models.vision import Normalisation, VisionTower
 from argus_ros.vlm.models.weights import Weights
+
+log = logging.getLogger(__name__)
 
 #: Number of prompts and grammars whose tensors are kept on the device.
 KEPT = 32
@@ -57,14 +61,16 @@ class NativeModel(Model):
         self.device, self._recipes = device, recipes
         normalisation = Normalisation.read(checkpoint)
         self.upload = Upload(recipes, device, normalisation, vision.image)
+        self._kernels: Kernels | None = None  # for long rows, where they are faster
         with Weights(checkpoint, device, dtype) as weights:
-            tower = VisionTower(
+            self._tower = tower = VisionTower(
                 weights, checkpoint.native, vision, text.width, normalisation, recipes.uint8_transfer
             )
             self.decoder = Decoder(weights, text)
             if recipes.fused_kernels:
                 first = Tuning.tried(device)[0]
                 self.decoder.fused = Fused(self.decoder, first, first)
+                self._kernels = Kernels()
             weights.check_all_taken()
             self.parameters = weights.parameters
         self._prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
@@ -109,6 +115,8 @@ class NativeModel(Model):
         ways = dict(ways or {})
         if self._recipes.device_loop and (timer or self.device.type == "cuda"):
             ways |= self._chunks()  # on a CPU there is no device to wait for
+        if self._kernels and (timer or self.device.type == "cuda"):
+            ways |= self._long_rows(self._kernels)
         timings = kept.get(whole, ways) if kept else None
         measured = timings is None
         if timings is None:
@@ -130,10 +138,13 @@ class NativeModel(Model):
         if fused:
             fused.one, fused.several = self.choices.one, self.choices.several
         self.pass_costs = self.choices.behind, self.choices.after
+        self.decoder.long.kernels = self._kernels if self.choices.long_prompts else None
+        self._tower.way.kernels = self._kernels if self.choices.long_vision else None
         self._boxes = self._box_head if self.choices.after.each < BOX_PAYS else None
         for made in (self.loops, self._jumping):
             made.clear()
         self.decode.clear()
+        self.vision.clear()
         return measured
 
     def _trial(self, count: int, tuning: Tuning | None) -> Callable[[], object] | None:
@@ -167,6 +178,34 @@ class NativeModel(Model):
             return run
 
         return {choosing.chunk_name(steps): chunks(steps) for steps in choosing.CHUNKS}
+
+    def _long_rows(self, kernels: Kernels) -> dict[str, Callable[[], object]]:
+        """A prompt and a tile in torch's operations and in kernels for long rows, for timing."""
+        count, side = choosing.LONG, self._tower.shape.image
+        x = self.decoder.embed(torch.zeros(1, count, dtype=torch.long, device=self.device))
+        places = torch.arange(count, device=self.device)[None]
+        dtype = torch.uint8 if self._recipes.uint8_transfer else torch.float32
+        tile = torch.zeros(1, side, side, 3, dtype=dtype, device=self.device)
+
+        def prompt(ops: Elementwise) -> Callable[[], object]:
+            run = self._recorded(lambda x, places: self.decoder.plain(x, places, count, 0, 0, ops))
+            return lambda: run(x, places)
+
+        def vision(ops: Elementwise) -> Callable[[], object]:
+            run = self._recorded(lambda tile: self._tower.encode(tile, ops))
+            return lambda: run(tile)
+
+        ways: dict[str, Callable[[], object]] = {}
+        for names, way in ((choosing.PROMPTS, prompt), (choosing.VISIONS, vision)):
+            try:
+                way(kernels)()  # compiles them
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of an unknown compiler, driver or GPU
+                log.warning("the kernels for long rows do not run on this device: %s", error)
+                continue
+            ways |= {names[0]: way(TORCH), names[1]: way(kernels)}
+        return ways
 
     @torch.inference_mode()
     def generate_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:

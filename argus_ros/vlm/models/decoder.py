@@ -7,6 +7,7 @@ gpt-fast). They can be captured in a graph, and the sequences of a batch can dif
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from argus_ros.vlm.models import rope
 from argus_ros.vlm.models.architecture import TextShape
+from argus_ros.vlm.models.elementwise import TORCH, Elementwise, Norm, Way
 from argus_ros.vlm.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Decoder:
         self.norm = weights.take(prefix + "norm.weight", d)
         self.layers = [self._layer(weights, f"{prefix}layers.{i}.") for i in range(shape.layers)]
         self.fused: Fused | None = None  #: runs passes of few tokens where possible
+        self.long = Way()  #: of passes of more than ``FEW`` tokens
         #: Causal passes need no mask.
         self.maskless = spares_scores(
             self.embedding.device, self.embedding.dtype, shape.heads != shape.kv_heads
@@ -134,43 +137,43 @@ class Decoder:
             made = self.fused(x, places, reach, first)
             if made is not None:
                 return made
+        if x.shape[1] > FEW:
+            return self.long.run(partial(self.plain, x, places, reach, first, start))
         return self.plain(x, places, reach, first, start)
 
-    def plain(self, x: Tensor, places: Tensor, reach: int, first: int = 0, start: int = -1) -> Tensor:
-        """The same without fused kernels."""
+    def plain(
+        self,
+        x: Tensor,
+        places: Tensor,
+        reach: int,
+        first: int = 0,
+        start: int = -1,
+        ops: Elementwise = TORCH,
+    ) -> Tensor:
+        """The same without the fused kernels of few tokens."""
         s, (rows, count, width) = self.shape, x.shape
-        group, rotated = s.heads // s.kv_heads, s.heads + s.kv_heads
+        group = s.heads // s.kv_heads
         x = x.flatten(0, 1).clone()
-        cos, sin = self.cos[places].flatten(0, 1)[:, None], self.sin[places].flatten(0, 1)[:, None]
         mask = None
         if start < 0 or not self.maskless:
             future = torch.arange(reach, device=x.device) > places[..., None]
             mask = x.new_zeros(future.shape).masked_fill(future, -torch.inf).repeat(1, group, 1)[:, None]
-        # The indices of the new keys and values in a layer's buffer, flattened to (rows * n, kv_heads).
-        row = torch.arange(first, first + rows, device=x.device)[:, None, None] * s.kv_heads
-        head = row + torch.arange(s.kv_heads, device=x.device)
-        place = (head * self.capacity + places[..., None]).flatten(0, 1)
+        turn = ops.turning(self, places, first)
         for i, layer in enumerate(self.layers):
-            h = F.rms_norm(x, (width,), layer.norm1, s.eps)
+            h = ops.norm(x, Norm(layer.norm1, None, s.eps))
             qkv = torch.addmm(layer.qkv_bias, h, layer.qkv).view(rows * count, -1, s.head_dim)
-            qk = qkv[:, :rotated]
-            if layer.qk_norm is not None:
-                qk = F.rms_norm(qk, (s.head_dim,), None, s.eps) * layer.qk_norm
-            qk = torch.addcmul(qk * cos, qk.roll(s.head_dim // 2, -1), sin)
-            self.keys[i].view(-1, s.head_dim)[place] = qk[:, s.heads :]
-            self.values[i].view(-1, s.head_dim)[place] = qkv[:, rotated:]
+            queries = turn(i, qkv)
             keys, values = (kept[i, first : first + rows, :, :reach] for kept in (self.keys, self.values))
-            queries = qk[:, : s.heads].view(rows, count, s.kv_heads, group, -1).permute(0, 2, 3, 1, 4)
             if mask is None:
-                h = attend_all(queries.flatten(1, 2), keys, values).unflatten(1, (s.kv_heads, group))
+                h = attend_all(queries, keys, values)
             else:  # queries of one group of heads are rows of one matrix
-                h = attend(queries.flatten(2, 3), keys, values, mask).unflatten(2, (group, count))
-            h = h.permute(0, 3, 1, 2, 4).reshape(rows * count, -1)
+                queries = queries.unflatten(1, (s.kv_heads, group)).flatten(2, 3)
+                h = attend(queries, keys, values, mask).unflatten(2, (group, count)).flatten(1, 2)
+            h = h.transpose(1, 2).reshape(rows * count, -1)
             x.addmm_(h, layer.out)
-            h = F.rms_norm(x, (width,), layer.norm2, s.eps)
-            gate, up = (h @ layer.gate_up).chunk(2, -1)
-            x.addmm_(F.silu(gate) * up, layer.down)
-        return F.rms_norm(x, (width,), self.norm, s.eps).view(rows, count, width)
+            h = ops.norm(x, Norm(layer.norm2, None, s.eps))
+            x.addmm_(ops.swiglu(h @ layer.gate_up), layer.down)
+        return ops.norm(x, Norm(self.norm, None, s.eps)).view(rows, count, width)
 
 
 def spares_scores(device: torch.device, dtype: torch.dtype, grouped: bool) -> bool:

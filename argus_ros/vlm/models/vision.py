@@ -6,7 +6,6 @@ residuals, the exact GELU, no last norm, a deeper projection.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from torch import Tensor
 from argus_ros.core.checkpoint import Checkpoint, image_processor
 from argus_ros.core.families import Family
 from argus_ros.vlm.models.architecture import VisionShape
+from argus_ros.vlm.models.elementwise import TORCH, Elementwise, Norm, Way
 from argus_ros.vlm.models.weights import Weights
 
 
@@ -48,9 +48,6 @@ class Normalisation:
         """Convert a patch embedding of normalised pixels, (width, patch, patch, 3), to one of raw pixels."""
         mean, std = (torch.tensor(v, device=bias.device) for v in (self.mean, self.std))
         return weight * (self.scale / std), bias - (weight * (mean / std)).sum((1, 2, 3))
-
-
-Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class VisionTower:
         normalisation: Normalisation,
         folded: bool,
     ) -> None:
-        self.shape = shape
+        self.shape, self.way = shape, Way()
         self.parts = parts = TOWERS[family.tower](weights, shape, text_width)
         weight, bias = normalisation.fold(*parts.patch) if folded else parts.patch
         self._patch = weight.reshape(shape.width, -1).contiguous(), bias
@@ -121,37 +118,29 @@ class VisionTower:
         return grid.permute(0, 1, 4, 2, 5, 3, 6).reshape(count, self.shape.side**2, -1).float()
 
     def __call__(self, tiles: Tensor) -> Tensor:
+        return self.way.run(partial(self.encode, tiles))
+
+    def encode(self, tiles: Tensor, ops: Elementwise = TORCH) -> Tensor:
         s, parts = self.shape, self.parts
         x = F.linear(self._patches(tiles), *self._patch).to(self._position.dtype) + self._position
         if parts.first is not None:
             x = torch.cat([parts.first.expand(len(tiles), 1, -1), x], 1)
         count, patches = x.shape[:2]
-        for layer in parts.layers:
-            qkv = F.linear(layer.norm1(x), *layer.qkv)
+        h = ops.norm(x, parts.layers[0].norm1)
+        for layer, after in zip(
+            parts.layers, [*(of.norm1 for of in parts.layers[1:]), parts.norm], strict=True
+        ):
+            qkv = F.linear(h, *layer.qkv)
             if layer.qk_norm is not None:
                 q, k, v = qkv.chunk(3, -1)
                 qkv = torch.cat([layer.qk_norm[0](q), layer.qk_norm[1](k), v], -1)
             q, k, v = qkv.view(count, patches, 3, s.heads, -1).permute(2, 0, 3, 1, 4)
             h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-            x = x + F.linear(h, *layer.out)
-            h = layer.norm2(x)
-            x = x + F.linear(gelu(F.linear(h, *layer.up), parts.gelu), *layer.down)
+            x, h = ops.residual(x, h, layer.out, layer.norm2)
+            x, h = ops.residual(x, ops.activated(h, layer.up, parts.gelu), layer.down, after)
         if parts.first is not None:
-            x = x[:, 1:]
-        if parts.norm is not None:
-            x = parts.norm(x)
-        return parts.project(x.reshape(count * s.tokens, -1))
-
-
-def gelu(x: Tensor, kind: str) -> Tensor:
-    """``F.gelu``; on the CPU its approximation by tanh, (1 + tanh u) / 2, as sigmoid 2u: half as long.
-
-    Only in float32: in half precision each of these operations would round, and ``F.gelu`` rounds once.
-    """
-    if kind != "tanh" or x.device.type != "cpu" or x.dtype != torch.float32:
-        return F.gelu(x, approximate=kind)
-    twice = (8 / math.pi) ** 0.5
-    return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
+            h = h[:, 1:]
+        return parts.project(h.reshape(count * s.tokens, -1))
 
 
 def position_ids(side: int) -> Tensor:
@@ -211,7 +200,7 @@ def _intern(weights: Weights, shape: VisionShape, text_width: int) -> _Parts:
 
     def qk_norm(name: str) -> tuple[Norm, Norm]:
         q, k = (weights.take(f"{name}{n}_norm.weight", d) for n in "qk")
-        return partial(_rms_norm, q, 1e-6), partial(_rms_norm, k, 1e-6)  # independent of layer_norm_eps
+        return Norm(q, None, 1e-6), Norm(k, None, 1e-6)  # independent of layer_norm_eps
 
     def layer(name: str) -> _Layer:
         return _Layer(
@@ -240,16 +229,8 @@ TOWERS: dict[str, Callable[[Weights, VisionShape, int], _Parts]] = {"siglip": _s
 
 def _norm(weights: Weights, name: str, shape: VisionShape) -> Norm:
     if shape.rms_norm:
-        return partial(_rms_norm, weights.take(name + ".weight", shape.width), shape.eps)
-    return partial(_layer_norm, *_affine(weights, name, shape.width), shape.eps)
-
-
-def _layer_norm(weight: Tensor, bias: Tensor, eps: float, x: Tensor) -> Tensor:
-    return F.layer_norm(x, weight.shape, weight, bias, eps)
-
-
-def _rms_norm(weight: Tensor, eps: float, x: Tensor) -> Tensor:
-    return F.rms_norm(x, weight.shape, weight, eps)
+        return Norm(weights.take(name + ".weight", shape.width), None, shape.eps)
+    return Norm(*_affine(weights, name, shape.width), shape.eps)
 
 
 def _patch(weights: Weights, name: str, shape: VisionShape) -> tuple[Tensor, Tensor]:

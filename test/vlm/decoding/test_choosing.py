@@ -148,6 +148,20 @@ def test_a_frame_is_cut_where_that_is_faster(device: float, host: float, on_devi
     assert f"resize on the host {host:.2f} ms{', not taken' * on_device}" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("plain", "kernels", "taken"), [(1.0, 2.0, False), (2.0, 1.0, True), (1.0, 0.99, False)]
+)
+def test_kernels_for_long_rows_are_taken_where_they_are_faster(
+    plain: float, kernels: float, taken: bool
+) -> None:
+    """For prompts and for the vision encoder, each for itself."""
+    for ways, others in ((choosing.PROMPTS, choosing.VISIONS), (choosing.VISIONS, choosing.PROMPTS)):
+        times = dict(zip([*ways, *others], (plain, kernels, 1.0, 2.0), strict=True))
+        found = Passes({}).choices(ways=times)
+        expected = (taken, False) if ways == choosing.PROMPTS else (False, taken)
+        assert (found.long_prompts, found.long_vision) == expected
+
+
 def test_what_was_not_timed_stays_as_it_is() -> None:
     found = Passes({}).choices()
     assert (found.chunk, found.on_device) == (loop.CHUNK, True)
@@ -155,16 +169,18 @@ def test_what_was_not_timed_stays_as_it_is() -> None:
     assert "resize" not in str(found)
 
 
-@given(times=st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
+@given(times=st.lists(st.floats(0.01, 100), min_size=10, max_size=10))
 def test_no_choice_is_slower_than_the_way_without_it(times: list[float]) -> None:
     """By more than the margin of measurement."""
-    names = [*CHUNKED, *choosing.RESIZES]
+    names = [*CHUNKED, *choosing.RESIZES, *choosing.PROMPTS, *choosing.VISIONS]
     ways = dict(zip(names, times, strict=True))
     found = Passes({}).choices(ways=ways)
     most = 1 / (1 - choosing.MARGIN) + 1e-6
     assert ways[choosing.chunk_name(found.chunk)] <= most * min(ways[name] for name in CHUNKED)
     taken = choosing.ON_DEVICE if found.on_device else choosing.ON_HOST
     assert ways[taken] <= most * min(ways[name] for name in choosing.RESIZES)
+    for names, kernels in ((choosing.PROMPTS, found.long_prompts), (choosing.VISIONS, found.long_vision)):
+        assert ways[names[kernels]] <= most * min(ways[name] for name in names)
 
 
 # --- kept -------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from argus_ros.vlm.formats import grammar
 from argus_ros.vlm.formats.tokens import Tokens
 from argus_ros.vlm.models import decoder as decoders
 from argus_ros.vlm.models.decoder import Decoder
+from argus_ros.vlm.models.elementwise import Elementwise, gelu
 from argus_ros.vlm.models.host import NumpySteps
-from argus_ros.vlm.models.vision import gelu
 
 CPU = torch.device("cpu")
 #: With device_loop, and so with steps of static shapes, as on a GPU; the kernels have a test of their own.
@@ -129,11 +129,11 @@ def test_prompts_are_run_without_a_mask(
     plain = made.decoder.plain
 
     def spy(
-        x: torch.Tensor, places: torch.Tensor, reach: int, first: int = 0, start: int = -1
+        x: torch.Tensor, places: torch.Tensor, reach: int, first: int = 0, start: int = -1, *ops: Elementwise
     ) -> torch.Tensor:
         if x.shape[1] > decoders.FEW:
             starts.append(start)
-        return plain(x, places, reach, first, start)
+        return plain(x, places, reach, first, start, *ops)
 
     monkeypatch.setattr(made.decoder, "plain", spy)
     checkpoint = checkpoints.read(tiled)
