@@ -59,6 +59,9 @@ def main() -> int:
     parser.add_argument("--compile", nargs="+", metavar="CONFIG", default=[])
     parser.add_argument("--cards", default="80,87,90", help="compute capabilities to compile for")
     parser.add_argument("--measure", nargs="+", metavar="CONFIG", default=[])
+    parser.add_argument(
+        "--rows", nargs="+", metavar="CONFIG", default=[], help="measure kernels for long rows"
+    )
     parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="tokens of the measured steps")
     parser.add_argument("--each", action="store_true", help="also measure each kernel by itself")
     parser.add_argument("--device", default="cuda", help="cpu works with TRITON_INTERPRET=1, as a test")
@@ -69,6 +72,9 @@ def main() -> int:
             for card in map(int, given.cards.split(",")):
                 print(f"{name}, sm_{card}: {compiled(name, card)}", flush=True)
                 print(f"{name}, sm_{card}: {compiled_rows(name, card)}", flush=True)
+    elif given.rows:
+        for name in given.rows:
+            print(f"{name}: {measured_rows(name, torch.device(given.device))}", flush=True)
     elif given.measure:
         device = torch.device(given.device)
         if device.type == "cuda" and not torch.cuda.is_available():
@@ -195,6 +201,21 @@ def row_table(names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
+@torch.inference_mode()
+def measured_rows(name: str, device: torch.device) -> str:
+    """Milliseconds of a prompt in torch's operations and with kernels for long rows."""
+    from argus_ros.vlm.models.elementwise import TORCH, Kernels
+
+    shape = shape_of(name)
+    decoder = drawn(shape if device.type == "cuda" else replace(shape, layers=1), 256, device)
+    x = torch.randn(1, PROMPT, shape.width, device=device, dtype=DTYPE)
+    places = torch.arange(PROMPT, device=device)[None]
+    timer, took = choosing.timer_of(device), []
+    for ops in (TORCH, Kernels()):
+        took.append(timer(lambda: decoder.plain(x, places, PROMPT, 0, 0, ops)))  # noqa: B023
+    return f"a prompt of {PROMPT} tokens, plain {took[0]:.3f} ms, with kernels {took[1]:.3f} ms"
+
+
 def compiled_rows(name: str, card: int) -> str:
     """Compile the kernels for long rows for a GPU, in bfloat16."""
     from argus_ros.vlm.models import elementwise, row_kernels
@@ -239,7 +260,8 @@ def compile_one(launch: Launch, card: int, module: Any = None) -> Any:
     from argus_ros.vlm.models import kernels
 
     function = getattr(module or kernels, launch.kernel)
-    constants = {**launch.constants, "PDL": card >= 90}
+    early = card >= 90 and "PDL" in function.arg_names
+    constants = {**launch.constants, **({"PDL": early} if "PDL" in function.arg_names else {})}
     kinds = {}
     for name in function.arg_names:
         if name in constants:
@@ -255,7 +277,7 @@ def compile_one(launch: Launch, card: int, module: Any = None) -> Any:
         for name in kinds
         if name.endswith("_ptr") or name == "capacity"
     }
-    options = {"num_warps": launch.warps, "num_stages": 2, "launch_pdl": card >= 90}
+    options = {"num_warps": launch.warps, "num_stages": 2, "launch_pdl": early}
     source = ASTSource(function, kinds, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
 

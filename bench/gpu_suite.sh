@@ -77,10 +77,14 @@ for part in "${parts[@]}"; do
             bench 30 gpu_smoke_nano --checkpoint argus-nano --rounds "$few" --presets "$with,realtime-jump_forward"
             [ ${#models[@]} -lt 2 ] || bench 60 "gpu_smoke_${models[1]//-/_}" --config "${models[1]}" \
                 --rounds "$few" --presets "$with,realtime-jump_forward"
-            exactness 100 test/vlm/decoding/test_cuda.py test/vlm/models/test_fused.py  # most of it is the compiler's time
+            exactness 100 test/vlm/models/test_elementwise.py test/vlm/decoding/test_cuda.py test/vlm/models/test_fused.py  # most of it is the compiler's time
             ;;
-        exactness) exactness 200 test/vlm/decoding/test_cuda.py test/vlm/decoding/test_upload.py test/vlm/models/test_fused.py ;;
-        kernels) kernels 200 gpu_kernels "${models[@]}" --tokens 1 8 --each ;;
+        exactness) exactness 120 test/vlm/models/test_elementwise.py test/vlm/decoding/test_cuda.py test/vlm/decoding/test_upload.py \
+            test/vlm/models/test_fused.py ;;
+        kernels)  # figures come one by one, so that a limit cuts only the last ones
+            step 25 gpu_rows "$PYTHON" bench/decode_kernels.py --device "$DEVICE" --rows "${models[@]}"
+            kernels 95 gpu_kernels "${models[@]}" --tokens 1 8 --each
+            ;;
         bench)  # the ladder for the second model, SmolVLM, and what every recipe is worth to the first
             more=(--ablation)
             for model in "${models[@]}"; do
