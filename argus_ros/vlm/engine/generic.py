@@ -42,9 +42,9 @@ from argus_ros.vlm.processors import fast_processor
 
 log = logging.getLogger(__name__)
 
-#: Most tokens of an answer in free text, and of one with boxes, unless a request gives a limit.
+#: Maximum tokens of an answer in free text, and of one with boxes, where a request gives no limit.
 MAX_NEW_TOKENS, MAX_BOX_TOKENS = 64, 256
-#: Most objects of an answer under an automaton, unless a request gives a limit.
+#: Maximum objects of an answer under an automaton, where a request gives no limit.
 MAX_OBJECTS = 32
 #: Prompts that are kept, by question and size of the picture.
 KEPT = 64
@@ -122,7 +122,7 @@ class GenericEngine:
         self.levels = None
 
     def warm_up(self) -> None:
-        """Time a grey picture; the first run also pays for what is initialised on first use."""
+        """Time a grey picture; the first run includes all lazy initialisation."""
         task = Task("caption")  # every format has it
         request = FrameRequest(0, 0, 0, 0, 640, 480, task, max_new_tokens=8, frame=(640, 480))
         pixels = np.full((480, 640, 3), 127, np.uint8)

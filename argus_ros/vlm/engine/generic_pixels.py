@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: What processors and models call the pixels of a picture.
+#: The names of a picture's pixels in the inputs of models.
 PIXELS = "pixel_values"
-#: Most by which normalised pixels may differ: rounding in float32.
+#: Maximum difference of normalised pixels: rounding in float32.
 SAME = 1e-5
 
 
 class Levels:
-    """An image processor without its arithmetic: it gives levels, and the device makes pixels of them.
+    """An image processor that stops at uint8 levels; the device rescales and normalises them.
 
     Raises ValueError for a processor that does not rescale and normalise three channels.
     """
@@ -33,7 +33,7 @@ class Levels:
         self._scale, self._offset = float(processor.rescale_factor) / std, -mean / std
 
     def of(self, picture: Any) -> dict[str, Any]:
-        """What the image processor makes of a picture (PIL's), its pixels as uint8 levels."""
+        """The image processor's output for a PIL picture, with pixels as uint8 levels."""
         return dict(self._processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt"))
 
     def pixels(self, levels: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Levels:
 
 
 class PatchProduct(nn.Conv3d):
-    """A convolution of whole patches, which is a matrix product and takes a fraction of the time as one."""
+    """A convolution of whole patches as a matrix product, which takes a fraction of the time."""
 
     def forward(self, patches: Tensor) -> Tensor:
         """(patches, channels, *kernel) to (patches, width, 1, 1, 1)."""
@@ -68,7 +68,7 @@ class PatchProduct(nn.Conv3d):
 
 
 def multiply_patches(model: nn.Module) -> bool:
-    """Have a model's convolutions of whole patches done as matrix products; whether it has any."""
+    """Replace a model's convolutions of whole patches by matrix products; returns whether it has any."""
     found = [m for m in model.modules() if type(m) is nn.Conv3d and _of_patches(m)]
     for module in found:
         module.__class__ = PatchProduct

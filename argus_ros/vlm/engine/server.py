@@ -34,19 +34,19 @@ from argus_ros.vlm.formats.reading import Question, Sizes
 
 log = logging.getLogger(__name__)
 
-#: Most tokens of an answer in free text, and of one with boxes, unless a request gives a limit.
+#: Maximum tokens of an answer in free text, and of one with boxes, where a request gives no limit.
 MAX_NEW_TOKENS, MAX_BOX_TOKENS = 64, 512
-#: Most seconds of the first requests, while the server itself warms up.
+#: Maximum seconds of the first requests, during the server's own warm-up.
 WARMING = 60.0
-#: Seconds that a request may run over before its connection is broken off.
+#: Seconds after a request's deadline at which its connection is closed.
 GRACE = 1.0
 #: JPEG quality of the frames that are sent.
 QUALITY = 90
-#: Sides are multiples of this where boxes are in pixels of the model's input, which then is the picture sent.
+#: Sides are multiples of this where boxes are in pixels of the input, so that the server need not resize.
 GRAIN = 28
 #: Text that looks like a control token of a model.
 CONTROL = re.compile(r"<\|[^<>]*\|>|</?[A-Za-z_]+\d*>|\[/?[A-Z_]{3,}\]")
-#: A schema whose answer no model gives by itself; it shows whether the server keeps to schemas.
+#: A schema whose answer no model gives without it: a test of whether the server applies schemas.
 PROBE = {
     "type": "object",
     "properties": {"argus": {"const": True}},
@@ -75,7 +75,7 @@ class ServerEngine:
                 f"{url} has several models; say which, as {url}#{there[0]}: {', '.join(there)}"
             )
         self._model = self._model or there[0]
-        #: Fields that not every server takes. One is removed once the server has taken a request without it.
+        #: Fields that not every server accepts; one is removed once a request without it was accepted.
         self._extras = {"skip_special_tokens", "logprobs", "response_format"}
         self._pool = ThreadPoolExecutor(config.server_in_flight, "request")
         self.info = ModelInfo(
@@ -94,7 +94,7 @@ class ServerEngine:
         )
 
     def warm_up(self) -> None:
-        """Time questions on a grey picture; find out whether the server has schemas and probabilities."""
+        """Time questions on a grey picture; find out whether it supports schemas and probabilities."""
         request = FrameRequest(0, 0, 0, 0, 640, 480, Task("caption"), max_new_tokens=8, frame=(640, 480))
         pixels = np.full((480, 640, 3), 127, np.uint8)
         if self._format.chat and self._schema(Task("detect", ("cone",))) and not self._keeps_to_schemas():
@@ -116,7 +116,7 @@ class ServerEngine:
         """No memory is pinned: nothing is copied to a device here."""
 
     def check(self, request: FrameRequest, pixels: np.ndarray) -> None:
-        """Raise TaskError for a request that this server cannot be asked."""
+        """Raise TaskError for a request that this server cannot answer."""
         check_whole(request, pixels)
         prompts.check(request.task, self.checkpoint)
         for words in (request.task.prompt, *request.task.classes):
@@ -149,7 +149,7 @@ class ServerEngine:
                 yield index, error if isinstance(error, Exception) else future.result()
 
     def _latest(self, requests: Sequence[FrameRequest]) -> float:
-        """When the last of the requests has to end (steady clock)."""
+        """The deadline of the last request (steady clock)."""
         rounds = math.ceil(len(requests) / self._config.server_in_flight)
         end = time.monotonic() + rounds * self._timeout
         return max((end if r.deadline is None else min(end, r.deadline) for r in requests), default=end)
@@ -239,7 +239,7 @@ class ServerEngine:
         ), size
 
     def _ask(self, body: dict[str, Any], extras: dict[str, Any], end: float) -> Reply:
-        """Ask with the extra fields that the server takes. Raises TaskError where it rejects the request."""
+        """Ask with the extra fields that the server accepts. Raises TaskError for a rejected request."""
         left_out: dict[str, str] = {}  # fields, and why the server rejected them
         always = {"model": self._model, "stream": True, "temperature": 0}
         while True:
@@ -261,7 +261,7 @@ class ServerEngine:
         return self._format.schema(task) if task.name in STRUCTURED_TASKS else None
 
     def _keeps_to_schemas(self) -> bool:
-        """Whether the server keeps answers to a schema; some accept one and ignore it."""
+        """Whether the server applies a schema to its answers; some accept one and ignore it."""
         body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 32}
         reply = self._ask(body, {"response_format": _response_format(PROBE)}, time.monotonic() + WARMING)
         said = "".join(reply.text.split())
