@@ -29,7 +29,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.checkpoint import Tiling
 from argus_ros.core.preparation import plan
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm import fast_processor
 from argus_ros.vlm.models import configurations
 from argus_ros.vlm.processors import stock_processor

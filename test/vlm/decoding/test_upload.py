@@ -20,7 +20,7 @@ from argus_ros.core.preparation import fill, plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.recipes import Recipes
 from argus_ros.core.types import Answer, Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm.decoding.generation import Frame
 from argus_ros.vlm.decoding.native import NativeModel
 from argus_ros.vlm.decoding.upload import Upload

@@ -20,7 +20,7 @@ from argus_ros.core.offline import Offline
 from argus_ros.core.preparation import fill
 from argus_ros.core.protocol import EngineConfig, FrameRequest, why_unusable
 from argus_ros.core.types import Answer, Status, Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm.engine import engines, generic
 from argus_ros.vlm.engine.generic import GenericEngine
 from argus_ros.vlm.engine.generic_pixels import multiply_patches

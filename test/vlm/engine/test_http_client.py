@@ -16,7 +16,7 @@ from served import SIZE, Fault, config, engine_of, fault_server, request, run, s
 from argus_ros.core import checkpoint as checkpoints
 from argus_ros.core.section import CheckpointError
 from argus_ros.core.types import Answer, Status, Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm.engine import engines, http_client
 from argus_ros.vlm.engine.http_client import ServerError
 

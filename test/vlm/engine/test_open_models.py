@@ -21,7 +21,7 @@ from argus_ros.core.checkpoint import Checkpoint, CheckpointError
 from argus_ros.core.preparation import plan
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm.decoding.reference import TransformersModel
 from argus_ros.vlm.engine.native import Engine
 from argus_ros.vlm.formats import chat

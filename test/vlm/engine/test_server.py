@@ -24,7 +24,7 @@ from argus_ros.core.offline import Offline
 from argus_ros.core.protocol import Arena, why_unusable
 from argus_ros.core.section import CheckpointError
 from argus_ros.core.types import Answer, Status, Task
-from argus_ros.tools.workload import photograph
+from argus_ros.tools.pictures import photograph
 from argus_ros.vlm import worker
 from argus_ros.vlm.engine import engines, http_client
 from argus_ros.vlm.engine.http_client import ServerError
