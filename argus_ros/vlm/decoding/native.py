@@ -115,7 +115,7 @@ class NativeModel(Model):
         ways = dict(ways or {})
         if self._recipes.device_loop and (timer or self.device.type == "cuda"):
             ways |= self._chunks()  # on a CPU there is no device to wait for
-        if self._kernels and (timer or self.device.type == "cuda"):
+        if self._kernels and self.device.type == "cuda":  # the interpreter on a CPU would take minutes
             ways |= self._long_rows(self._kernels)
         timings = kept.get(whole, ways) if kept else None
         measured = timings is None
