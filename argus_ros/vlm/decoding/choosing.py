@@ -161,8 +161,8 @@ def measure(
         add("longer prompt", run(PROMPT + LONGER, None))
         for count in TOKENS:
             add(name_of(count, None), run(count, None))
-        for name, way in (ways or {}).items():
-            add(name, way, way_timer or timer)
+    for name, way in (ways or {}).items():
+        add(name, way, way_timer or timer)
     started = clock()
     for tuning in tried:  # the best known first, for one token and for several
         if clock() - started > ENOUGH:

@@ -271,7 +271,7 @@ def test_an_engine_chooses_once_and_answers_the_same(tiny: Path, kept: Kept, pre
         return 1.0 + len(ran)  # several tokens are dearer than one: no jumps
 
     assert model.choose(("tiny",), timer, kept)
-    count = SWEEPS * (2 + len(TOKENS) + len(choosing.CHUNKS) * ("+device_loop" in preset))
+    count = SWEEPS * (2 + len(TOKENS)) + len(choosing.CHUNKS) * ("+device_loop" in preset)
     assert len(ran) == count
     after = [engine.generate(request, picture) for _ in range(2)]
     assert not model.choose(("tiny",), timer, kept)

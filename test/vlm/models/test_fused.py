@@ -20,7 +20,7 @@ from drawn import drawn
 
 from argus_ros.core.protocol import EngineConfig, FrameRequest
 from argus_ros.core.types import Task
-from argus_ros.vlm.decoding import loop
+from argus_ros.vlm.decoding import choosing, loop
 from argus_ros.vlm.decoding.loop import DeviceLoop
 from argus_ros.vlm.decoding.native import NativeModel
 from argus_ros.vlm.engine.native import Engine
@@ -248,6 +248,8 @@ def test_kernels_that_run_are_taken_though_others_do_not(
     assert kernels is not None
     tried = [good, bad] if first == 0 else [bad, good]
     monkeypatch.setattr(Tuning, "tried", staticmethod(lambda _: tried))
+    monkeypatch.setattr(choosing, "ANSWER", 2)  # the interpreter takes seconds for a step
+    monkeypatch.setattr(choosing, "CHUNKS", (2,))
     kernels.one = kernels.several = tried[0]
     ours.generate(REQUEST, picture(1))
     assert kernels.takes(1, 1) == (first == 0)
