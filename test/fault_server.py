@@ -1,10 +1,11 @@
-"""An OpenAI-compatible server that answers, or fails, as it is told: ``python fault_server.py PORT``.
+"""An OpenAI-compatible server that answers or fails as planned: ``python fault_server.py PORT``.
 
-``POST /plan`` takes a list of what to do with the next chat completions, the last one from then on: ``text``
-(streamed by words, with ``probability`` where it is given), ``pause`` seconds ``after`` so many pieces,
-``status``, ``header`` and ``body`` with a ``type``, ``close`` the connection, ``hang``, ``drip`` a little so
-many times in 0.1 s each, ``refuse`` a field; with ``only``, words that have to be asked for it, and what to
-do ``else``. ``GET /seen`` gives the bodies that came since. It prints its port.
+``POST /plan`` takes a list of actions for the next chat completions; the last one repeats. Actions: ``text``
+(streamed word by word, with ``probability`` if given), ``pause`` for some seconds ``after`` a number of
+pieces, ``status``, ``header`` and ``body`` with a ``type``, ``close`` the connection, ``hang``, ``drip`` a
+number of small pieces, 0.1 s each, ``refuse`` a field. With ``only``, the action applies to requests that
+contain these words, and ``else`` to the others. ``GET /seen`` returns the request bodies since then. The
+server prints its port.
 """
 
 from __future__ import annotations

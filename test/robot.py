@@ -289,7 +289,7 @@ class Robot:
             if answered.wait(1.0):
                 self._met = True
                 return
-        raise AssertionError("the node answers nobody")
+        raise AssertionError("the node does not answer")
 
     def call(self, service: str, **request: Any) -> Any:
         return self.result(self.begin(service, **request))

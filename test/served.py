@@ -23,7 +23,7 @@ BOXES = '[{"bbox_2d": [100, 200, 300, 400], "label": "cone"}, {"bbox_2d": [1, 2]
 
 
 class Fault:
-    """A server in a process of its own, whose next answers are told to it."""
+    """A server in its own process; a test plans its next answers."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process, self.url = process, f"http://127.0.0.1:{port}/v1"

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 #: Measures the checkpoint in a folder.
 Measure = Callable[[Path], float]
-#: After so many seconds without a batch something is wrong with the processes that load.
+#: Seconds without a batch after which the loading processes count as broken.
 LOADING = 120.0
 #: Weight of the distance to a teacher's features beside the dense loss.
 TEACHER = 2.0

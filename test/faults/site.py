@@ -1,4 +1,4 @@
-"""A robot with three cameras and the node, and what is measured of it while a fault is brought about."""
+"""A robot with three cameras and the node, and what is measured while a fault is active."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Site:
     def __init__(self, ros: Any, node: Any, robot: Robot, checkpoint: Path) -> None:
         self.ros, self.node, self.robot, self.checkpoint = ros, node, robot, checkpoint
         self.quiet = False
-        self._struck = 0.0  # when the cause began
+        self._began = 0.0  # when the fault began, steady clock
         self.small_disk: Path | None = None  #: under the node's log
         self.feeds: dict[str, Feed] = {}
         for name, (kind, topic) in TOPICS.items():
@@ -108,7 +108,7 @@ class Site:
             return int(values["process"]) if int(values["process"]) != other_than else 0
 
         found = process(self.robot.status("engine", process))
-        self._struck = time.monotonic()  # what took a while to learn is struck now
+        self._began = time.monotonic()  # the query above took time; the fault begins now
         return found
 
     # --- a trial ----------------------------------------------------------------------------------
@@ -118,13 +118,13 @@ class Site:
         before = self._counts()
         injection = fault.inject(self)
         try:
-            self.robot.forget("/diagnostics")  # what comes from now on is about the fault
-            self._struck = time.monotonic()
+            self.robot.forget("/diagnostics")  # later messages are about the fault
+            self._began = time.monotonic()
             next(injection)
             told, told_after = "", 0.0
             if fault.status:
                 status = self._told(fault.status, re.escape(fault.says))
-                told, told_after = status.message, time.monotonic() - self._struck
+                told, told_after = status.message, time.monotonic() - self._began
                 assert status.level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR), status
             if fault.others:
                 mine = fault.status.removeprefix("camera ") or "front"

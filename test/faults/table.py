@@ -1,7 +1,7 @@
-"""The table of faults: what is done to a robot with three cameras, and what the node has to make of it.
+"""The table of faults of a robot with three cameras, and what the node must do in each case.
 
-Each is a generator: up to its ``yield`` it brings the fault about, after it takes the cause away. What is
-expected stands in its decorator. test_faults.py tries them on real processes, document.py writes
+Each fault is a generator: up to its ``yield`` it causes the fault, and after it it removes the cause. Its
+decorator states what is expected. test_faults.py tries the faults on real processes, and document.py writes
 docs/reliability.md.
 """
 

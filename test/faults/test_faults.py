@@ -73,10 +73,10 @@ def test_fault(site: Site, fault: Fault, record_property: Callable[[str, object]
     assert trial.lost == 0, trial
     limit = site.cold_start + 1.0 if fault.engine else RECOVERY
     assert trial.recovered_after < limit * crowding(), trial
-    if fault.says.startswith("SIG"):  # the death of a process is told at once
+    if fault.says.startswith("SIG"):  # the end of a process is reported at once
         assert trial.told_after < TOLD * crowding(), trial
-    assert thread_count(site.node.pid) <= threads + 1  # a thread of the middleware's may come
-    assert descriptor_count(site.node.pid) <= descriptors + 2  # and what it opens
+    assert thread_count(site.node.pid) <= threads + 1  # the middleware may start one
+    assert descriptor_count(site.node.pid) <= descriptors + 2  # and open its files
 
 
 def test_nothing_is_left(site: Site) -> None:

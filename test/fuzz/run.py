@@ -1,7 +1,7 @@
-"""Fuzzes each target with atheris (libFuzzer), in a process of its own: ``make fuzz SECONDS=60``.
+"""Fuzzes each target with atheris (libFuzzer), each in its own process: ``make fuzz SECONDS=60``.
 
-An input that raises, takes longer than three seconds or more than 1 GB ends it and is kept in the corpus,
-where test_fuzz.py tries it ever after.
+An input that raises, or takes more than three seconds or 1 GB, ends the run. It is kept in the corpus, which
+test_fuzz.py runs at every test.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).with_name("corpus")
-SLOW = 3  #: seconds that an input may take, on a machine that others use too and with each line watched
+SLOW = 3  #: seconds that an input may take, on a shared machine, with tracing of each line
 
 
 def fuzz(name: str, arguments: list[str]) -> None:
-    """In the process of its own."""
+    """Fuzz a target in this process."""
     import atheris
 
     with atheris.instrument_imports(include=["argus_ros"]):
         from fuzz.targets import TARGETS
 
-        for seed in TARGETS[name].seeds:  # imports what it needs, which no input is to be charged with
+        for seed in TARGETS[name].seeds:  # imports modules, so that no input is timed with them
             TARGETS[name].run(seed)
     atheris.Setup([name, *arguments], TARGETS[name].run)
     atheris.Fuzz()

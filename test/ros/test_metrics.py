@@ -1,4 +1,4 @@
-"""What Prometheus reads, over HTTP as it does, held against what was told; and the dashboard's questions."""
+"""The metrics that Prometheus reads over HTTP, compared with the reports; and the dashboard's queries."""
 
 from __future__ import annotations
 

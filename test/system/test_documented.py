@@ -77,7 +77,7 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def rule(command: str) -> str:
-    """How a command is run, or why it is not; empty where nothing says so."""
+    """How a command is run, or the reason why not; empty where no rule applies."""
     return next((how for pattern, how in RULES.items() if re.search(pattern, command)), "")
 
 

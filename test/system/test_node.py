@@ -67,7 +67,7 @@ def robot(request: pytest.FixtureRequest) -> Iterator[Robot]:
         return
     robot = request.getfixturevalue("shared")
     engine = engine_pid(robot)
-    robot.forget_all()  # by now what the test before heard late is here, too
+    robot.forget_all()  # late messages of the test before have arrived by now
     yield robot
     os.kill(engine, signal.SIGCONT)  # where a test failed before it did
     robot.rest()

@@ -273,7 +273,7 @@ def test_positions_in_another_frame_and_on_the_ground(robot: Robot, start: Calla
     robot.node.destroy_timer(timer)
     delays = delays_of_positions(robot)
     assert median(delays) > position_wait / 2, delays
-    # A frame of which nobody tells, and a tree that is a loop, are sentences too.
+    # An unknown frame and a cyclic tree are reported, too.
     now = robot.node.get_clock().now().to_msg()
     loop = [moved("a", "odom", 0.0, 0.0, OPTICAL, now), moved("odom", "a", 0.0, 0.0, OPTICAL, now)]
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""What is heard of the processes of a run on real topics."""
+"""The messages of a run's processes on real topics."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def other_tokens(*tokens: str) -> Callable[[Path], object]:
 
 
 def move_a_word(folder: Path) -> None:
-    """Give a word the id after the last one, so that its own is nobody's."""
+    """Give a word the id after the last one, so that no word has its old id."""
     added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
 
     def move(content: dict[str, Any]) -> None:

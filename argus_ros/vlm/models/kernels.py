@@ -87,14 +87,13 @@ def _normed(x_ptr, norm_ptr, scale, m, ok, k0, K: tl.constexpr, BK: tl.constexpr
 @_kernel
 def qkv(
     x_ptr, norm_ptr, w_ptr, bias_ptr, cos_ptr, sin_ptr, place_ptr, q_ptr, keys_ptr, values_ptr,
-    M, count, first, capacity, eps,
-    K: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr, HD: tl.constexpr,
-    MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
+    M, count, first, capacity, eps, K: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr,
+    HD: tl.constexpr, MP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """RMSNorm, query, key and value with bias, RoPE, and writing keys and values to the cache.
 
-    A block has ``BN`` numbers of the first half of a head, and the numbers of the second half that RoPE
-    rotates them with: grid (heads + 2 kv_heads, blocks of half a head).
+    A block has ``BN`` numbers of a head's first half, and those of its second half that RoPE rotates them
+    with: grid (heads + 2 kv_heads, blocks of half a head).
     """
     half: tl.constexpr = HD // 2
     head = tl.program_id(0)
@@ -329,11 +328,11 @@ def logits(
 @_kernel
 def choose(
     register_ptr, logit_ptr, allowed_ptr, next_ptr, chain_ptr, length_ptr, after_ptr, token_ptr,
-    to_register_ptr, to_column_ptr, columns, floor,
-    LONGEST: tl.constexpr, LP: tl.constexpr, SCALARS: tl.constexpr, BC: tl.constexpr, BLOCKS: tl.constexpr,
-    PLACE: tl.constexpr, COUNT: tl.constexpr, STATE: tl.constexpr, LEAST_X: tl.constexpr,
-    LEAST_Y: tl.constexpr, OBJECTS: tl.constexpr, MOST: tl.constexpr, LIMIT: tl.constexpr,
-    FULL: tl.constexpr, Y_MIN: tl.constexpr, X_MAX: tl.constexpr, Y_MAX: tl.constexpr, PDL: tl.constexpr,
+    to_register_ptr, to_column_ptr, columns, floor, LONGEST: tl.constexpr, LP: tl.constexpr,
+    SCALARS: tl.constexpr, BC: tl.constexpr, BLOCKS: tl.constexpr, PLACE: tl.constexpr, COUNT: tl.constexpr,
+    STATE: tl.constexpr, LEAST_X: tl.constexpr, LEAST_Y: tl.constexpr, OBJECTS: tl.constexpr,
+    MOST: tl.constexpr, LIMIT: tl.constexpr, FULL: tl.constexpr, Y_MIN: tl.constexpr, X_MAX: tl.constexpr,
+    Y_MAX: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Mask logits in place, choose, and move on, as ``DeviceLoop._step`` does: grid (rows,)."""
     row = tl.program_id(0)
@@ -357,16 +356,14 @@ def choose(
         c = block * BC + tl.arange(0, BC)
         inside = c < columns
         value = tl.load(logit_ptr + row * columns + c, mask=inside, other=0.0)
-        may = tl.load(allowed_ptr + state * columns + c, mask=inside, other=0) != 0
-        may = may & (c > least)
+        may = (tl.load(allowed_ptr + state * columns + c, mask=inside, other=0) != 0) & (c > least)
         nan = value != value
         value = tl.where(may, tl.where(nan, value, tl.maximum(value, floor)), -float("inf"))
         tl.store(logit_ptr + row * columns + c, value, mask=inside)
         broken = tl.minimum(broken, tl.min(tl.where(may & nan, c, BIG), 0))
         value = tl.where(nan, -float("inf"), value)
         here = tl.max(value, 0)
-        index = tl.min(tl.where(may & (value == here), c, BIG), 0)
-        pick = tl.where(here > best, index, pick)
+        pick = tl.where(here > best, tl.min(tl.where(may & (value == here), c, BIG), 0), pick)
         best = tl.maximum(best, here)
     column = tl.where(broken < BIG, broken, pick).to(tl.int64)
     following = tl.load(next_ptr + state * columns + column)

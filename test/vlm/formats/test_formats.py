@@ -217,11 +217,11 @@ SIGNS = {
 
 
 def sampled(rng: np.random.Generator, logits: np.ndarray, temperature: float = 2.0) -> int:
-    """A column by logits (columns,), of which -inf is never chosen."""
+    """A column drawn by logits (columns,); never one with -inf."""
     return int((logits / temperature + rng.gumbel(size=len(logits))).argmax())
 
 
-#: Answers that the tests sample of each format at temperature 2; so many are drawn by the slow one.
+#: Number of answers sampled per format at temperature 2, in the quick and in the slow test.
 FEW, MANY = 300, 10_000
 
 
