@@ -142,6 +142,7 @@ def test_torch_by_word_or_by_arguments(given: str, stamp: str, arguments: list[s
     assert done.strip() == str([stamp, arguments, build])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_its_command(tmp_path: Path) -> None:
     with busy(copy(tmp_path / "checkout")) as (process, command):
         process.send_signal(signal.SIGINT)

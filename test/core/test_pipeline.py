@@ -316,6 +316,7 @@ def test_stop_does_not_wait_for_answers_and_reports_held_frames(
     assert reports[max(reports)].outcome is Outcome.ENGINE_DOWN
 
 
+@pytest.mark.slow
 def test_a_failing_callback_harms_no_other_frame(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking()})
     failed = threading.Event()
@@ -411,6 +412,7 @@ def test_a_deadline_no_answer_can_meet(watch: Callable[..., Watched]) -> None:
 LADDER = (Level("1 tile", 1, 0, 2), Level("full"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "asked"), [(LADDER[:1], "1 tiles, 2 objects"), (LADDER, "5 tiles, 0 objects")]
 )

@@ -38,6 +38,7 @@ def test_an_unchanged_scene_is_answered_without_the_engine(watch: Callable[..., 
     assert answered(watched, picture(70, 96))[0] is Status.OK
 
 
+@pytest.mark.slow
 def test_the_gate_is_off_unless_asked_for(watch: Callable[..., Watched]) -> None:
     watched = watch({"front": asking()})
     watched.ready()

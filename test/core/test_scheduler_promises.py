@@ -281,6 +281,7 @@ def test_every_decision_keeps_the_promises(scenario):
     assert sum(sum(counts.values()) for counts in watched.s.counts.values()) == len(ids)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(scenarios())
 def test_the_same_events_lead_to_the_same_decisions(scenario):

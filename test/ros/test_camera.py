@@ -216,6 +216,7 @@ def test_the_topics_searched_for_images(
     assert list(found) == [Source(*source) for source in expected]
 
 
+@pytest.mark.slow
 def test_a_topic_without_messages_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     subscribed = driver.camera()
     raw = publish(driver.node, ImageMessage, "/front/image_raw")

@@ -109,6 +109,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in made}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smolvlm", "internvl"])
 def test_presets_of_other_families_take_the_same_frame_to_as_many_tokens(
     name: str, families: dict[str, Path]
@@ -160,6 +161,7 @@ def test_bench_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench_of_preprocessing_alone(results: Path) -> None:
     presets = read(results / "preprocess.json")["presets"]
     assert list(presets) == ["stock", "paper", "fast_processor", "realtime"]
@@ -238,6 +240,7 @@ def test_the_frame_of_a_bag_is_profiled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(profile.picture(options), rgb[..., ::-1])
 
 
+@pytest.mark.slow
 def test_nothing_stays_around_what_was_profiled(tiny: Path) -> None:
     before = cv2.cvtColor, preparation.scale, Normalisation.apply
     main(["profile", "--checkpoint", str(tiny), *QUICK, "--preset", "realtime"])

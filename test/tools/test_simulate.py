@@ -214,6 +214,7 @@ def test_the_command_prints_and_writes_what_it_promises(tmp_path, capsys):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_measured_latencies_are_used_as_they_are(tmp_path):
     file, out = tmp_path / "latency.json", tmp_path / "sim.json"
     file.write_text(json.dumps({"prepare": {"0": {"1": [0.001]}}, "run": {"0": {"1": [0.010, 0.030]}}}))
@@ -250,6 +251,7 @@ def test_a_latency_file_of_another_shape_is_refused(content, tmp_path, capsys):
     assert "latency.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_decision_is_measured_for_1_to_64_cameras(tmp_path):
     file, plot = tmp_path / "cost.json", tmp_path / "cost.png"
     assert command("--cost", "--seconds", 0.2, "--json", file, "--plot", plot) == 0

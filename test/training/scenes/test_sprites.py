@@ -77,6 +77,7 @@ def test_an_object_has_the_colour_it_is_labelled_with() -> None:
         np.testing.assert_allclose(shown, np.minimum(told * gain, 255), atol=25)
 
 
+@pytest.mark.slow
 def test_the_share_says_how_many_things_are_sprites(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[str] = []
     place = painting.place

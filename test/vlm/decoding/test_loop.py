@@ -84,6 +84,7 @@ def test_limits(engines: tuple[Engine, Engine]) -> None:
     assert in_time.generated_tokens == len(whole.columns)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), name=st.sampled_from(["tiny", "tiled", "unbounded"]), jump=st.booleans())
 def test_the_automaton_on_the_device_is_the_cursor(

@@ -112,6 +112,7 @@ def ask(engine: Engine, rgb: np.ndarray, task: Task = CAPTION) -> tuple[FrameReq
     return request, engine.run([request], [prepared.pixels(slot, tiling.tile)])[0]
 
 
+@pytest.mark.slow
 def test_the_engine_takes_frames(cutting: Engine) -> None:
     assert "device_resize" in cutting.info.recipes
     cutting.warm_up()

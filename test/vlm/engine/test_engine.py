@@ -84,6 +84,7 @@ def test_order_of_requests_does_not_matter(engine: Engine, tiny: Path) -> None:
     assert all(map(same, batch, fresh))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "tiled", "unbounded", "chat"])
 def test_every_task_of_every_checkpoint(name: str, request: pytest.FixtureRequest) -> None:
     engine = Engine(EngineConfig(str(request.getfixturevalue(name))))

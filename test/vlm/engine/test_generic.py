@@ -100,6 +100,7 @@ def test_times_include_preprocessing(root: Path, monkeypatch: pytest.MonkeyPatch
     assert order == ["clock", "check", "conversion"]
 
 
+@pytest.mark.slow
 def test_every_task_is_answered_with_boxes_in_the_picture(engine: GenericEngine) -> None:
     for name in engine.info.tasks:
         request = asked(task_of(engine, name), max_new_tokens=40)

@@ -149,6 +149,7 @@ PIECES = st.sampled_from(SIGNS_OF_ALL.split()) | st.integers(0, 1100).flatmap(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @given(text=st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=200))
 @example("{" * 5000)
